@@ -1,0 +1,32 @@
+"""Multi-embedding CTR models for FuxiCTR, and a measure of whether embeddings collapse."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Callback": "callbacks",
+    "DCNv2_ME": "models",
+    "DNN_ME": "models",
+    "InformationAbundance": "callbacks",
+    "MultiEmbedding": "embedding",
+    "MultiEmbeddingModel": "models",
+    "RunError": "errors",
+    "UsageError": "errors",
+    "attach": "callbacks",
+    "information_abundance": "collapse",
+    "register": "host",
+    "singular_values": "collapse",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name):
+    """Import public names when they are first asked for: FuxiCTR and torch take seconds, ``--help`` needs neither."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

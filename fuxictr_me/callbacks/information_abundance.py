@@ -1,0 +1,136 @@
+"""The callback that watches embeddings for collapse while they train."""
+
+import csv
+import io
+import logging
+from pathlib import Path
+from statistics import fmean
+
+from fuxictr_me.callbacks.base import Callback
+from fuxictr_me.collapse import abundance_of_sets, field_tables, random_abundance
+from fuxictr_me.files import append_whole
+
+COLUMNS = (
+    "event",  # "evaluation", or "best": the best weights, after training
+    "epoch",  # counts from 1
+    "step",  # optimizer steps done
+    "layer",  # the embedding layer in the model
+    "field",
+    "set",  # 0 to M - 1, or "all": the sets side by side, [E¹ … Eᴹ]
+    "num_ids",  # D: rows of the table without the padding row
+    "dim",  # K: columns of the table
+    "ia",  # information abundance
+    "ia_ratio",  # ia / min(K, D)
+    "ia_random",  # ia of a table of this shape at random initialisation; empty where it was pretrained
+)
+ALL = "all"
+
+
+class InformationAbundance(Callback):
+    """Write the information abundance of every embedding table at each evaluation and of the best weights.
+
+    To ``<model_root>/<dataset_id>/<model_id>.ia.csv`` (columns: ``COLUMNS``), one line of means to the log,
+    and to TensorBoard if asked. Works on any FuxiCTR model; numeric fields and tables of dimension 1 are
+    left out, the padding row does not count, the out-of-vocabulary row does. A table with NaN gets an
+    empty ``ia`` and a warning.
+
+    Args:
+        tensorboard (bool): also write scalars to ``<model_id>.tensorboard/`` beside the csv.
+    """
+
+    def __init__(self, tensorboard=False):
+        self.tensorboard = tensorboard
+
+    def on_fit_start(self, model):
+        self.path = Path(model.model_dir) / f"{model.model_id}.ia.csv"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(_csv_block([COLUMNS]))
+        self._references = {}
+        self._writer = None
+        if self.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(self.path.with_name(f"{model.model_id}.tensorboard"))
+
+    def on_evaluation_end(self, model, logs):
+        self._record(model, "evaluation")
+
+    def on_fit_end(self, model):
+        self._record(model, "best")
+        if self._writer:
+            self._writer.close()
+
+    def _record(self, model, event):
+        epoch, step = model._epoch_index + 1, model._total_steps
+        rows = [
+            {"event": event, "epoch": epoch, "step": step, **row}
+            for tables in field_tables(model)
+            for row in self._measure(tables)
+        ]
+        append_whole(self.path, _csv_block([[row[column] for column in COLUMNS] for row in rows]))
+        logging.info(summary(rows))
+        if self._writer and event == "evaluation":
+            for row in rows:
+                if row["ia"] != "":
+                    self._writer.add_scalar(f"ia/{row['layer']}/{row['field']}/{row['set']}", row["ia"], step)
+
+    def _measure(self, tables):
+        """One row a set, and one for all sets side by side."""
+        try:
+            per_set, side_by_side = abundance_of_sets(tables)
+        except ValueError as error:
+            logging.warning(f"[IA] field {tables.field}: {error}")
+            per_set, side_by_side = [""] * len(tables.sets), ""
+        dims = tables.dims
+        parts = [
+            *zip(range(len(dims)), [[dim] for dim in dims], per_set, strict=True),
+            (ALL, dims, side_by_side),
+        ]
+        for name, part_dims, ia in parts:
+            dim = sum(part_dims)
+            yield {
+                "layer": tables.layer,
+                "field": tables.field,
+                "set": name,
+                "num_ids": tables.num_ids,
+                "dim": dim,
+                "ia": ia,
+                "ia_ratio": "" if ia == "" else ia / max(1, tables.ceiling(dim)),
+                "ia_random": self._reference(tables, tuple(part_dims)),
+            }
+
+    def _reference(self, tables, dims):
+        if tables.initializer is None:
+            return ""
+        shape = (tables.num_ids, dims, str(tables.initializer))
+        if shape not in self._references:
+            self._references[shape] = random_abundance(tables.num_ids, dims, tables.initializer)
+        return self._references[shape]
+
+
+def summary(rows):
+    """One line for the log: means over fields, of single sets and of the sets side by side."""
+    measured = [row for row in rows if row["ia"] != ""]
+    whole = [row for row in measured if row["set"] == ALL]
+    single = [row for row in measured if row["set"] != ALL]
+    if not whole:
+        return "[IA] no embedding table to measure"
+    lowest = min(whole, key=lambda row: row["ia_ratio"])
+    text = f"[IA] mean {_means(whole)} over {len(whole)} fields"
+    if len(single) > len(whole):
+        text += f"; of one set {_means(single)}"
+    return text + (
+        f"; lowest {lowest['field']}: {lowest['ia']:.2f} of min(K, D) = {min(lowest['dim'], lowest['num_ids'])}"
+    )
+
+
+def _means(rows):
+    text = f"{fmean(row['ia'] for row in rows):.2f} = {fmean(row['ia_ratio'] for row in rows):.1%} of min(K, D)"
+    random = [row["ia_random"] for row in rows if row["ia_random"] != ""]
+    return text + (f" (random {fmean(random):.2f})" if random else "")
+
+
+def _csv_block(rows):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()

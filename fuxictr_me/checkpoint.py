@@ -1,0 +1,38 @@
+"""Checkpoints as FuxiCTR writes them, a state dict a file; whole or not there, and never run as code."""
+
+import pickle
+
+import torch
+
+from fuxictr_me.errors import UsageError
+from fuxictr_me.files import replace_whole
+
+
+def save_state_dict(state_dict, path):
+    """Write ``state_dict`` to ``path``; whatever interrupts it, the file that was there stays whole.
+
+    Raises:
+        OSError: no space, no permission.
+    """
+    try:
+        replace_whole(path, lambda partial: torch.save(state_dict, partial))
+    except RuntimeError as error:  # torch's writer reports a full disk so
+        raise OSError(f"could not write {path}: {' '.join(str(error).split())[:200]}") from error
+
+
+def load_state_dict(path):
+    """The state dict in a checkpoint file, on the CPU.
+
+    Raises:
+        UsageError: no such file, or not a file of weights.
+    """
+    try:
+        state_dict = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UsageError(f"no checkpoint at {path}") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} is not a checkpoint of weights: {reason[:200]}") from error
+    if not isinstance(state_dict, dict):
+        raise UsageError(f"{path} is not a checkpoint of weights: it holds a {type(state_dict).__name__}")
+    return state_dict

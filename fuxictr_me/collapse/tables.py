@@ -1,0 +1,118 @@
+"""The embedding tables in a model, ours or any of FuxiCTR's."""
+
+from dataclasses import dataclass
+
+import torch
+from fuxictr.pytorch.layers import FeatureEmbeddingDict, PretrainedEmbedding
+
+from fuxictr_me.collapse.spectrum import abundance, information_abundance, triangular_factor
+from fuxictr_me.embedding import MultiEmbedding, id_tables
+
+
+@dataclass(frozen=True)
+class FieldTables:
+    """The tables of one field in one embedding layer.
+
+    Attributes:
+        layer (str): where the layer is in the model, e.g. ``embedding_layer``.
+        field (str): the feature field.
+        sets (list of Tensor): M tables (D, K), one a set.
+        exclude (tuple of int): rows that are no ids: the padding row.
+        initializer (callable or None): what the tables started from; None where that was pretrained.
+    """
+
+    layer: str
+    field: str
+    sets: list
+    exclude: tuple
+    initializer: object
+
+    @property
+    def num_ids(self):
+        """D, without the rows that are no ids."""
+        return len(self.sets[0]) - len(self.exclude)
+
+    @property
+    def dims(self):
+        """K of each set."""
+        return [table.shape[1] for table in self.sets]
+
+    def ceiling(self, dim):
+        """min(K, D), the most that IA can be at ``dim`` columns."""
+        return min(dim, self.num_ids)
+
+
+def field_tables(model):
+    """Find the embedding tables of a model by walking its feature-embedding layers.
+
+    Left out, because IA says nothing there: numeric fields, ``embedding`` fields, and tables of dimension
+    1 (the linear terms of wide models).
+
+    Args:
+        model (nn.Module): ours or any FuxiCTR model.
+
+    Returns:
+        list of FieldTables
+    """
+    found, inside_multi = [], ()
+    for name, module in model.named_modules():
+        if isinstance(module, MultiEmbedding):
+            inside_multi += (f"{name}.",) if name else ("",)
+            per_set = [embedding.embedding_layer for embedding in module.sets]
+            found += _of_layer(name, per_set[0], module.tables())
+        elif type(module) is FeatureEmbeddingDict and not name.startswith(inside_multi):
+            tables = {field: [table] for field, table in id_tables(module).items()}
+            found += _of_layer(name.removesuffix(".embedding_layer"), module, tables)
+    return [tables for tables in found if max(tables.dims) > 1]
+
+
+def _of_layer(name, embedding_dict, tables):
+    for field, sets in tables.items():
+        layer = embedding_dict.embedding_layers[field]
+        pretrained = isinstance(layer, PretrainedEmbedding)
+        padding = (layer.pretrain_embedding if pretrained else layer).padding_idx
+        yield FieldTables(
+            layer=name,
+            field=field,
+            sets=sets,
+            exclude=() if padding is None else (padding,),
+            initializer=None if pretrained else embedding_dict.embedding_initializer,
+        )
+
+
+def abundance_of_sets(tables):
+    """IA of every set, and of all sets side by side, from one pass over the tables of a field.
+
+    Args:
+        tables (FieldTables)
+
+    Returns:
+        (list of float, float): IA(E¹) … IA(Eᴹ), and IA([E¹ … Eᴹ]).
+
+    Raises:
+        ValueError: entries that are not finite.
+    """
+    R = triangular_factor(tables.sets, tables.exclude)
+    blocks = R.split(tables.dims, dim=1)
+    return [abundance(torch.linalg.svdvals(block)) for block in blocks], abundance(torch.linalg.svdvals(R))
+
+
+@torch.no_grad()
+def random_abundance(num_ids, dims, initializer, seed=0):
+    """IA of tables of the same shape as they are at random initialisation.
+
+    Args:
+        num_ids (int): D.
+        dims (list of int): K of each set; they are drawn one by one and laid side by side.
+        initializer (callable): fills a tensor in place, as FuxiCTR's ``embedding_initializer`` does.
+        seed (int): of the draw, which leaves torch's random state as it was.
+
+    Returns:
+        float: IA([E¹ … Eᴹ]) at random initialisation.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tables = [torch.empty(num_ids, dim) for dim in dims]
+        for table in tables:
+            initializer(table)
+    return information_abundance(tables)

@@ -1,0 +1,121 @@
+"""A run's settings, from FuxiCTR's YAML files."""
+
+from pathlib import Path
+
+import yaml
+from fuxictr.utils import load_config
+
+from fuxictr_me import models
+from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.resources import zoo_configs
+from fuxictr_me.settings import check_gpu, check_model_settings
+
+RAW_DTYPES = ("str", "int", "float")
+DATA_FORMATS = ("csv", "parquet", "npz")
+
+
+def find_config(expid):
+    """The config folder in the bundled model zoo that has ``expid``.
+
+    Raises:
+        UsageError: none has.
+    """
+    expids = {}
+    for folder in zoo_configs().values():
+        expids |= dict.fromkeys(_read_folder(folder, "model_config"), folder)
+    if expid not in expids:
+        raise unknown("expid (of the bundled model zoo; --config names another folder)", expid, _runnable(expids))
+    return expids[expid]
+
+
+def load_settings(config, expid, gpu=-1):
+    """FuxiCTR's ``load_config``, with every name and path in it checked.
+
+    A path of raw data that does not exist as seen from the working directory is looked for from the folder
+    that holds the config folder, where FuxiCTR's scripts would have changed to.
+
+    Args:
+        config (str): the folder.
+        expid (str): experiment id.
+        gpu (int): device.
+
+    Returns:
+        dict: the merged settings, ``gpu`` and ``model_id`` included.
+
+    Raises:
+        UsageError: one line: what is wrong, what was found, what is allowed.
+    """
+    folder = Path(config)
+    if not folder.is_dir():
+        raise UsageError(f"no config folder at {config}")
+    experiments = _read_folder(folder, "model_config")
+    if expid not in experiments or expid == "Base":
+        raise unknown(f"expid in {config}", expid, _runnable(experiments))
+    merged = {**(experiments.get("Base") or {}), **(experiments[expid] or {})}
+    dataset_id, datasets = merged.get("dataset_id"), _read_folder(folder, "dataset_config")
+    if dataset_id == "TBD":
+        raise UsageError(f"{expid} is a template: copy it and set its dataset_id (known: {', '.join(datasets)})")
+    if dataset_id not in datasets:
+        raise unknown(f"dataset_id in {config}", dataset_id, datasets)
+    params = load_config(str(folder), expid)
+    params["gpu"] = gpu
+    known = [name for name in models.__all__ if name.endswith("_ME")]
+    if params.get("model") not in known:
+        raise unknown("model", params.get("model"), known)
+    check_gpu(gpu)
+    check_model_settings(getattr(models, params["model"]), params)
+    _check_data(params, folder)
+    return params
+
+
+def _check_data(params, folder):
+    for key in ("data_root", "data_format"):
+        if not isinstance(params.get(key), str):
+            raise UsageError(f"{key} of data set {params['dataset_id']!r} must be set, got {params.get(key)!r}")
+    if params["data_format"] not in DATA_FORMATS:
+        raise unknown("data_format", params["data_format"], DATA_FORMATS)
+    for column in [*(params.get("feature_cols") or []), *_as_list(params.get("label_col"))]:
+        if column.get("dtype") not in RAW_DTYPES:  # FuxiCTR evaluates it as Python
+            raise unknown(f"dtype of column {column.get('name')!r}", column.get("dtype"), RAW_DTYPES)
+        if "pretrained_emb" in column:
+            column["pretrained_emb"] = _locate("pretrained_emb", column["pretrained_emb"], folder)
+    for key in ("train_data", "valid_data", "test_data"):
+        if params.get(key):
+            params[key] = _locate(key, params[key], folder)
+    for key in ("train_data", "valid_data"):
+        if not params.get(key) and not params.get(key.replace("data", "size")):
+            raise UsageError(f"{key} of data set {params['dataset_id']!r} is not set")
+
+
+def _locate(key, value, folder):
+    """The path as it is, or as seen from the entry that holds the config folder."""
+    tried = [Path(value), folder.resolve().parent / value]
+    for path in tried:
+        if path.exists() or any(path.parent.glob(path.name)) or path.with_suffix(".parquet").exists():
+            return str(path if path == tried[0] else path.resolve())
+    raise UsageError(f"{key}: nothing at {value} (nor at {tried[1]})")
+
+
+def _read_folder(folder, name):
+    """All entries of ``<name>.yaml``, or of the files in ``<name>/``, as FuxiCTR looks for them."""
+    files = [folder / f"{name}.yaml"] if (folder / f"{name}.yaml").is_file() else sorted((folder / name).glob("*.yaml"))
+    if not files:
+        raise UsageError(f"no {name}.yaml in {folder}")
+    entries = {}
+    for file in files:
+        try:
+            content = yaml.load(file.read_text(), Loader=yaml.FullLoader)  # noqa: S506 - FuxiCTR's own choice
+        except yaml.YAMLError as error:
+            raise UsageError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise UsageError(f"{file} must hold entries by name, got {type(content).__name__}")
+        entries |= content
+    return entries
+
+
+def _runnable(experiments):
+    return [name for name in experiments if name != "Base"]
+
+
+def _as_list(value):
+    return value if isinstance(value, list) else [value] if value else []

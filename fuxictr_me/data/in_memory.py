@@ -1,0 +1,114 @@
+"""Batches of a data set that fits in memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from fuxictr_me.errors import UsageError, unknown
+
+
+class InMemoryLoader:
+    """Ids from parquet, held as one tensor a column; a batch is one ``index_select`` of each.
+
+    It keeps the contract of FuxiCTR's loaders (shapes, keys, ``num_samples``, ``num_blocks``, ``len``), so
+    it can also be their ``data_loader``. The order of a shuffled epoch depends on ``seed`` alone, which
+    FuxiCTR's parquet loader on the wheel ignores, and no Ray is started.
+
+    Args:
+        feature_map (FeatureMap): of FuxiCTR.
+        data_path (str): a parquet file, or a folder of them.
+        split (str): ``train``, ``valid`` or ``test``; for messages.
+        batch_size (int), shuffle (bool), seed (int)
+
+    Raises:
+        UsageError: no such file, a damaged one, a missing column, missing values, ids past the
+            vocabulary, or no rows.
+    """
+
+    def __init__(self, feature_map, data_path, split="train", batch_size=32, shuffle=False, seed=0, **_):
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.columns = read_columns(feature_map, data_path)
+        self.num_samples = len(next(iter(self.columns.values())))
+        self.num_blocks = 1
+        self._generator = torch.Generator().manual_seed(seed)
+        if self.num_samples == 0:
+            raise UsageError(f"{data_path}: the {split} split holds no rows")
+
+    def __len__(self):
+        return -(-self.num_samples // self.batch_size)
+
+    def __iter__(self):
+        order = torch.randperm(self.num_samples, generator=self._generator) if self.shuffle else None
+        for start in range(0, self.num_samples, self.batch_size):
+            stop = start + self.batch_size
+            if order is None:
+                yield {name: column[start:stop] for name, column in self.columns.items()}
+            else:
+                rows = order[start:stop]
+                yield {name: column.index_select(0, rows) for name, column in self.columns.items()}
+
+
+def read_columns(feature_map, data_path):
+    """column -> Tensor (N,), or (N, L) for sequences and vectors, of all features and labels.
+
+    Raises:
+        UsageError: see ``InMemoryLoader``.
+    """
+    path = Path(data_path)
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise UsageError(f"no parquet data at {data_path}")
+    names = [*feature_map.features, *feature_map.labels]
+    tables = [_read(file, names) for file in files]
+    columns = {}
+    for name in names:
+        columns[name] = torch.cat(
+            [_as_tensor(table[name], file, name) for table, file in zip(tables, files, strict=True)]
+        )
+        _check(columns[name], feature_map.features.get(name), path, name)
+    return columns
+
+
+def _read(file, names):
+    try:
+        table = pq.ParquetFile(file)
+        for name in names:
+            if name not in table.schema_arrow.names:
+                raise unknown(f"column (of the feature map, in {file})", name, table.schema_arrow.names)
+        return table.read(columns=names)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UsageError(f"{file} is not a whole parquet file: {error}") from error
+
+
+def _as_tensor(column, file, name):
+    if column.null_count:
+        raise UsageError(f"{file}: column {name!r} misses {column.null_count} of {len(column)} values")
+    column = column.combine_chunks()
+    if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type):
+        values = column.flatten().to_numpy(zero_copy_only=False)
+        if len(column) and len(values) % len(column):
+            raise UsageError(f"{file}: column {name!r} has sequences of unequal length")
+        values = values.reshape(len(column), -1)
+    else:
+        values = column.to_numpy(zero_copy_only=False)
+    if values.dtype == object or values.dtype.kind not in "iufb":
+        raise UsageError(f"{file}: column {name!r} holds {column.type}, not numbers: it has not been turned into ids")
+    return torch.from_numpy(np.array(values))  # its own memory: arrow's is read-only
+
+
+def _check(column, spec, path, name):
+    if len(column) == 0:
+        return
+    if column.is_floating_point() and not (finite := column.isfinite()).all():
+        raise UsageError(f"{path}: column {name!r} has {int((~finite).sum())} values that are NaN or infinite")
+    if spec and spec["type"] in ("categorical", "sequence"):
+        low, high = int(column.min()), int(column.max())
+        if low < 0 or high >= spec["vocab_size"]:
+            raise UsageError(
+                f"{path}: field {name!r} has ids from {low} to {high}, "
+                f"but its vocabulary holds 0 to {spec['vocab_size'] - 1}"
+            )

@@ -1,0 +1,123 @@
+"""From raw csv or parquet to ids, through FuxiCTR's own ``FeatureProcessor``."""
+
+import contextlib
+import logging
+import pickle
+import sys
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fuxictr_me.errors import UsageError
+
+ROWS_A_CHUNK = 100_000  # as FuxiCTR's wheel transforms them
+
+
+def build_dataset(params):
+    """Build ``<data_root>/<dataset_id>/`` as FuxiCTR's ``build_dataset`` does, if it is not there yet.
+
+    The files are FuxiCTR's: ``feature_map.json``, ``feature_vocab.json``, ``feature_processor.pkl`` and the
+    ids of each split as parquet. They are built in a temporary folder and moved into place when whole,
+    ``feature_map.json`` last, so a build that fails or is killed leaves nothing that a next run would take
+    for a data set. On the wheel the ids are written here rather than through Ray.
+
+    Args:
+        params (dict): FuxiCTR's settings of a run, with the paths of the raw data in it.
+
+    Returns:
+        dict: ``train_data``, ``valid_data``, ``test_data`` -> path of the ids, None for a split not asked for.
+    """
+    from fuxictr.preprocess import FeatureProcessor
+    from fuxictr.preprocess import build_dataset as fuxictr_build
+
+    data_dir = Path(params["data_root"]) / params["dataset_id"]
+    if (data_dir / "feature_map.json").exists():
+        logging.info(f"Data set {data_dir} is there already; delete it to build it anew.")
+    else:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=data_dir) as temporary:
+            building = {**params, "data_root": temporary}
+            with _without_ray():
+                fuxictr_build(FeatureProcessor(**building), **building)
+            built = Path(temporary) / params["dataset_id"]
+            _correct_paths(built, data_dir)
+            for path in sorted(built.iterdir(), key=lambda path: path.name == "feature_map.json"):
+                path.replace(data_dir / path.name)
+    return {
+        "train_data": _ids_of(data_dir, "train"),
+        "valid_data": _ids_of(data_dir, "valid"),
+        "test_data": _ids_of(data_dir, "test") if params.get("test_data") or params.get("test_size") else None,
+    }
+
+
+def _ids_of(data_dir, split):
+    """The file or folder of a split; FuxiCTR's two flavours agree on the names."""
+    for path in (data_dir / f"{split}.parquet", data_dir / split):
+        if path.exists():
+            return str(path)
+    return None
+
+
+def _correct_paths(built, final):
+    """Write FuxiCTR's pickled feature processor again with the paths of the final folder in it."""
+    pickled = built / "feature_processor.pkl"
+    with pickled.open("rb") as file:
+        encoder = pickle.load(file)  # noqa: S301 - FuxiCTR has written it a moment ago
+    encoder.data_dir = encoder.feature_map.data_dir = str(final)
+    for attribute in ("pickle_file", "json_file", "vocab_file"):
+        setattr(encoder, attribute, str(final / Path(getattr(encoder, attribute)).name))
+    encoder.save_pickle(str(pickled))
+
+
+@contextlib.contextmanager
+def _without_ray():
+    """Let the wheel's ``build_dataset`` write ids with ``write_ids``; main's needs no Ray."""
+    module = sys.modules["fuxictr.preprocess.build_dataset"]
+    if not hasattr(module, "init_ray"):
+        yield
+        return
+    original = module.transform
+    module.transform = write_ids
+    try:
+        yield
+    finally:
+        module.transform = original
+
+
+def write_ids(feature_encoder, ddf, split="train", block_size=0):
+    """Turn raw columns into ids and write them, as ``transform`` of FuxiCTR's wheel does, without Ray.
+
+    Args:
+        feature_encoder (FeatureProcessor): fitted.
+        ddf (polars.LazyFrame): raw columns.
+        split (str): ``train``, ``valid`` or ``test``.
+        block_size (int): rows of one file; 0 writes a single ``<split>.parquet``.
+    """
+    logging.info(f"Transform {split} features to integer IDs...")
+    frame = ddf.collect()
+    if len(frame) == 0:
+        raise UsageError(f"the {split} split holds no rows")
+    folder = Path(feature_encoder.data_dir)
+    if block_size > 0:
+        folder = folder / split
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, start in enumerate(range(0, len(frame), block_size or len(frame))):
+        path = folder / (f"part-{part:06d}-0.parquet" if block_size else f"{split}.parquet")
+        _write_file(feature_encoder, frame.slice(start, block_size or len(frame)), path)
+    logging.info(f"Saved {split} ids to: {folder}")
+
+
+def _write_file(feature_encoder, frame, path):
+    writer = None
+    try:
+        for start in range(0, len(frame), ROWS_A_CHUNK):
+            chunk = frame.slice(start, ROWS_A_CHUNK)
+            columns = feature_encoder.transform({name: chunk[name].to_numpy() for name in chunk.columns})
+            table = pa.table({name: pa.array(list(values)) for name, values in columns.items()})
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer:
+            writer.close()

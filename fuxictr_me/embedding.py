@@ -1,0 +1,206 @@
+"""M embedding sets over a FuxiCTR feature map."""
+
+import torch
+from fuxictr.pytorch.layers import FeatureEmbedding, PretrainedEmbedding
+from torch import nn
+
+from fuxictr_me.errors import UsageError, positive_int
+
+FUXICTR_INITIALIZER = "partial(nn.init.normal_, std=1e-4)"  # the default of FuxiCTR's FeatureEmbedding
+
+
+class MultiEmbedding(nn.Module):
+    """M independent embedding sets: e⁽ᵐ⁾ = lookup of x in set m (paper, section 4).
+
+    Each set is one FuxiCTR ``FeatureEmbedding``, so whatever the feature map says (categorical, numeric,
+    sequence with its encoder, pretrained, shared, own dimension, padding row) holds in every set, and
+    FuxiCTR's ``embedding_regularizer`` counts each set as it counts one. With ``num_sets=1`` and equal
+    weights the output is FuxiCTR's, bit for bit.
+
+    Two things differ from M separate layers. A *frozen* pretrained table is held once and read by all
+    sets. And a field whose ``share_embedding`` names a field that is not in this layer, or comes later in
+    the feature map, is initialised like any other; FuxiCTR leaves its table at N(0, 1).
+
+    Args:
+        feature_map (FeatureMap): of FuxiCTR.
+        embedding_dim (int): K, the dimension of ONE set.
+        num_sets (int): M.
+        embedding_initializer (str or callable): as in FuxiCTR's ``FeatureEmbedding``.
+        required_feature_columns, not_required_feature_columns (list of str): fields to keep, to leave out.
+        use_pretrain, use_sharing (bool): as in FuxiCTR's ``FeatureEmbedding``.
+
+    Attributes:
+        field_dims (dict): field -> width of its embedding in one set, in the order of the output.
+        output_dim (int): ΣK, the width of one set with all fields side by side.
+
+    Raises:
+        UsageError: no fields, M or K not a positive integer, or a sequence field without an encoder.
+    """
+
+    def __init__(
+        self,
+        feature_map,
+        embedding_dim,
+        num_sets,
+        embedding_initializer=FUXICTR_INITIALIZER,
+        required_feature_columns=None,
+        not_required_feature_columns=None,
+        use_pretrain=True,
+        use_sharing=True,
+    ):
+        super().__init__()
+        self.num_sets = positive_int("num_sets", num_sets)
+        self.embedding_dim = positive_int("embedding_dim", embedding_dim)
+        self.feature_map = feature_map
+        self.sets = nn.ModuleList(
+            FeatureEmbedding(
+                feature_map,
+                embedding_dim,
+                embedding_initializer=embedding_initializer,
+                required_feature_columns=required_feature_columns,
+                not_required_feature_columns=not_required_feature_columns,
+                use_pretrain=use_pretrain,
+                use_sharing=use_sharing,
+            )
+            for _ in range(num_sets)
+        )
+        self.field_dims = {field: self._field_dim(field) for field in self._layers(0)}
+        self.output_dim = sum(self.field_dims.values())
+        if not self.field_dims:
+            raise UsageError(
+                f"the feature map of {feature_map.dataset_id!r} has no field to embed "
+                f"(its features: {', '.join(feature_map.features) or 'none'})"
+            )
+        self._share_frozen_tables()
+        self.init_weights()
+
+    def forward(self, X, feature_source=(), feature_type=(), flatten_emb=False):
+        """Look up a batch in every set.
+
+        Args:
+            X (dict): field -> ids (B,), values (B,) or sequences of ids (B, L), as FuxiCTR feeds them.
+            feature_source, feature_type (list of str): keep only the fields of these sources, types.
+            flatten_emb (bool): fields side by side, for fields of unequal dimension.
+
+        Returns:
+            Tensor: (B, M, F, K), or (B, M, ΣK) with ``flatten_emb``.
+
+        Raises:
+            UsageError: an id past its field's table, or fields of unequal dimension without ``flatten_emb``.
+        """
+        try:
+            per_set = [embedding(X, list(feature_source), list(feature_type), flatten_emb) for embedding in self.sets]
+        except IndexError as error:
+            raise UsageError(self._id_past_the_table(X) or str(error)) from error
+        except RuntimeError as error:
+            if not flatten_emb and len(set(self.field_dims.values())) > 1:
+                raise UsageError(f"fields have unequal dimensions {self.field_dims}; use flatten_emb=True") from error
+            raise
+        return torch.stack(per_set, dim=1)
+
+    def init_weights(self):
+        """Initialise the tables that FuxiCTR's own ``init_weights`` skips (see the class's docstring)."""
+        for m, embedding in enumerate(self.sets):
+            layers = self._layers(m)
+            initialise = embedding.embedding_layer.embedding_initializer
+            for field, layer in layers.items():
+                base = self.feature_map.features[field].get("share_embedding")
+                if base is not None and layers.get(base) is not layer and type(layer) is nn.Embedding:
+                    initialise(layer.weight if layer.padding_idx is None else layer.weight[1:])
+
+    def tables(self):
+        """The embedding tables, as the collapse measures see them.
+
+        Returns:
+            dict: field -> list of M tensors (D, K), detached. A pretrained field's table is what its
+            ids look up, projection included. A field that shares another's table is listed once, under
+            the first field that holds it. Numeric and ``embedding`` fields have no table.
+        """
+        per_set = [id_tables(embedding.embedding_layer) for embedding in self.sets]
+        return {field: [tables[field] for tables in per_set] for field in per_set[0]}
+
+    def load_set(self, index, state_dict):
+        """Load set ``index`` from the weights of a trained FuxiCTR model, or of one of our models.
+
+        Args:
+            index (int): the set to fill, 0 to M - 1.
+            state_dict (dict): of a whole model; the one embedding layer in it whose fields and shapes
+                are this layer's is taken.
+
+        Raises:
+            UsageError: no set of that index, or not exactly one embedding layer in it that fits.
+        """
+        if not 0 <= index < self.num_sets:
+            raise UsageError(f"set {index} does not exist: there are sets 0 to {self.num_sets - 1}")
+        own = self.sets[index].embedding_layer.state_dict()
+        first = next(iter(own))
+        prefixes = [key[: -len(first)] for key in state_dict if ("." + key).endswith("." + first)]
+        fitting = [
+            prefix
+            for prefix in prefixes
+            if all(prefix + k in state_dict and state_dict[prefix + k].shape == v.shape for k, v in own.items())
+        ]
+        if ours := [prefix for prefix in fitting if f"sets.{index}." in prefix]:
+            fitting = ours
+        if len(fitting) != 1:
+            raise UsageError(self._why_no_set_fits(own, state_dict, prefixes, fitting))
+        self.sets[index].embedding_layer.load_state_dict({k: state_dict[fitting[0] + k] for k in own})
+
+    def _layers(self, m):
+        return dict(self.sets[m].embedding_layer.embedding_layers.items())
+
+    def _field_dim(self, field):
+        spec = self.feature_map.features[field]
+        if spec["type"] == "sequence" and field not in self.sets[0].embedding_layer.feature_encoders:
+            raise UsageError(
+                f"sequence field {field!r} has no feature_encoder, so it gives no single vector; "
+                "set one, e.g. layers.MaskedAveragePooling()"
+            )
+        return spec.get("emb_output_dim", spec.get("embedding_dim", self.embedding_dim))
+
+    def _share_frozen_tables(self):
+        for m in range(1, self.num_sets):
+            for field, layer in self._layers(m).items():
+                if isinstance(layer, PretrainedEmbedding) and layer.freeze_emb:
+                    layer.pretrain_embedding = self._layers(0)[field].pretrain_embedding
+
+    def _id_past_the_table(self, X):
+        for field in self.field_dims:
+            spec = self.feature_map.features[field]
+            if field in X and spec["type"] in ("categorical", "sequence"):
+                low, high = int(X[field].min()), int(X[field].max())
+                if low < 0 or high >= spec["vocab_size"]:
+                    return (
+                        f"field {field!r} has ids from {low} to {high}, "
+                        f"but its table holds 0 to {spec['vocab_size'] - 1}"
+                    )
+        return None
+
+    @staticmethod
+    def _why_no_set_fits(own, state_dict, prefixes, fitting):
+        if len(fitting) > 1:
+            return f"several embedding layers of the checkpoint fit: {', '.join(fitting)}"
+        if not prefixes:
+            return f"the checkpoint has no embedding layer with {next(iter(own))!r}"
+        for key, tensor in own.items():
+            found = state_dict.get(prefixes[0] + key)
+            if found is None or found.shape != tensor.shape:
+                has = "nothing" if found is None else tuple(found.shape)
+                return f"{prefixes[0] + key!r} does not fit: the checkpoint has {has}, here is {tuple(tensor.shape)}"
+        return "the checkpoint does not fit"
+
+
+@torch.no_grad()
+def id_tables(embedding_dict):
+    """field -> table (D, K) of one FuxiCTR ``FeatureEmbeddingDict``, detached; shared tables once."""
+    tables, seen = {}, set()
+    for field, layer in embedding_dict.embedding_layers.items():
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if isinstance(layer, PretrainedEmbedding):
+            weight = layer.pretrain_embedding.weight
+            tables[field] = layer(torch.arange(len(weight), device=weight.device)).detach()
+        elif isinstance(layer, nn.Embedding):
+            tables[field] = layer.weight.detach()
+    return tables

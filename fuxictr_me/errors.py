@@ -1,0 +1,35 @@
+"""What a user did wrong, and what went wrong in a run: each told in one line."""
+
+import difflib
+
+
+class UsageError(ValueError):
+    """A wrong argument, setting or file. The command line prints the message and exits with 2."""
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on (diverged, disk full, ...). The command line prints it and exits with 1."""
+
+
+def unknown(kind, name, allowed):
+    """A UsageError for a ``name`` that is none of ``allowed``, with the nearest right one.
+
+    Args:
+        kind (str): what the name stands for, e.g. ``"model"``.
+        name (str): what was given.
+        allowed (iterable of str): what is known.
+    """
+    allowed = sorted(map(str, allowed))
+    lowered = {a.lower(): a for a in allowed}
+    near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
+    near = near or [a for a in lowered if len(str(name)) > 2 and a.startswith(str(name).lower())]
+    hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
+    shown = ", ".join(allowed) if len(allowed) <= 20 else f"{len(allowed)} are known"
+    return UsageError(f"unknown {kind} {name!r}{hint} (known: {shown or 'none'})")
+
+
+def positive_int(name, value):
+    """``value`` if it is an integer of 1 or more, else a UsageError that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"{name} must be an integer of 1 or more, got {value!r}")
+    return value

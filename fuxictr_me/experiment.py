@@ -1,0 +1,157 @@
+"""One run from a config to a result row, in the order in which FuxiCTR's run_expid.py goes."""
+
+import json
+import logging
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import fuxictr
+import torch
+from fuxictr.features import FeatureMap
+from fuxictr.pytorch.torch_utils import seed_everything
+from fuxictr.utils import print_to_json, print_to_list, set_logger
+
+from fuxictr_me import __version__, models
+from fuxictr_me.config import find_config, load_settings
+from fuxictr_me.data import InMemoryLoader, build_dataset
+from fuxictr_me.errors import UsageError
+from fuxictr_me.files import append_whole, replace_whole
+from fuxictr_me.host import flavour
+
+
+def run_expid(expid, config=None, gpu=-1, wrap_loader=None):
+    """Train and evaluate one experiment; leave log, checkpoint, IA file and results where FuxiCTR does.
+
+    Args:
+        expid (str): experiment id.
+        config (str): folder of ``model_config.yaml`` and ``dataset_config.yaml``; the bundled entry that
+            has ``expid`` if None.
+        gpu (int): CUDA device, -1 for the CPU.
+        wrap_loader (callable): from the training loader to what is trained on, e.g. a progress bar.
+
+    Returns:
+        dict: the results, as ``<model_root>/<dataset_id>/<expid>.json`` holds them.
+
+    Raises:
+        UsageError: a setting, name or path that cannot be.
+        RunError: a run that cannot go on.
+    """
+    started = time.perf_counter()
+    params = load_settings(config or find_config(expid), expid, gpu)
+    set_logger(params)
+    logging.info("Params: " + print_to_json(params))
+    seed_everything(seed=params.get("seed", 2024))
+
+    data_dir = Path(params["data_root"]) / params["dataset_id"]
+    if params["data_format"] == "csv" or (params.get("feature_cols") and params.get("rebuild_dataset", True)):
+        params.update(build_dataset(params))
+    feature_map = load_feature_map(data_dir, params)
+
+    model = getattr(models, params["model"])(feature_map, **params)
+    model.count_parameters()
+    train_data, valid_data = (
+        load_split(feature_map, params, "train"),
+        load_split(feature_map, params, "valid"),
+    )
+    model.fit(wrap_loader(train_data) if wrap_loader else train_data, validation_data=valid_data, **params)
+
+    logging.info("****** Validation evaluation ******")
+    valid_result = model.evaluate(valid_data)
+    del train_data, valid_data
+    test_result = {}
+    if params.get("test_data"):
+        logging.info("******** Test evaluation ********")
+        test_result = model.evaluate(load_split(feature_map, params, "test"))
+
+    result = {
+        "expid": expid,
+        "model": params["model"],
+        "dataset_id": params["dataset_id"],
+        "valid": {name: float(value) for name, value in valid_result.items()},
+        "test": {name: float(value) for name, value in test_result.items()},
+        "parameters": model.num_parameters(),
+        "parameters_without_embeddings": model.num_parameters(count_embedding=False),
+        "steps": model._total_steps,
+        "seconds": round(time.perf_counter() - started, 3),
+        "checkpoint": model.checkpoint,
+        "versions": versions(),
+        "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
+    }
+    text = json.dumps(result, indent=2, default=str) + "\n"
+    replace_whole(Path(model.model_dir) / f"{expid}.json", lambda path: path.write_text(text))
+    command = f"run_expid {f'--config {config} ' if config else ''}--expid {expid} --gpu {gpu}"
+    filename = Path(config or "config").name.replace(".yaml", "") + ".csv"
+    append_result_row(filename, command, expid, params["dataset_id"], valid_result, test_result)
+    return result
+
+
+def load_feature_map(data_dir, params):
+    """FuxiCTR's feature map of a data set that is built.
+
+    Raises:
+        UsageError: it is not there, not whole, or names features that it has not.
+    """
+    path = data_dir / "feature_map.json"
+    feature_map = FeatureMap(params["dataset_id"], str(data_dir))
+    try:
+        feature_map.load(str(path), params)
+    except FileNotFoundError as error:
+        raise UsageError(f"no feature map at {path}: is data_root right, has the data set been built?") from error
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path} is not a whole feature map: {error}") from error
+    except KeyError as error:
+        raise UsageError(f"{path} has no feature {error}, which use_features or feature_specs names") from error
+    except RuntimeError as error:
+        raise UsageError(f"{path} is of another data set: {error}") from error
+    logging.info("Feature specs: " + print_to_json(feature_map.features))
+    return feature_map
+
+
+def load_split(feature_map, params, split):
+    """Batches of a split: parquet from memory; npz, or a ``data_loader`` of the config, as FuxiCTR does.
+
+    Raises:
+        UsageError: see ``InMemoryLoader``.
+    """
+    path = params.get(f"{split}_data")
+    if not path:
+        raise UsageError(f"{split}_data is not set: a run needs training and validation data")
+    shuffle = split == "train" and params.get("shuffle", True)
+    if params["data_format"] == "npz" or params.get("data_loader") or params.get("streaming"):
+        from fuxictr.pytorch.dataloaders import RankDataLoader
+
+        own = {key: value for key, value in params.items() if not key.endswith("_data")} | {"shuffle": shuffle}
+        stage, key = ("test", "test_data") if split == "test" else ("train", "train_data")
+        loaders = RankDataLoader(feature_map, stage=stage, **own, **{key: path})
+        loaders = loaders.make_iterator() if hasattr(loaders, "make_iterator") else loaders
+        return loaders if split == "test" else loaders[0]
+    return InMemoryLoader(
+        feature_map,
+        path,
+        split=split,
+        batch_size=params.get("batch_size", 32),
+        shuffle=shuffle,
+        seed=params.get("seed", 2024),
+    )
+
+
+def versions():
+    """What the run ran on; FuxiCTR's number alone does not tell its two flavours apart."""
+    return {
+        "fuxictr_me": __version__,
+        "fuxictr": f"{fuxictr.__version__} ({flavour()})",
+        "torch": torch.__version__,
+        "python": sys.version.split()[0],
+    }
+
+
+def append_result_row(filename, command, expid, dataset_id, valid_result, test_result):
+    """Append FuxiCTR's result row to ``<config folder's name>.csv`` in the working directory."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    row = (
+        f" {stamp},[command] python -m fuxictr_me {command},[exp_id] {expid},[dataset_id] {dataset_id},"
+        f"[train] N.A.,[val] {print_to_list(valid_result)},[test] {print_to_list(test_result)}\n"
+    )
+    append_whole(filename, row.encode())

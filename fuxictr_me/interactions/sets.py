@@ -1,0 +1,54 @@
+"""Building blocks that hold M sets of weights and apply all of them in one pass."""
+
+import torch
+from torch import nn
+
+
+class SetLinear(nn.Module):
+    """M linear maps, one a set: y⁽ᵐ⁾ = W⁽ᵐ⁾ x⁽ᵐ⁾ + b⁽ᵐ⁾.
+
+    Weights are (M, out, in), so that ``weight[m]`` is what ``nn.Linear`` would hold.
+
+    Args:
+        num_sets (int): M.
+        in_features, out_features (int): widths of one set.
+    """
+
+    def __init__(self, num_sets, in_features, out_features):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_sets, out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(num_sets, out_features))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """PyTorch's default for a linear layer, U(±1/√in) for weight and bias (the paper's choice)."""
+        bound = self.weight.shape[-1] ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def init_weights(self):
+        """FuxiCTR's default for a linear layer, xavier_normal with zero bias, set by set."""
+        for weight in self.weight.data:
+            nn.init.xavier_normal_(weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x):
+        """(B, M, in) -> (B, M, out)."""
+        y = torch.baddbmm(self.bias.unsqueeze(1), x.transpose(0, 1), self.weight.transpose(1, 2))  # (M, B, out)
+        return y.transpose(0, 1)
+
+
+class PerChannel(nn.Module):
+    """Apply a module with one parameter a channel (BatchNorm1d, PReLU, Dice) to M sets of H channels.
+
+    Args:
+        module (nn.Module): takes (B, M * H).
+    """
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        """(B, M, H) -> (B, M, H)."""
+        return self.module(x.flatten(1)).view(x.shape)

@@ -1,0 +1,164 @@
+"""The forward pass that all multi-embedding models share."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+from fuxictr.pytorch.models import BaseModel
+from torch import nn
+
+from fuxictr_me.callbacks import attach, build
+from fuxictr_me.checkpoint import load_state_dict, save_state_dict
+from fuxictr_me.embedding import FUXICTR_INITIALIZER, MultiEmbedding
+from fuxictr_me.errors import RunError, UsageError, unknown
+from fuxictr_me.interactions import CrossNetwork, CrossNetworkMix, SetLinear
+from fuxictr_me.settings import check_model_settings, check_optimizer_and_loss, check_positive_number
+
+NETWORK_INITIALIZERS = ("fuxictr", "paper")
+NETWORK_LAYERS = (nn.Linear, nn.Conv1d, SetLinear, CrossNetwork, CrossNetworkMix)
+
+
+class MultiEmbeddingModel(BaseModel):
+    """ŷ = sigmoid(head(aggregate_m projection⁽ᵐ⁾(interaction⁽ᵐ⁾(embedding⁽ᵐ⁾(x))))) (paper, section 4).
+
+    A subclass builds ``self.projection`` and ``self.head`` (``build_towers`` does), says in ``interact``
+    what happens inside a set, and ends its constructor as FuxiCTR's models do: ``compile``,
+    ``reset_parameters``, ``model_to_device``. Any of the four parts can be overridden alone.
+    ``num_sets=1`` is the single-embedding (SE) model.
+
+    Args:
+        feature_map (FeatureMap): of FuxiCTR.
+        model_id (str): names the checkpoint, the log and the IA file.
+        gpu (int): CUDA device, -1 for the CPU.
+        num_sets (int): M.
+        embedding_dim (int): K, the dimension of ONE set.
+        embedding_initializer (str or callable): as FuxiCTR's ``FeatureEmbedding`` takes it.
+        network_initializer (str): ``"fuxictr"`` (xavier_normal, zero bias) or ``"paper"`` (cross weights
+            xavier_uniform with zero bias, all else PyTorch's defaults).
+        first_set_checkpoint (str): a checkpoint of a FuxiCTR model whose embeddings become set 0.
+        callbacks (list): names, ``{name: {argument: value}}``, or ``Callback`` objects.
+        metrics (list of str), model_root (str), verbose (int), **kwargs: of FuxiCTR's ``BaseModel``.
+
+    Raises:
+        UsageError: a key that neither FuxiCTR nor the model knows, or a value that cannot be.
+    """
+
+    def __init__(
+        self,
+        feature_map,
+        model_id="MultiEmbeddingModel",
+        gpu=-1,
+        num_sets=4,
+        embedding_dim=10,
+        embedding_initializer=FUXICTR_INITIALIZER,
+        network_initializer="fuxictr",
+        first_set_checkpoint=None,
+        callbacks=None,
+        metrics=("AUC", "logloss"),
+        model_root="./checkpoints/",
+        verbose=1,
+        **kwargs,
+    ):
+        check_model_settings(type(self), {"gpu": gpu, "metrics": metrics, **kwargs})
+        if network_initializer not in NETWORK_INITIALIZERS:
+            raise unknown("network_initializer", network_initializer, NETWORK_INITIALIZERS)
+        super().__init__(
+            feature_map,
+            model_id=model_id,
+            gpu=gpu,
+            metrics=list(metrics),
+            model_root=model_root,
+            verbose=verbose,
+            **kwargs,
+        )
+        self.network_initializer = network_initializer
+        self.first_set_checkpoint = first_set_checkpoint
+        self.embedding_layer = MultiEmbedding(feature_map, embedding_dim, num_sets, embedding_initializer)
+        attach(self, build(callbacks))
+
+    def forward(self, inputs):
+        """inputs: field -> (B,) or (B, L) -> {"y_pred": (B, 1)}."""
+        e = self.embed(self.get_inputs(inputs))  # (B, M, ΣK)
+        h = self.aggregate(self.projection(self.interact(e)))  # (B, H)
+        return {"y_pred": self.output_activation(self.head(h))}
+
+    def embed(self, X):
+        """e: field -> ids (B,) ... -> (B, M, ΣK)."""
+        return self.embedding_layer(X, flatten_emb=True)
+
+    def interact(self, e):
+        """(B, M, ΣK) -> the inputs of the projections, a list of one (B, M, ·) a branch."""
+        return [e]
+
+    def aggregate(self, h):
+        """h = (1/M) Σ h⁽ᵐ⁾: (B, M, H) -> (B, H)."""
+        return h.mean(dim=1)
+
+    def compile(self, optimizer, loss, lr):
+        """FuxiCTR's, which says only "not supported" of a name that it does not know."""
+        check_optimizer_and_loss(optimizer, loss)
+        check_positive_number("learning_rate", lr)
+        super().compile(optimizer, loss, lr)
+
+    def reset_parameters(self):
+        """Initialise as ``network_initializer`` says; embeddings always by ``embedding_initializer``."""
+        super().reset_parameters()
+        if self.network_initializer == "paper":
+            self.apply(_reset_to_pytorch_default)
+        if self.first_set_checkpoint:
+            self.embedding_layer.load_set(0, load_state_dict(self.first_set_checkpoint))
+
+    def num_parameters(self, count_embedding=True):
+        """Number of trained parameters; FuxiCTR's ``count_parameters`` only logs it."""
+        left_out = "" if count_embedding else "embedding_layer."
+        return sum(
+            p.numel()
+            for name, p in self.named_parameters()
+            if p.requires_grad and not (left_out and name.startswith(left_out))
+        )
+
+    def evaluate_metrics(self, y_true, y_pred, metrics, group_id=None):
+        """FuxiCTR's metrics, after naming what would make them meaningless.
+
+        Raises:
+            RunError: a prediction that is not a number: training has diverged.
+            UsageError: an empty split, or one with a single label where AUC is asked.
+        """
+        if len(y_true) == 0:
+            raise UsageError("the split to evaluate holds no rows")
+        if bad := int((~torch.from_numpy(y_pred).isfinite()).sum()):
+            raise RunError(
+                f"{bad} of {len(y_pred)} predictions are not finite: training has diverged or the data holds NaN; "
+                f"the best checkpoint before it stays at {self.checkpoint}"
+            )
+        if y_true.min() == y_true.max() and any(m != "logloss" for m in metrics):
+            raise UsageError(f"every label of the split to evaluate is {y_true[0]:g}: {metrics[0]} is not defined")
+        return super().evaluate_metrics(y_true, y_pred, metrics, group_id)
+
+    def checkpoint_and_earlystop(self, logs, min_delta=1e-6):
+        """FuxiCTR's, which would save a model whose monitor is NaN as the best."""
+        value = self._monitor.get_value(logs)
+        if not math.isfinite(value):
+            raise RunError(f"the monitored {'+'.join(self._monitor.get_metrics())} is {value}")
+        super().checkpoint_and_earlystop(logs, min_delta)
+
+    def save_weights(self, checkpoint):
+        """Save the state dict under a temporary name, then move it: a checkpoint is whole or not there."""
+        os.makedirs(Path(checkpoint).parent, exist_ok=True)
+        save_state_dict(self.state_dict(), checkpoint)
+
+    def load_weights(self, checkpoint):
+        """Load a state dict, without running code from the file."""
+        self.to(self.device)
+        state_dict = load_state_dict(checkpoint)
+        try:
+            self.load_state_dict(state_dict)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"{checkpoint} does not fit this model: {reason[:300]}") from error
+
+
+def _reset_to_pytorch_default(module):
+    if isinstance(module, NETWORK_LAYERS):
+        module.reset_parameters()

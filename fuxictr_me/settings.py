@@ -1,0 +1,134 @@
+"""Settings, checked before anything long begins: unknown keys and impossible values, named in one line.
+
+FuxiCTR hands every key of a config to everyone in ``**kwargs`` and ignores what nobody reads, so a
+misspelt key is silently its default. Here it is an error.
+"""
+
+import inspect
+import math
+import re
+
+import torch
+from fuxictr.pytorch.models import BaseModel
+
+from fuxictr_me.errors import UsageError, positive_int, unknown
+
+METRICS = ("AUC", "logloss", "binary_crossentropy", "gAUC", "avgAUC", "MRR", "NDCG(k=1)", "NDCG(k=5)")
+GROUP_METRICS = ("gAUC", "avgAUC", "MRR", "NDCG")
+TASKS = ("binary_classification", "regression")
+
+# What FuxiCTR reads elsewhere than in a model's constructor.
+IN_SCRIPTS = {"model", "model_id", "model_root", "dataset_id", "seed", "gpu", "epochs", "max_gradient_norm"}
+IN_MODELS = {"optimizer", "loss", "learning_rate", "metrics", "verbose", "embedding_dim"}
+IN_DATA_SETS = {"data_root", "data_format", "train_data", "valid_data", "test_data", "feature_cols", "label_col"}
+IN_BUILDING = {"min_categr_count", "num_buckets", "rebuild_dataset", "data_block_size", "valid_size", "test_size"}
+IN_READING = {"split_type", "sep", "n_rows", "meta_ddf", "group_id", "use_features", "feature_specs"}
+IN_LOADERS = {"batch_size", "shuffle", "num_workers", "buffer_size", "streaming", "data_loader"}
+IN_OLD_CONFIGS = {"feature_config", "pickle_feature_encoder", "debug_mode"}
+HOST_KEYS = IN_SCRIPTS | IN_MODELS | IN_DATA_SETS | IN_BUILDING | IN_READING | IN_LOADERS | IN_OLD_CONFIGS
+
+
+def known_keys(model_class):
+    """Every key that FuxiCTR or the constructor of ``model_class`` reads."""
+    keys = set(HOST_KEYS)
+    for cls in model_class.__mro__:
+        if "__init__" in vars(cls) and issubclass(cls, BaseModel):
+            keys |= set(inspect.signature(cls.__init__).parameters)
+    return keys - {"self", "kwargs", "feature_map"}
+
+
+def check_model_settings(model_class, settings):
+    """Refuse unknown keys and impossible values among what a model is constructed with.
+
+    Raises:
+        UsageError: one line: what is wrong, what was found, what is allowed.
+    """
+    allowed = known_keys(model_class)
+    for key in settings:
+        if key not in allowed:
+            raise unknown(f"setting of {model_class.__name__}", key, allowed)
+    for key in ("batch_size", "epochs", "early_stop_patience", "eval_steps"):
+        if settings.get(key) is not None:
+            positive_int(key, settings[key])
+    for key in ("embedding_regularizer", "net_regularizer"):
+        check_regularizer(key, settings.get(key))
+    for key in ("learning_rate", "max_gradient_norm"):
+        if key in settings:
+            check_positive_number(key, settings[key])
+    if settings.get("task", TASKS[0]) not in TASKS:
+        raise unknown("task", settings["task"], TASKS)
+    if settings.get("monitor_mode", "max") not in ("max", "min"):
+        raise unknown("monitor_mode", settings["monitor_mode"], ("max", "min"))
+    check_metrics(settings)
+    check_gpu(settings.get("gpu", -1))
+
+
+def check_metrics(settings):
+    """``metrics`` and ``monitor`` name metrics that FuxiCTR computes; group metrics need a ``group_id``."""
+    monitor = settings.get("monitor", "AUC")
+    weights = monitor if isinstance(monitor, dict) else {monitor: 1}
+    metrics = settings.get("metrics") or []
+    if isinstance(metrics, str):
+        raise UsageError(f"metrics must be a list such as ['AUC', 'logloss'], got the text {metrics!r}")
+    for kind, names in (("metric", metrics), ("monitor", weights)):
+        for name in names:
+            if name not in METRICS and not re.fullmatch(r"NDCG\((k=)?\d+\)", str(name)):
+                raise unknown(kind, name, METRICS)
+            if str(name).startswith(GROUP_METRICS) and not settings.get("group_id"):
+                raise UsageError(f"{kind} {name!r} is computed a group: set group_id")
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise UsageError(f"the weight of monitor {name!r} must be a number, got {weight!r}")
+
+
+def check_regularizer(key, value):
+    """None, 0, a float (L2), or FuxiCTR's ``l1(x)``, ``l2(x)``, ``l1_l2(x,y)``."""
+    number = r"\s*[0-9.]+(e[+-]?\d+)?\s*"
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value == 0):
+        return
+    if isinstance(value, float) and math.isfinite(value) and value > 0:
+        return
+    if isinstance(value, str) and re.fullmatch(rf"l[12]\({number}\)|l1_l2\({number},{number}\)", value):
+        return
+    hint = ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        hint = f" (FuxiCTR ignores a whole number; write {value}.0)"
+    elif isinstance(value, str) and _is_number(value):
+        hint = " (YAML reads 1e-6 as text; write 1.e-6)"
+    raise UsageError(f"{key} must be a positive float, l1(x), l2(x) or l1_l2(x,y), got {value!r}{hint}")
+
+
+def check_positive_number(key, value):
+    """A finite number above 0; text such as ``1e-3``, which YAML does not read as a number, is named."""
+    if isinstance(value, str) and _is_number(value):
+        raise UsageError(f"{key} must be a number, got the text {value!r} (YAML reads 1e-3 as text; write 1.e-3)")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{key} must be a number above 0, got {value!r}")
+
+
+def check_gpu(gpu):
+    """-1, or a CUDA device that is there; FuxiCTR would fall back to the CPU in silence."""
+    if isinstance(gpu, bool) or not isinstance(gpu, int) or gpu < -1:
+        raise UsageError(f"gpu must be -1 (CPU) or a device number, got {gpu!r}")
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpu >= available:
+        has = f"devices 0 to {available - 1}" if available else "no CUDA device"
+        raise UsageError(f"gpu {gpu} is not there: torch {torch.__version__} sees {has}; use -1 for the CPU")
+
+
+def check_optimizer_and_loss(optimizer, loss):
+    """Names that FuxiCTR's ``get_optimizer`` and ``get_loss`` resolve."""
+    if isinstance(optimizer, str) and optimizer.lower() != "adam" and not hasattr(torch.optim, optimizer):
+        known = [name for name in vars(torch.optim) if name[0].isupper() and name != "Optimizer"]
+        raise unknown("optimizer", optimizer, known)
+    losses = ("bce", "binary_crossentropy", "binary_cross_entropy", "mse_loss", "l1_loss", "huber_loss")
+    if isinstance(loss, str) and loss not in losses and not hasattr(torch.nn.functional, loss):
+        raise unknown("loss", loss, losses)
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

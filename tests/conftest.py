@@ -1,0 +1,90 @@
+"""Small feature maps, batches and models that the tests share."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fuxictr.features import FeatureMap
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = {"optimizer": "adam", "loss": "binary_crossentropy", "task": "binary_classification", "verbose": 0}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+def make_feature_map(features, folder="unused", **params):
+    """A FuxiCTR feature map of ``{field: spec}``, as its own ``load`` makes it."""
+    feature_map = FeatureMap("made", str(folder))
+    path = Path(folder) / "feature_map.json"
+    content = {"dataset_id": "made", "labels": ["label"], "features": [{k: v} for k, v in features.items()]}
+    if path.parent.is_dir():
+        path.write_text(json.dumps(content))
+        feature_map.load(str(path), params)
+    else:
+        feature_map.features.update(features)
+        feature_map.labels = ["label"]
+        feature_map.num_fields = feature_map.get_num_fields()
+        feature_map.default_emb_dim = params.get("embedding_dim")
+        feature_map.set_column_index()
+    return feature_map
+
+
+def categorical(vocab_size, **more):
+    return {"source": "", "type": "categorical", "padding_idx": 0, "vocab_size": vocab_size, **more}
+
+
+def sequence(vocab_size, max_len, **more):
+    encoder = {"feature_encoder": "layers.MaskedAveragePooling()"}
+    return {
+        "source": "",
+        "type": "sequence",
+        "padding_idx": 0,
+        "vocab_size": vocab_size,
+        "max_len": max_len,
+        **encoder,
+        **more,
+    }
+
+
+def make_batch(feature_map, rows=32, seed=1):
+    """A batch as FuxiCTR's loaders give it."""
+    random = torch.Generator().manual_seed(seed)
+    batch = {}
+    for field, spec in feature_map.features.items():
+        if spec["type"] == "numeric":
+            batch[field] = torch.randn(rows, generator=random, dtype=torch.float64)
+        elif spec["type"] == "categorical":
+            batch[field] = torch.randint(1, spec["vocab_size"], (rows,), generator=random)
+        elif spec["type"] == "sequence":
+            batch[field] = torch.randint(0, spec["vocab_size"], (rows, spec["max_len"]), generator=random)
+        elif spec["type"] == "embedding":
+            batch[field] = torch.randn(rows, spec["pretrain_dim"], generator=random)
+    batch["label"] = torch.randint(0, 2, (rows,), generator=random).double()
+    return batch
+
+
+@pytest.fixture
+def plain_map():
+    """Three categorical fields."""
+    return make_feature_map({"user": categorical(11), "item": categorical(7), "place": categorical(5)})
+
+
+def run_cli(*arguments, cwd, **environment):
+    """``python -m fuxictr_me`` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "fuxictr_me", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
