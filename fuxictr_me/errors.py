@@ -24,8 +24,8 @@ def unknown(kind, name, allowed):
     near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
     near = near or [a for a in lowered if len(str(name)) > 2 and a.startswith(str(name).lower())]
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
-    shown = ", ".join(allowed) if len(allowed) <= 20 else f"{len(allowed)} are known"
-    return UsageError(f"unknown {kind} {name!r}{hint} (known: {shown or 'none'})")
+    known = f"known: {', '.join(allowed) or 'none'}" if len(allowed) <= 20 else f"{len(allowed)} are known"
+    return UsageError(f"unknown {kind} {name!r}{hint} ({known})")
 
 
 def positive_int(name, value):

@@ -1,5 +1,7 @@
 """One run from a config to a result row, in the order in which FuxiCTR's run_expid.py goes."""
 
+import contextlib
+import io
 import json
 import logging
 import sys
@@ -21,7 +23,7 @@ from fuxictr_me.files import append_whole, replace_whole
 from fuxictr_me.host import flavour
 
 
-def run_expid(expid, config=None, gpu=-1, wrap_loader=None):
+def run_expid(expid, config=None, gpu=-1, progress=None):
     """Train and evaluate one experiment; leave log, checkpoint, IA file and results where FuxiCTR does.
 
     Args:
@@ -29,7 +31,8 @@ def run_expid(expid, config=None, gpu=-1, wrap_loader=None):
         config (str): folder of ``model_config.yaml`` and ``dataset_config.yaml``; the bundled entry that
             has ``expid`` if None.
         gpu (int): CUDA device, -1 for the CPU.
-        wrap_loader (callable): from the training loader to what is trained on, e.g. a progress bar.
+        progress (callable): wraps the training loader, to show a bar of one's own; the log then goes to its
+            file alone.
 
     Returns:
         dict: the results, as ``<model_root>/<dataset_id>/<expid>.json`` holds them.
@@ -40,7 +43,7 @@ def run_expid(expid, config=None, gpu=-1, wrap_loader=None):
     """
     started = time.perf_counter()
     params = load_settings(config or find_config(expid), expid, gpu)
-    set_logger(params)
+    start_log(params, console=progress is None)
     logging.info("Params: " + print_to_json(params))
     seed_everything(seed=params.get("seed", 2024))
 
@@ -55,7 +58,7 @@ def run_expid(expid, config=None, gpu=-1, wrap_loader=None):
         load_split(feature_map, params, "train"),
         load_split(feature_map, params, "valid"),
     )
-    model.fit(wrap_loader(train_data) if wrap_loader else train_data, validation_data=valid_data, **params)
+    model.fit(progress(train_data) if progress else train_data, validation_data=valid_data, **params)
 
     logging.info("****** Validation evaluation ******")
     valid_result = model.evaluate(valid_data)
@@ -85,6 +88,25 @@ def run_expid(expid, config=None, gpu=-1, wrap_loader=None):
     filename = Path(config or "config").name.replace(".yaml", "") + ".csv"
     append_result_row(filename, command, expid, params["dataset_id"], valid_result, test_result)
     return result
+
+
+def load_trained(expid, config):
+    """The model of a finished run, with its best weights.
+
+    Args:
+        expid (str), config (str): as ``run_expid`` got them, seen from the same working directory.
+
+    Returns:
+        MultiEmbeddingModel: on the CPU.
+
+    Raises:
+        UsageError: no such run, or a checkpoint that does not fit the config.
+    """
+    params = load_settings(config, expid)
+    feature_map = load_feature_map(Path(params["data_root"]) / params["dataset_id"], params)
+    model = getattr(models, params["model"])(feature_map, **params)
+    model.load_weights(model.checkpoint)
+    return model
 
 
 def load_feature_map(data_dir, params):
@@ -135,6 +157,18 @@ def load_split(feature_map, params, split):
         shuffle=shuffle,
         seed=params.get("seed", 2024),
     )
+
+
+def start_log(params, console=True):
+    """FuxiCTR's ``set_logger``: to ``<model_id>.log`` and to the console, or to the file alone."""
+    if console:
+        set_logger(params)
+        return
+    with contextlib.redirect_stderr(io.StringIO()):
+        set_logger(params)
+    for handler in logging.root.handlers[:]:
+        if not isinstance(handler, logging.FileHandler):
+            logging.root.removeHandler(handler)
 
 
 def versions():

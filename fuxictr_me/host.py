@@ -58,12 +58,11 @@ def run_script(script, arguments):
     path = Path(script)
     if not path.is_file():
         raise UsageError(f"no script at {script}")
-    path = path.resolve()
     register(("model_zoo", "src"))
     bridge_loaders()
     attach_configured_callbacks()
     sys.argv = [str(script), *arguments]
-    sys.path.insert(0, str(path.parent))  # as python does for a script: fuxictr_version.py lies there
+    sys.path.insert(0, str(path.resolve().parent))  # as python does for a script: fuxictr_version.py lies there
     runpy.run_path(str(path), run_name="__main__")
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -31,12 +32,10 @@ class InMemoryLoader:
     def __init__(self, feature_map, data_path, split="train", batch_size=32, shuffle=False, seed=0, **_):
         self.batch_size = batch_size
         self.shuffle = shuffle
-        self.columns = read_columns(feature_map, data_path)
+        self.columns = read_columns(feature_map, data_path, split)
         self.num_samples = len(next(iter(self.columns.values())))
         self.num_blocks = 1
         self._generator = torch.Generator().manual_seed(seed)
-        if self.num_samples == 0:
-            raise UsageError(f"{data_path}: the {split} split holds no rows")
 
     def __len__(self):
         return -(-self.num_samples // self.batch_size)
@@ -52,7 +51,7 @@ class InMemoryLoader:
                 yield {name: column.index_select(0, rows) for name, column in self.columns.items()}
 
 
-def read_columns(feature_map, data_path):
+def read_columns(feature_map, data_path, split):
     """column -> Tensor (N,), or (N, L) for sequences and vectors, of all features and labels.
 
     Raises:
@@ -64,6 +63,8 @@ def read_columns(feature_map, data_path):
         raise UsageError(f"no parquet data at {data_path}")
     names = [*feature_map.features, *feature_map.labels]
     tables = [_read(file, names) for file in files]
+    if sum(map(len, tables)) == 0:
+        raise UsageError(f"{data_path}: the {split} split holds no rows")
     columns = {}
     for name in names:
         columns[name] = torch.cat(
@@ -89,10 +90,10 @@ def _as_tensor(column, file, name):
         raise UsageError(f"{file}: column {name!r} misses {column.null_count} of {len(column)} values")
     column = column.combine_chunks()
     if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type):
-        values = column.flatten().to_numpy(zero_copy_only=False)
-        if len(column) and len(values) % len(column):
-            raise UsageError(f"{file}: column {name!r} has sequences of unequal length")
-        values = values.reshape(len(column), -1)
+        lengths = pc.min_max(pc.list_value_length(column)).as_py()
+        if lengths["min"] != lengths["max"]:
+            raise UsageError(f"{file}: column {name!r} has sequences of {lengths['min']} to {lengths['max']} ids")
+        values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
     else:
         values = column.to_numpy(zero_copy_only=False)
     if values.dtype == object or values.dtype.kind not in "iufb":
@@ -101,8 +102,6 @@ def _as_tensor(column, file, name):
 
 
 def _check(column, spec, path, name):
-    if len(column) == 0:
-        return
     if column.is_floating_point() and not (finite := column.isfinite()).all():
         raise UsageError(f"{path}: column {name!r} has {int((~finite).sum())} values that are NaN or infinite")
     if spec and spec["type"] in ("categorical", "sequence"):

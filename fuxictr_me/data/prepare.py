@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -39,8 +40,9 @@ def build_dataset(params):
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=data_dir) as temporary:
             building = {**params, "data_root": temporary}
-            with _without_ray():
-                fuxictr_build(FeatureProcessor(**building), **building)
+            encoder = FeatureProcessor(**building)
+            with _without_ray(), _named_errors(encoder, params["dataset_id"]):
+                fuxictr_build(encoder, **building)
             built = Path(temporary) / params["dataset_id"]
             _correct_paths(built, data_dir)
             for path in sorted(built.iterdir(), key=lambda path: path.name == "feature_map.json"):
@@ -69,6 +71,20 @@ def _correct_paths(built, final):
     for attribute in ("pickle_file", "json_file", "vocab_file"):
         setattr(encoder, attribute, str(final / Path(getattr(encoder, attribute)).name))
     encoder.save_pickle(str(pickled))
+
+
+@contextlib.contextmanager
+def _named_errors(encoder, dataset_id):
+    """One line for what is wrong with raw data, where polars and FuxiCTR give a traceback."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(
+            f"the raw data of {dataset_id!r} do not fit its config: {str(error).splitlines()[0]}"
+        ) from error
+    except IndexError as error:  # FuxiCTR's tokenizer, of a vocabulary without a word
+        field = next(reversed(encoder.feature_map.features), "?")
+        raise UsageError(f"field {field!r} of {dataset_id!r} has no value in the training data") from error
 
 
 @contextlib.contextmanager

@@ -118,6 +118,29 @@ class MultiEmbeddingModel(BaseModel):
             if p.requires_grad and not (left_out and name.startswith(left_out))
         )
 
+    def add_loss(self, return_dict, y_true):
+        """FuxiCTR's task loss, after naming what the loss function only calls out of range.
+
+        Raises:
+            RunError: a prediction that is not a number: training has diverged.
+            UsageError: a label that is not between 0 and 1.
+        """
+        try:
+            return super().add_loss(return_dict, y_true)
+        except RuntimeError:
+            self._check_finite(return_dict["y_pred"])
+            low, high = float(y_true.min()), float(y_true.max())
+            if not (low >= 0 and high <= 1):
+                raise UsageError(f"labels must lie between 0 and 1, found {low:g} to {high:g}") from None
+            raise
+
+    def _check_finite(self, y_pred):
+        if bad := int((~y_pred.isfinite()).sum()):
+            raise RunError(
+                f"{bad} of {y_pred.numel()} predictions are not finite: training has diverged or the data holds NaN; "
+                f"the best checkpoint before it, if there is one, stays at {self.checkpoint}"
+            ) from None
+
     def evaluate_metrics(self, y_true, y_pred, metrics, group_id=None):
         """FuxiCTR's metrics, after naming what would make them meaningless.
 
@@ -127,11 +150,7 @@ class MultiEmbeddingModel(BaseModel):
         """
         if len(y_true) == 0:
             raise UsageError("the split to evaluate holds no rows")
-        if bad := int((~torch.from_numpy(y_pred).isfinite()).sum()):
-            raise RunError(
-                f"{bad} of {len(y_pred)} predictions are not finite: training has diverged or the data holds NaN; "
-                f"the best checkpoint before it stays at {self.checkpoint}"
-            )
+        self._check_finite(torch.from_numpy(y_pred))
         if y_true.min() == y_true.max() and any(m != "logloss" for m in metrics):
             raise UsageError(f"every label of the split to evaluate is {y_true[0]:g}: {metrics[0]} is not defined")
         return super().evaluate_metrics(y_true, y_pred, metrics, group_id)

@@ -1,0 +1,41 @@
+# Each target makes its own virtual environment in .venv when there is none. PYTHON=python3.12 make ... picks another Python.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: run test test-all check bench clean
+
+run: .venv/quickstart    ## train SE 1x, SE 4x and ME 4x on real data: a table and a picture in minutes
+	$(BIN)/fuxictr-me quickstart
+
+test: .venv/dev          ## the test suite
+	$(BIN)/python -m pytest
+
+test-all: .venv/dev      ## also the tests that take minutes or the network (FUXICTR_SRC=a checkout of FuxiCTR: more of them)
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+check: .venv/dev         ## what CI runs: lint, format, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+bench: .venv/dev         ## what a claim about speed rests on
+	$(BIN)/python benchmarks/callback_cost.py
+	$(BIN)/python benchmarks/prepare.py
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "fuxictr-me needs Python 3.10 or newer: PYTHON=python3.11 make ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/quickstart: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing into .venv (about a minute, torch is large) ..."
+	$(PIP) -e '.[quickstart]'
+	@touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing into .venv (about a minute, torch is large) ..."
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv quickstart dist build

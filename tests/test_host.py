@@ -1,0 +1,182 @@
+"""Our models inside unmodified FuxiCTR scripts.
+
+A checkout is imitated here in a few files: a script that looks its model up in ``model_zoo`` and asks the
+loaders for ``make_iterator()``, as GitHub's does. Where FUXICTR_SRC names a checkout of reczoo/FuxiCTR, its
+real script runs too.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import MODEL, categorical, make_batch, make_feature_map, run_cli
+
+SCRIPT = """
+import os
+os.chdir(os.path.dirname(os.path.realpath(__file__)))
+import sys
+import zoo_path
+from fuxictr.features import FeatureMap
+from fuxictr.pytorch.dataloaders import RankDataLoader
+from fuxictr.pytorch.torch_utils import seed_everything
+from fuxictr.utils import load_config, set_logger
+import model_zoo
+
+if __name__ == "__main__":
+    config, expid = sys.argv[sys.argv.index("--config") + 1], sys.argv[sys.argv.index("--expid") + 1]
+    params = load_config(config, expid)
+    params["gpu"] = -1
+    set_logger(params)
+    seed_everything(params["seed"])
+    data_dir = os.path.join(params["data_root"], params["dataset_id"])
+    feature_map = FeatureMap(params["dataset_id"], data_dir)
+    feature_map.load(os.path.join(data_dir, "feature_map.json"), params)
+    model = getattr(model_zoo, params["model"])(feature_map, **params)
+    train_gen, valid_gen = RankDataLoader(feature_map, stage="train", **params).make_iterator()
+    model.fit(train_gen, validation_data=valid_gen, **params)
+    test_gen = RankDataLoader(feature_map, stage="test", **params).make_iterator()
+    print("RESULT", model.evaluate(test_gen)["AUC"])
+"""
+
+THEIRS = """
+import torch
+from fuxictr.pytorch.layers import FeatureEmbedding
+from fuxictr.pytorch.models import BaseModel
+
+
+class Theirs(BaseModel):
+    def __init__(self, feature_map, learning_rate=1e-3, embedding_dim=4, **kwargs):
+        super().__init__(feature_map, **kwargs)
+        self.embedding_layer = FeatureEmbedding(feature_map, embedding_dim)
+        self.fc = torch.nn.Linear(feature_map.num_fields * embedding_dim, 1)
+        self.compile(kwargs["optimizer"], kwargs["loss"], learning_rate)
+        self.reset_parameters()
+
+    def forward(self, inputs):
+        return {"y_pred": self.fc(self.embedding_layer(self.get_inputs(inputs), flatten_emb=True)).sigmoid()}
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """experiment/run_expid.py, model_zoo/__init__.py, data/made/*.npz and a config, in tmp_path."""
+    for folder in ("experiment", "model_zoo", "data/made", "config"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "experiment" / "run_expid.py").write_text(SCRIPT)
+    (tmp_path / "experiment" / "zoo_path.py").write_text("import sys\nsys.path.append('../')\n")
+    (tmp_path / "model_zoo" / "theirs.py").write_text(THEIRS)
+    (tmp_path / "model_zoo" / "__init__.py").write_text("from .theirs import Theirs\n")
+    feature_map = make_feature_map({"user": categorical(11), "item": categorical(7)}, tmp_path / "data" / "made")
+    for split in ("train", "valid", "test"):
+        batch = make_batch(feature_map, rows=200)
+        np.savez(tmp_path / "data" / "made" / f"{split}.npz", **{k: v.numpy() for k, v in batch.items()})
+    paths = {f"{split}_data": f"../data/made/{split}.npz" for split in ("train", "valid", "test")}
+    dataset = {"made": {"data_root": "../data/", "data_format": "npz", **paths}}
+    base = {"dataset_id": "made", "metrics": ["AUC"], "model_root": "./checkpoints/", "seed": 1, "epochs": 1}
+    base |= {**MODEL, "batch_size": 50, "num_workers": 0, "callbacks": ["InformationAbundance"], "embedding_dim": 4}
+    experiments = {"Base": base, "ours": {"model": "DNN_ME", "num_sets": 2}, "theirs": {"model": "Theirs"}}
+    experiments |= {"wrong": {"model": "DNNME"}, "wrong_key": {"model": "DNN_ME", "num_set": 2}}
+    (tmp_path / "config" / "model_config.yaml").write_text(yaml.safe_dump(experiments))
+    (tmp_path / "config" / "dataset_config.yaml").write_text(yaml.safe_dump(dataset))
+    return tmp_path
+
+
+def host(checkout, expid):
+    return run_cli("host", "experiment/run_expid.py", "--config", "../config", "--expid", expid, cwd=checkout)
+
+
+@pytest.mark.parametrize("expid", ["ours", "theirs"])
+def test_an_unmodified_script_runs_our_models_and_its_own(checkout, expid):
+    run = host(checkout, expid)
+    assert run.returncode == 0, run.stderr
+    assert "RESULT 0." in run.stdout
+    written = {path.name for path in (checkout / "experiment" / "checkpoints" / "made").iterdir()}
+    assert written == {f"{expid}.model", f"{expid}.log", f"{expid}.ia.csv"}
+
+
+@pytest.mark.parametrize(("expid", "message"), [("wrong", "did you mean 'DNN_ME'"), ("wrong_key", "'num_sets'")])
+def test_a_users_error_inside_a_script_is_one_line(checkout, expid, message):
+    run = host(checkout, expid)
+    assert run.returncode == 2 and "Traceback" not in run.stderr
+    assert message in run.stderr.splitlines()[-1]
+
+
+def test_an_error_of_the_script_itself_is_shown_as_python_shows_it(checkout):
+    (checkout / "experiment" / "run_expid.py").write_text("raise ZeroDivisionError('theirs')\n")
+    run = host(checkout, "ours")
+    assert run.returncode == 1 and "ZeroDivisionError: theirs" in run.stderr
+    (checkout / "experiment" / "run_expid.py").write_text("import sys; sys.exit(7)\n")
+    assert host(checkout, "ours").returncode == 7
+
+
+def python(code, cwd, path=None):
+    environment = {**os.environ, **({"PYTHONPATH": str(path)} if path else {})}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "order", ["import model_zoo; fuxictr_me.register()", "fuxictr_me.register(); import model_zoo"]
+)
+def test_register_in_a_notebook(checkout, order):
+    code = (
+        f"import fuxictr_me; {order}; print(model_zoo.DNN_ME.__name__, model_zoo.Theirs.__name__, model_zoo.__file__)"
+    )
+    run = python(code, checkout)
+    assert run.stdout.split()[:2] == ["DNN_ME", "Theirs"], run.stderr
+    assert Path(run.stdout.split()[2]) == checkout / "model_zoo" / "__init__.py"
+
+
+def test_register_without_a_checkout(tmp_path):
+    code = (
+        "import fuxictr_me; fuxictr_me.register(); import model_zoo; print(model_zoo.DCNv2_ME.__name__); model_zoo.DCN"
+    )
+    run = python(code, tmp_path)
+    assert run.stdout == "DCNv2_ME\n"
+    assert "unknown model 'DCN'; did you mean 'DCNv2_ME'" in run.stderr.splitlines()[-1]
+
+
+def test_register_keeps_a_model_zoo_without_init(tmp_path):
+    (tmp_path / "model_zoo" / "Part").mkdir(parents=True)
+    (tmp_path / "model_zoo" / "Part" / "__init__.py").write_text("x = 3\n")
+    code = "import fuxictr_me; fuxictr_me.register(); import model_zoo.Part; print(model_zoo.Part.x, model_zoo.DNN_ME)"
+    assert python(code, tmp_path).stdout.startswith("3 <class")
+
+
+def test_importing_the_package_is_quick_and_quiet(tmp_path):
+    code = "import sys, fuxictr_me, fuxictr_me.cli; print('torch' in sys.modules, 'ray' in sys.modules)"
+    assert python(code, tmp_path).stdout == "False False\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("FUXICTR_SRC" not in os.environ, reason="FUXICTR_SRC names no checkout")
+@pytest.mark.parametrize("flavour", ["wheel", "main"])
+@pytest.mark.parametrize("expid", ["ours", "theirs"])
+def test_githubs_own_script(checkout, flavour, expid):
+    """experiment/run_expid.py of GitHub, on the wheel (parquet through Ray) and on main."""
+    source = Path(os.environ["FUXICTR_SRC"])
+    if flavour == "main":
+        pytest.importorskip("keras_preprocessing", reason="FuxiCTR's main branch needs keras_preprocessing")
+    for folder in ("experiment", "model_zoo"):
+        shutil.rmtree(checkout / folder)
+        shutil.copytree(source / folder, checkout / folder)
+    shutil.copytree(source / "data" / "tiny_parquet", checkout / "data" / "tiny_parquet")
+    experiments = yaml.safe_load((checkout / "config" / "model_config.yaml").read_text())
+    experiments["Base"] |= {"dataset_id": "tiny_parquet", "num_workers": 1}
+    experiments["theirs"] = {"model": "DCNv2", "parallel_dnn_hidden_units": [8]}
+    paths = {f"{s}_data": f"../data/tiny_parquet/{s}.parquet" for s in ("train", "valid", "test")}
+    dataset = {"tiny_parquet": {"data_root": "../data/", "data_format": "parquet", **paths}}
+    (checkout / "config" / "model_config.yaml").write_text(yaml.safe_dump(experiments))
+    (checkout / "config" / "dataset_config.yaml").write_text(yaml.safe_dump(dataset))
+    environment = {"PYTHONPATH": str(source)} if flavour == "main" else {}
+    arguments = ("--config", "../config", "--expid", expid)
+    run = run_cli("host", "experiment/run_expid.py", *arguments, cwd=checkout, **environment)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert f"[exp_id] {expid}" in (checkout / "experiment" / "config.csv").read_text()
+    assert (checkout / "experiment" / "checkpoints" / "tiny_parquet" / f"{expid}.ia.csv").exists()

@@ -1,0 +1,296 @@
+"""Runs from a config to a result row, and what a user gets to read when something is wrong."""
+
+import csv
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import ROOT, run_cli
+
+from fuxictr_me.checkpoint import load_state_dict
+from fuxictr_me.cli import main
+from fuxictr_me.experiment import load_trained, run_expid
+from fuxictr_me.resources import bundled, zoo_configs
+
+TINY = bundled("dataset_configs") / "tiny_flights"
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler, logging.FileHandler):
+            logging.root.removeHandler(handler)
+            handler.close()
+
+
+def write_config(model=None, data=None, expid="mine", base="DCNv2_ME_test"):
+    """A config folder ./config with one experiment: the bundled test with changes."""
+    models = yaml.safe_load((zoo_configs()[base.removesuffix("_test")] / "model_config.yaml").read_text())
+    datasets = yaml.safe_load((TINY / "dataset_config.yaml").read_text())
+    dataset = datasets["tiny_flights"]
+    dataset.update({f"{split}_data": str(TINY / f"{split}.csv") for split in ("train", "valid", "test")})
+    dataset.update(data or {})
+    experiment = {**models["Base"], **models[base], "epochs": 1, "verbose": 0, **(model or {})}
+    Path("config").mkdir(exist_ok=True)
+    Path("config/model_config.yaml").write_text(yaml.safe_dump({expid: experiment}))
+    Path("config/dataset_config.yaml").write_text(yaml.safe_dump(datasets))
+    return "config"
+
+
+def fails(capsys, *arguments, code=2):
+    """Run a command that must fail; its one line of error."""
+    assert main(list(arguments)) == code
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("fuxictr-me: error: ")]
+    assert len(lines) == 1 and "Traceback" not in err
+    return lines[0].removeprefix("fuxictr-me: error: ")
+
+
+@pytest.mark.parametrize("expid", ["DCNv2_ME_test", "DNN_ME_test"])
+def test_bundled_tests_run_anywhere(expid, tmp_path):
+    assert main(["run_expid", "--expid", expid]) == 0
+    folder = tmp_path / "checkpoints" / "tiny_flights"
+    assert {p.name for p in folder.iterdir()} == {f"{expid}.{x}" for x in ("model", "log", "ia.csv", "json")}
+    row = Path("config.csv").read_text()
+    assert row.startswith(" 20") and row.count("\n") == 1
+    assert f",[command] python -m fuxictr_me run_expid --expid {expid} --gpu -1,[exp_id] {expid}," in row
+    assert ",[dataset_id] tiny_flights,[train] N.A.,[val] AUC: 0." in row and ",[test] AUC: 0." in row
+    result = json.loads((folder / f"{expid}.json").read_text())
+    assert f"[test] AUC: {result['test']['AUC']:.6f} - logloss: {result['test']['logloss']:.6f}" in row
+    assert result["test"]["AUC"] > 0.55  # 2,000 rows: better than chance, no more
+    assert result["versions"]["fuxictr"].startswith("2.3.10 (")
+    log = (folder / f"{expid}.log").read_text()
+    assert "[IA] mean" in log and "Total number of parameters" in log
+
+
+def test_the_zoo_script(tmp_path):
+    entry = tmp_path / "model_zoo" / "DCNv2_ME"
+    shutil.copytree(ROOT / "model_zoo" / "DCNv2_ME", entry)
+    shutil.copytree(ROOT / "dataset_configs", tmp_path / "dataset_configs")
+    run = subprocess.run(
+        [sys.executable, "run_expid.py", "--expid", "DCNv2_ME_test", "--gpu", "-1"],
+        cwd=entry,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "[exp_id] DCNv2_ME_test" in (entry / "config.csv").read_text()
+    assert (entry / "checkpoints" / "tiny_flights" / "DCNv2_ME_test.model").exists()
+
+
+def test_zoo_entries_are_complete():
+    tiny = (TINY / "dataset_config.yaml").read_text()
+    for name, folder in zoo_configs().items():
+        assert (folder / "dataset_config.yaml").read_text() == tiny
+        entries = yaml.safe_load((folder / "model_config.yaml").read_text())
+        assert {f"{name}_test", f"{name}_default"} <= set(entries)
+        assert (folder.parent / "README.md").exists() and (folder.parent / "run_expid.py").exists()
+
+
+def test_same_seed_same_result_and_other_seed_another():
+    results = []
+    for seed in (7, 7, 8):
+        config = write_config({"seed": seed})
+        results.append(run_expid("mine", config)["test"])
+    assert results[0] == results[1] != results[2]
+
+
+def test_load_trained_is_what_was_evaluated():
+    config = write_config()
+    run_expid("mine", config)
+    model = load_trained("mine", config)
+    best = load_state_dict(model.checkpoint)
+    assert all(torch.equal(best[k], v) for k, v in model.state_dict().items())
+
+
+def test_npz_goes_through_fuxictrs_own_loader():
+    import numpy as np
+
+    run_expid("mine", write_config())
+    folder = Path("data/tiny_flights")
+    for split in ("train", "valid", "test"):
+        frame = pd.read_parquet(folder / f"{split}.parquet")
+        np.savez(folder / f"{split}.npz", **{c: frame[c].to_numpy() for c in frame.columns})
+    paths = {f"{s}_data": str(folder / f"{s}.npz") for s in ("train", "valid", "test")}
+    parquet = {f"{s}_data": str(folder / f"{s}.parquet") for s in ("train", "valid", "test")}
+    built = {"feature_cols": None, "label_col": None}
+    same = {"shuffle": False, "net_dropout": 0}  # torch's DataLoader draws from the random state of dropout
+    of_npz = run_expid("mine", write_config(same, {"data_format": "npz", **paths, **built}))
+    of_parquet = run_expid("mine", write_config(same, {"data_format": "parquet", **parquet, **built}))
+    for metric, value in of_npz["test"].items():
+        assert of_parquet["test"][metric] == pytest.approx(value, abs=1e-6)
+
+
+def test_the_callbacks_cost_no_result():
+    with_them = run_expid("mine", write_config())["test"]
+    assert run_expid("mine", write_config({"callbacks": None}))["test"] == with_them
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        ({"model": "DCNv2ME"}, {}, "unknown model 'DCNv2ME'; did you mean 'DCNv2_ME'? (known: DCNv2_ME, DNN_ME)"),
+        ({"model": "DCNv2"}, {}, "unknown model 'DCNv2'; did you mean 'DCNv2_ME'"),
+        ({"num_set": 3}, {}, "unknown setting of DCNv2_ME 'num_set'; did you mean 'num_sets'"),
+        ({"num_sets": 0}, {}, "num_sets must be an integer of 1 or more, got 0"),
+        ({"num_sets": "2"}, {}, "num_sets must be an integer of 1 or more, got '2'"),
+        ({"monitor": "auc"}, {}, "unknown monitor 'auc'; did you mean 'AUC'"),
+        ({"callbacks": ["InformationAbundanc"]}, {}, "unknown callback 'InformationAbundanc'; did you mean"),
+        ({"dataset_id": "tiny_flight"}, {}, "unknown dataset_id in config 'tiny_flight'; did you mean 'tiny_flights'"),
+        ({"use_features": ["hour", "our"]}, {}, "has no feature 'our'"),
+        ({"use_features": []}, {"feature_cols": []}, "no field"),
+        ({}, {"train_data": "nowhere/train.csv"}, "train_data: nothing at nowhere/train.csv"),
+        ({}, {"min_categr_cout": 2}, "did you mean 'min_categr_count'"),
+        ({}, {"data_format": "csw"}, "unknown data_format 'csw'; did you mean 'csv'"),
+        ({}, {"data_root": None}, "data_root of data set 'tiny_flights' must be set"),
+        ({}, {"valid_data": None}, "valid_data of data set 'tiny_flights' is not set"),
+        ({}, {"label_col": {"name": "late", "dtype": "print(1)"}}, "unknown dtype of column 'late' 'print(1)'"),
+        ({}, {"label_col": {"name": "later", "dtype": "float"}}, 'unable to find column "later"'),
+        ({"early_stop_patience": 0}, {}, "early_stop_patience must be an integer of 1 or more"),
+        ({"learning_rate": "1e-3"}, {}, "write 1.e-3"),
+    ],
+)
+def test_wrong_settings_give_one_line(model, data, message, capsys):
+    assert message in fails(capsys, "run_expid", "--config", write_config(model, data), "--expid", "mine")
+
+
+def test_wrong_names_and_places_give_one_line(capsys):
+    config = write_config()
+    assert "no config folder at nowhere" in fails(capsys, "run_expid", "--config", "nowhere", "--expid", "x")
+    assert "did you mean 'mine'" in fails(capsys, "run_expid", "--config", config, "--expid", "mime")
+    assert "unknown expid in config 'Base'" in fails(capsys, "run_expid", "--config", config, "--expid", "Base")
+    assert "gpu 5 is not there" in fails(capsys, "run_expid", "--config", config, "--expid", "mine", "--gpu", "5")
+    assert "did you mean 'DCNv2_ME_test'" in fails(capsys, "run_expid", "--expid", "DCNv2_ME_tst")
+    assert "is a template" in fails(capsys, "run_expid", "--expid", "DCNv2_ME_default")
+    Path("empty").mkdir()
+    assert "no model_config.yaml in empty" in fails(capsys, "run_expid", "--config", "empty", "--expid", "x")
+    Path("config/model_config.yaml").write_text("mine: [1,\n")
+    assert "is not valid YAML" in fails(capsys, "run_expid", "--config", config, "--expid", "mine")
+    assert "no script at none.py" in fails(capsys, "host", "none.py")
+    assert "unknown model of the bundled zoo" in fails(capsys, "zoo", "DCN", "here")
+    Path("here").mkdir()
+    assert "here exists already" in fails(capsys, "zoo", "DCNv2_ME", "here")
+
+
+@pytest.mark.parametrize("text", ["", "run_expid", "run_expid --expid", "nothing", "run_expid --expid x --gpu a"])
+def test_usage_of_argparse_is_exit_2(text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(text.split())
+    assert stop.value.code == 2 and "usage: fuxictr-me" in capsys.readouterr().err
+
+
+def test_help_says_what_everything_does(capsys):
+    said = ""
+    for command in ("", "run_expid", "host", "quickstart", "zoo"):
+        with pytest.raises(SystemExit) as stop:
+            main([*command.split(), "--help"])
+        assert stop.value.code == 0
+        said += capsys.readouterr().out
+    assert "Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted." in said
+    assert "--expid" in said and "--fast" in said
+
+
+def test_zoo_lists_and_copies(capsys):
+    assert main(["zoo"]) == 0 and "DCNv2_ME" in capsys.readouterr().out
+    assert main(["zoo", "DNN_ME", "copied/config"]) == 0
+    assert (
+        Path("copied/config/model_config.yaml").read_text()
+        == (zoo_configs()["DNN_ME"] / "model_config.yaml").read_text()
+    )
+
+
+def broken_csv(change):
+    frame = pd.read_csv(TINY / "valid.csv", dtype=str)
+    change(frame).to_csv("valid.csv", index=False)
+    return {"valid_data": "valid.csv"}
+
+
+def test_bad_data_is_named(capsys):
+    arguments = ("run_expid", "--config", "config", "--expid", "mine")
+    write_config(data=broken_csv(lambda f: f.iloc[:0]))
+    assert "the valid split holds no rows" in fails(capsys, *arguments)
+    assert not Path("data/tiny_flights/feature_map.json").exists()
+    write_config(data=broken_csv(lambda f: f.assign(late="0")))
+    assert "every label of the split to evaluate is 0: AUC is not defined" in fails(capsys, *arguments)
+    shutil.rmtree("data")
+    write_config(data={"train_data": broken_csv(lambda f: f.assign(origin=""))["valid_data"]})
+    assert "field 'origin' of 'tiny_flights' has no value in the training data" in fails(capsys, *arguments)
+    write_config(data=broken_csv(lambda f: f.assign(distance="far")))
+    assert "do not fit its config" in fails(capsys, *arguments)
+    write_config(data=broken_csv(lambda f: f.assign(distance=["nan", *f["distance"][1:]])))
+    assert "column 'distance' has 1 values that are NaN or infinite" in fails(capsys, *arguments)
+
+
+def test_damaged_built_data_are_named(capsys):
+    run_expid("mine", write_config())
+    arguments = ("run_expid", "--config", "config", "--expid", "mine")
+    whole = Path("data/tiny_flights/train.parquet").read_bytes()
+    Path("data/tiny_flights/train.parquet").write_bytes(whole[: len(whole) // 2])
+    assert "train.parquet is not a whole parquet file" in fails(capsys, *arguments)
+    frame = pd.read_parquet("data/tiny_flights/valid.parquet")
+    Path("data/tiny_flights/train.parquet").write_bytes(whole)
+    frame.assign(hour=999).to_parquet("data/tiny_flights/valid.parquet")
+    assert "field 'hour' has ids from 999 to 999, but its vocabulary holds 0 to 20" in fails(capsys, *arguments)
+    frame.drop(columns="hour").to_parquet("data/tiny_flights/valid.parquet")
+    assert "unknown column" in fails(capsys, *arguments)
+    Path("data/tiny_flights/feature_map.json").write_text('{"half')
+    assert "is not a whole feature map" in fails(capsys, *arguments)
+
+
+def test_a_run_that_diverges_fails_with_one_line(capsys):
+    write_config(
+        {"learning_rate": 1e30, "epochs": 3, "batch_norm": False, "max_gradient_norm": 1e30, "callbacks": None}
+    )
+    message = fails(capsys, "run_expid", "--config", "config", "--expid", "mine", code=1)
+    assert "predictions are not finite: training has diverged" in message
+    assert message in Path("checkpoints/tiny_flights/mine.log").read_text()
+
+
+def test_a_place_that_cannot_be_written_fails_with_one_line(capsys):
+    Path("checkpoints").write_text("a file, not a folder")
+    fails(capsys, "run_expid", "--config", write_config(), "--expid", "mine", code=1)
+
+
+def test_ctrl_c_leaves_checkpoint_and_csv_whole(tmp_path):
+    write_config({"epochs": 10_000, "early_stop_patience": 10_000})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fuxictr_me", "run_expid", "--config", "config", "--expid", "mine"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ,
+    )
+    abundance = tmp_path / "checkpoints" / "tiny_flights" / "mine.ia.csv"
+    deadline = time.monotonic() + 120
+    while not (abundance.exists() and abundance.stat().st_size > 5000):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("fuxictr-me: error: interrupted; the last checkpoint")
+    with abundance.open() as file:
+        rows = list(csv.reader(file))
+    assert {len(row) for row in rows} == {11} and (len(rows) - 1) % 24 == 0  # 8 fields x (2 sets + all)
+    assert load_state_dict(abundance.with_name("mine.model"))
+    assert not list(abundance.parent.glob("*.part"))
+
+
+def test_version_and_errors_in_a_process_of_its_own(tmp_path):
+    assert run_cli("--version", cwd=tmp_path).stdout.startswith("fuxictr-me 0.")
+    run = run_cli("run_expid", "--expid", "nobody", cwd=tmp_path)
+    assert run.returncode == 2 and run.stderr.count("\n") == 1 and run.stdout == ""

@@ -1,0 +1,97 @@
+"""With one set and equal weights, our models are those of FuxiCTR's zoo (a checkout that FUXICTR_SRC names)."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import MODEL, categorical, make_batch, make_feature_map, sequence
+
+from fuxictr_me import DNN_ME, DCNv2_ME
+
+pytestmark = pytest.mark.skipif("FUXICTR_SRC" not in os.environ, reason="FUXICTR_SRC names no checkout")
+
+
+def zoo_class(path, name):
+    spec = importlib.util.spec_from_file_location(name, Path(os.environ["FUXICTR_SRC"]) / "model_zoo" / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def copy_linear(ours, theirs):
+    ours.weight.data[0], ours.bias.data[0] = theirs.weight.data, theirs.bias.data
+
+
+def copy_dnn(model, branch, mlp):
+    """mlp: Linear, BatchNorm1d, ReLU, Linear, BatchNorm1d, ReLU (, Linear)."""
+    copy_linear(model.projection.branches[branch][0], mlp[0])
+    model.projection.branches[branch][1].module.load_state_dict(mlp[1].state_dict())
+    model.head.towers[branch].mlp[0].load_state_dict(mlp[3].state_dict())
+    model.head.towers[branch].mlp[1].load_state_dict(mlp[4].state_dict())
+
+
+def copy_crossnet(ours, theirs):
+    if hasattr(theirs, "cross_layers"):
+        for mine, layer in zip(ours.cross_layers, theirs.cross_layers, strict=True):
+            copy_linear(mine, layer)
+        return
+    for name in "UVC":
+        for mine, layer in zip(getattr(ours, name), getattr(theirs, f"{name}_list"), strict=True):
+            mine.data[0] = layer.data
+    for mine, bias in zip(ours.bias, theirs.bias, strict=True):
+        mine.data[0] = torch.randn_like(bias[:, 0])
+        bias.data[:, 0] = mine.data[0]
+    for expert, gate in enumerate(theirs.gating):
+        ours.gating.data[0, expert] = gate.weight.data[0]
+
+
+def assert_equal_steps(ours, theirs, feature_map):
+    """Evaluation, then loss and gradients of a training step (after it, Adam's sign-like start would drift)."""
+    batch = make_batch(feature_map)
+    ours.eval(), theirs.eval()
+    torch.testing.assert_close(ours(batch)["y_pred"], theirs(batch)["y_pred"], rtol=0, atol=1e-6)
+    ours.train(), theirs.train()
+    ours._max_gradient_norm = theirs._max_gradient_norm = 10.0
+    losses = [model.train_step(batch).item() for model in (ours, theirs)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    mine = ours.embedding_layer.sets[0].embedding_layer
+    for (name, a), b in zip(mine.named_parameters(), theirs.embedding_layer.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-7, msg=name)
+
+
+@pytest.fixture
+def feature_map():
+    features = {"user": categorical(11), "clicks": sequence(7, 3), "price": {"source": "", "type": "numeric"}}
+    return make_feature_map(features, embedding_dim=4)
+
+
+COMMON = {"embedding_dim": 4, "batch_norm": True, "model_root": "unused", "metrics": ["AUC"], **MODEL}
+COMMON |= {"embedding_regularizer": 0.01, "net_regularizer": 0.02}
+
+
+@pytest.mark.parametrize("mixture", [False, True])
+@pytest.mark.parametrize("structure", ["crossnet_only", "stacked", "parallel", "stacked_parallel"])
+def test_dcnv2(feature_map, structure, mixture):
+    options = {"model_structure": structure, "use_low_rank_mixture": mixture, "low_rank": 3, "num_experts": 2}
+    options |= {"stacked_dnn_hidden_units": [6, 5], "parallel_dnn_hidden_units": [7, 3], "num_cross_layers": 3}
+    theirs = zoo_class("DCNv2/src/DCNv2.py", "DCNv2")(feature_map, **COMMON, **options)
+    ours = DCNv2_ME(feature_map, num_sets=1, **COMMON, **options)
+    assert sum(p.numel() for p in theirs.parameters()) == ours.num_parameters()
+    ours.embedding_layer.load_set(0, theirs.state_dict())
+    copy_crossnet(ours.crossnet, theirs.crossnet)
+    branches = [name for name in ("stacked_dnn", "parallel_dnn") if hasattr(theirs, name)]
+    for name in branches:
+        copy_dnn(ours, 0 if name == "stacked_dnn" else 1, getattr(theirs, name).mlp)
+    ours.head.fc.load_state_dict(theirs.fc.state_dict())
+    assert_equal_steps(ours, theirs, feature_map)
+
+
+def test_dnn(feature_map):
+    theirs = zoo_class("DNN/DNN_torch/src/DNN.py", "DNN")(feature_map, hidden_units=[6, 5], **COMMON)
+    ours = DNN_ME(feature_map, num_sets=1, hidden_units=[6, 5], **COMMON)
+    ours.embedding_layer.load_set(0, theirs.state_dict())
+    copy_dnn(ours, 0, theirs.mlp.mlp)
+    ours.head.fc.load_state_dict(theirs.mlp.mlp[6].state_dict())
+    assert_equal_steps(ours, theirs, feature_map)
