@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: run test test-all check bench clean
+.PHONY: run test test-all lint check bench clean
 
 run: .venv/quickstart    ## train SE 1x, SE 4x and ME 4x on real data: a table and a picture in minutes
 	$(BIN)/fuxictr-me quickstart
@@ -14,10 +14,11 @@ test: .venv/dev          ## the test suite
 test-all: .venv/dev      ## also the tests that take minutes or the network (FUXICTR_SRC=a checkout of FuxiCTR: more of them)
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-check: .venv/dev         ## what CI runs: lint, format, tests
+lint: .venv/dev          ## style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+
+check: lint test         ## what CI runs
 
 bench: .venv/dev         ## what a claim about speed rests on
 	$(BIN)/python benchmarks/callback_cost.py

@@ -82,6 +82,10 @@ def main(argv=None):
         return _fail(str(error), EXIT_USAGE)
     except (RunError, OSError) as error:
         return _fail(str(error), EXIT_FAILED)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported here
+            raise
+        return _fail(f"out of memory: a smaller batch_size, num_sets or embedding_dim helps. {error}", EXIT_FAILED)
     except KeyboardInterrupt:
         return _fail("interrupted; the last checkpoint and what was written before it stay whole", EXIT_INTERRUPTED)
     return 0

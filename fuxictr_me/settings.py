@@ -116,6 +116,38 @@ def check_gpu(gpu):
         raise UsageError(f"gpu {gpu} is not there: torch {torch.__version__} sees {has}; use -1 for the CPU")
 
 
+def check_initializer(initializer):
+    """A callable, or one of ``torch.nn.init`` as FuxiCTR writes it: it evaluates the text as Python."""
+    if callable(initializer):
+        return
+    arguments = r"(,\s*\w+\s*=\s*[-+\w.]+)*"
+    form = re.fullmatch(
+        rf"(?:torch\.)?nn\.init\.(\w+)|partial\((?:torch\.)?nn\.init\.(\w+){arguments}\)", str(initializer)
+    )
+    if not form:
+        raise UsageError(
+            f"embedding_initializer must be like nn.init.xavier_normal_ or partial(nn.init.normal_, std=1e-4), "
+            f"got {initializer!r}"
+        )
+    name, known = form[1] or form[2], [name for name in vars(torch.nn.init) if name.endswith("_") and name[0] != "_"]
+    if name not in known:
+        raise unknown("initializer in embedding_initializer", name, known)
+
+
+def check_activation(activation):
+    """None, a module, or a name that FuxiCTR's ``get_activation`` resolves."""
+    known = [name for name in vars(torch.nn.modules.activation) if name[0].isupper() and hasattr(torch.nn, name)]
+    in_any_case = ("relu", "sigmoid", "tanh", "softmax", "prelu", "dice")
+    if isinstance(activation, str) and activation not in known and activation.lower() not in in_any_case:
+        raise unknown("activation", activation, [*known, "Dice"])
+
+
+def check_dropout(rate):
+    """A share from 0 to below 1."""
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+        raise UsageError(f"a dropout rate must be a number from 0 to below 1, got {rate!r}")
+
+
 def check_optimizer_and_loss(optimizer, loss):
     """Names that FuxiCTR's ``get_optimizer`` and ``get_loss`` resolve."""
     if isinstance(optimizer, str) and optimizer.lower() != "adam" and not hasattr(torch.optim, optimizer):

@@ -224,7 +224,7 @@ def test_bad_data_is_named(capsys):
     assert "the valid split holds no rows" in fails(capsys, *arguments)
     assert not Path("data/tiny_flights/feature_map.json").exists()
     write_config(data=broken_csv(lambda f: f.assign(late="0")))
-    assert "every label of the split to evaluate is 0: AUC is not defined" in fails(capsys, *arguments)
+    assert "every label of the split to evaluate is 0: AUC cannot be computed" in fails(capsys, *arguments)
     shutil.rmtree("data")
     write_config(data={"train_data": broken_csv(lambda f: f.assign(origin=""))["valid_data"]})
     assert "field 'origin' of 'tiny_flights' has no value in the training data" in fails(capsys, *arguments)

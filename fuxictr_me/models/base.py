@@ -13,7 +13,11 @@ from fuxictr_me.checkpoint import load_state_dict, save_state_dict
 from fuxictr_me.embedding import FUXICTR_INITIALIZER, MultiEmbedding
 from fuxictr_me.errors import RunError, UsageError, unknown
 from fuxictr_me.interactions import CrossNetwork, CrossNetworkMix, SetLinear
-from fuxictr_me.settings import check_model_settings, check_optimizer_and_loss, check_positive_number
+from fuxictr_me.settings import (
+    check_initializer,
+    check_model_settings,
+    check_optimizer_and_loss,
+)
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
 NETWORK_LAYERS = (nn.Linear, nn.Conv1d, SetLinear, CrossNetwork, CrossNetworkMix)
@@ -23,14 +27,14 @@ class MultiEmbeddingModel(BaseModel):
     """ŷ = sigmoid(head(aggregate_m projection⁽ᵐ⁾(interaction⁽ᵐ⁾(embedding⁽ᵐ⁾(x))))) (paper, section 4).
 
     A subclass builds ``self.projection`` and ``self.head`` (``build_towers`` does), says in ``interact``
-    what happens inside a set, and ends its constructor as FuxiCTR's models do: ``compile``,
-    ``reset_parameters``, ``model_to_device``. Any of the four parts can be overridden alone.
-    ``num_sets=1`` is the single-embedding (SE) model.
+    what happens inside a set, and ends its constructor with ``finish``. Any of the four parts can be
+    overridden alone. ``num_sets=1`` is the single-embedding (SE) model.
 
     Args:
         feature_map (FeatureMap): of FuxiCTR.
         model_id (str): names the checkpoint, the log and the IA file.
         gpu (int): CUDA device, -1 for the CPU.
+        learning_rate (float), optimizer (str), loss (str): as FuxiCTR's ``compile`` takes them.
         num_sets (int): M.
         embedding_dim (int): K, the dimension of ONE set.
         embedding_initializer (str or callable): as FuxiCTR's ``FeatureEmbedding`` takes it.
@@ -38,7 +42,8 @@ class MultiEmbeddingModel(BaseModel):
             xavier_uniform with zero bias, all else PyTorch's defaults).
         first_set_checkpoint (str): a checkpoint of a FuxiCTR model whose embeddings become set 0.
         callbacks (list): names, ``{name: {argument: value}}``, or ``Callback`` objects.
-        metrics (list of str), model_root (str), verbose (int), **kwargs: of FuxiCTR's ``BaseModel``.
+        metrics (list of str), model_root (str), verbose (int), **kwargs: of FuxiCTR's ``BaseModel``, e.g.
+            ``embedding_regularizer``, ``net_regularizer``, ``monitor``, ``early_stop_patience``.
 
     Raises:
         UsageError: a key that neither FuxiCTR nor the model knows, or a value that cannot be.
@@ -49,18 +54,23 @@ class MultiEmbeddingModel(BaseModel):
         feature_map,
         model_id="MultiEmbeddingModel",
         gpu=-1,
-        num_sets=4,
+        learning_rate=1e-3,
         embedding_dim=10,
+        num_sets=4,
         embedding_initializer=FUXICTR_INITIALIZER,
         network_initializer="fuxictr",
         first_set_checkpoint=None,
         callbacks=None,
+        optimizer="adam",
+        loss="binary_crossentropy",
         metrics=("AUC", "logloss"),
         model_root="./checkpoints/",
         verbose=1,
         **kwargs,
     ):
-        check_model_settings(type(self), {"gpu": gpu, "metrics": metrics, **kwargs})
+        check_model_settings(type(self), {"gpu": gpu, "metrics": metrics, "learning_rate": learning_rate, **kwargs})
+        check_optimizer_and_loss(optimizer, loss)
+        check_initializer(embedding_initializer)
         if network_initializer not in NETWORK_INITIALIZERS:
             raise unknown("network_initializer", network_initializer, NETWORK_INITIALIZERS)
         super().__init__(
@@ -74,8 +84,16 @@ class MultiEmbeddingModel(BaseModel):
         )
         self.network_initializer = network_initializer
         self.first_set_checkpoint = first_set_checkpoint
+        self._compile_arguments = (optimizer, loss, learning_rate)
         self.embedding_layer = MultiEmbedding(feature_map, embedding_dim, num_sets, embedding_initializer)
+        self.num_sets = num_sets
         attach(self, build(callbacks))
+
+    def finish(self):
+        """End a constructor as FuxiCTR's models do: ``compile``, ``reset_parameters``, ``model_to_device``."""
+        self.compile(*self._compile_arguments)
+        self.reset_parameters()
+        self.model_to_device()
 
     def forward(self, inputs):
         """inputs: field -> (B,) or (B, L) -> {"y_pred": (B, 1)}."""
@@ -94,12 +112,6 @@ class MultiEmbeddingModel(BaseModel):
     def aggregate(self, h):
         """h = (1/M) Σ h⁽ᵐ⁾: (B, M, H) -> (B, H)."""
         return h.mean(dim=1)
-
-    def compile(self, optimizer, loss, lr):
-        """FuxiCTR's, which says only "not supported" of a name that it does not know."""
-        check_optimizer_and_loss(optimizer, loss)
-        check_positive_number("learning_rate", lr)
-        super().compile(optimizer, loss, lr)
 
     def reset_parameters(self):
         """Initialise as ``network_initializer`` says; embeddings always by ``embedding_initializer``."""
@@ -146,13 +158,15 @@ class MultiEmbeddingModel(BaseModel):
 
         Raises:
             RunError: a prediction that is not a number: training has diverged.
-            UsageError: an empty split, or one with a single label where AUC is asked.
+            UsageError: an empty split, or one with a single label.
         """
         if len(y_true) == 0:
             raise UsageError("the split to evaluate holds no rows")
         self._check_finite(torch.from_numpy(y_pred))
-        if y_true.min() == y_true.max() and any(m != "logloss" for m in metrics):
-            raise UsageError(f"every label of the split to evaluate is {y_true[0]:g}: {metrics[0]} is not defined")
+        if y_true.min() == y_true.max():
+            raise UsageError(
+                f"every label of the split to evaluate is {y_true[0]:g}: {', '.join(metrics)} cannot be computed"
+            )
         return super().evaluate_metrics(y_true, y_pred, metrics, group_id)
 
     def checkpoint_and_earlystop(self, logs, min_delta=1e-6):

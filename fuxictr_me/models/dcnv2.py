@@ -1,6 +1,6 @@
 """DCNv2, multi-embedding."""
 
-from fuxictr_me.errors import unknown
+from fuxictr_me.errors import positive_int, unknown
 from fuxictr_me.interactions import CrossNetwork, CrossNetworkMix
 from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.models.towers import build_towers
@@ -28,7 +28,6 @@ class DCNv2_ME(MultiEmbeddingModel):
             the first is the width of its projection.
         num_cross_layers (int): of the cross network.
         dnn_activations (str or list), net_dropout (float or list), batch_norm (bool): of the DNNs.
-        embedding_regularizer, net_regularizer: as FuxiCTR's.
         **kwargs: of ``MultiEmbeddingModel``.
     """
 
@@ -36,52 +35,36 @@ class DCNv2_ME(MultiEmbeddingModel):
         self,
         feature_map,
         model_id="DCNv2_ME",
-        gpu=-1,
         model_structure="stacked",
         use_low_rank_mixture=False,
         low_rank=32,
         num_experts=4,
-        learning_rate=1e-3,
-        embedding_dim=10,
-        num_sets=4,
         stacked_dnn_hidden_units=(400, 400),
         parallel_dnn_hidden_units=(400, 400),
         dnn_activations="ReLU",
         num_cross_layers=4,
         net_dropout=0,
         batch_norm=False,
-        embedding_regularizer=None,
-        net_regularizer=None,
-        optimizer="adam",
-        loss="binary_crossentropy",
         **kwargs,
     ):
-        super().__init__(
-            feature_map,
-            model_id=model_id,
-            gpu=gpu,
-            num_sets=num_sets,
-            embedding_dim=embedding_dim,
-            embedding_regularizer=embedding_regularizer,
-            net_regularizer=net_regularizer,
-            **kwargs,
-        )
+        super().__init__(feature_map, model_id=model_id, **kwargs)
         if model_structure not in MODEL_STRUCTURES:
             raise unknown("model_structure", model_structure, MODEL_STRUCTURES)
+        positive_int("num_cross_layers", num_cross_layers)
         self.model_structure = model_structure
         input_dim = self.embedding_layer.output_dim
         if use_low_rank_mixture:
-            self.crossnet = CrossNetworkMix(num_sets, input_dim, num_cross_layers, low_rank, num_experts)
+            positive_int("low_rank", low_rank)
+            positive_int("num_experts", num_experts)
+            self.crossnet = CrossNetworkMix(self.num_sets, input_dim, num_cross_layers, low_rank, num_experts)
         else:
-            self.crossnet = CrossNetwork(num_sets, input_dim, num_cross_layers)
+            self.crossnet = CrossNetwork(self.num_sets, input_dim, num_cross_layers)
         crossed = stacked_dnn_hidden_units if "stacked" in model_structure else None
         branches = [(input_dim, crossed)]
         if "parallel" in model_structure:
             branches.append((input_dim, parallel_dnn_hidden_units))
-        self.projection, self.head = build_towers(num_sets, branches, dnn_activations, net_dropout, batch_norm)
-        self.compile(optimizer, loss, learning_rate)
-        self.reset_parameters()
-        self.model_to_device()
+        self.projection, self.head = build_towers(self.num_sets, branches, dnn_activations, net_dropout, batch_norm)
+        self.finish()
 
     def interact(self, e):
         """(B, M, ΣK) -> [crossed], and e itself beside it for a parallel DNN."""

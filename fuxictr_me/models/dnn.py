@@ -13,7 +13,6 @@ class DNN_ME(MultiEmbeddingModel):
         feature_map (FeatureMap): of FuxiCTR.
         hidden_units (list of int): of the whole MLP; the first is the width of the projection.
         hidden_activations (str or list), net_dropout (float or list), batch_norm (bool): as FuxiCTR's DNN.
-        embedding_regularizer, net_regularizer: as FuxiCTR's.
         **kwargs: of ``MultiEmbeddingModel``.
     """
 
@@ -21,37 +20,18 @@ class DNN_ME(MultiEmbeddingModel):
         self,
         feature_map,
         model_id="DNN_ME",
-        gpu=-1,
-        learning_rate=1e-3,
-        embedding_dim=10,
-        num_sets=4,
         hidden_units=(64, 64, 64),
         hidden_activations="ReLU",
         net_dropout=0,
         batch_norm=False,
-        embedding_regularizer=None,
-        net_regularizer=None,
-        optimizer="adam",
-        loss="binary_crossentropy",
         **kwargs,
     ):
-        super().__init__(
-            feature_map,
-            model_id=model_id,
-            gpu=gpu,
-            num_sets=num_sets,
-            embedding_dim=embedding_dim,
-            embedding_regularizer=embedding_regularizer,
-            net_regularizer=net_regularizer,
-            **kwargs,
-        )
+        super().__init__(feature_map, model_id=model_id, **kwargs)
         self.projection, self.head = build_towers(
-            num_sets,
+            self.num_sets,
             [(self.embedding_layer.output_dim, hidden_units)],
             hidden_activations,
             net_dropout,
             batch_norm,
         )
-        self.compile(optimizer, loss, learning_rate)
-        self.reset_parameters()
-        self.model_to_device()
+        self.finish()

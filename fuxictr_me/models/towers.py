@@ -6,6 +6,7 @@ from torch import nn
 
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.interactions.mlp import SetMLP, per_layer
+from fuxictr_me.settings import check_activation, check_dropout
 
 
 class Projections(nn.Module):
@@ -77,6 +78,10 @@ def build_towers(num_sets, branches, hidden_activations="ReLU", dropout_rates=0.
             positive_int("each of the hidden units", width)
         activations = per_layer("hidden_activations", hidden_activations, units)
         dropouts = per_layer("dropout_rates", dropout_rates, units)
+        for activation in activations:
+            check_activation(activation)
+        for rate in dropouts:
+            check_dropout(rate)
         projections.append(SetMLP(num_sets, input_dim, units[:1], activations[:1], dropouts[:1], batch_norm))
         widths.append(units[0])
         towers.append(
