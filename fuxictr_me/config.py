@@ -83,8 +83,11 @@ def _check_data(params, folder):
         if params.get(key):
             params[key] = _locate(key, params[key], folder)
     for key in ("train_data", "valid_data"):
-        if not params.get(key) and not params.get(key.replace("data", "size")):
+        if not params.get(key):
             raise UsageError(f"{key} of data set {params['dataset_id']!r} is not set")
+    for key in ("valid_size", "test_size"):
+        if params.get(key):
+            raise UsageError(f"{key}: FuxiCTR 2.3.10 fails to split by size; give a file of its own to each split")
 
 
 def _locate(key, value, folder):

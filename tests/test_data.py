@@ -110,6 +110,16 @@ def test_a_built_data_set_is_not_built_again(tmp_path):
     assert (tmp_path / "ours/made/train.parquet").stat().st_mtime_ns == before
 
 
+def test_raw_data_are_not_overwritten_by_their_ids(tmp_path):
+    params = write_raw(tmp_path)
+    (tmp_path / "ours" / "made").mkdir(parents=True)
+    raw = tmp_path / "ours" / "made" / "train.parquet"
+    pd.read_csv(tmp_path / "train.csv").to_parquet(raw)
+    with pytest.raises(UsageError, match="where the raw data is: set another dataset_id"):
+        build_dataset({**params, "data_format": "parquet", "train_data": str(raw)})
+    assert "clicks" in pd.read_parquet(raw) and list(raw.parent.iterdir()) == [raw]
+
+
 def test_a_failed_build_leaves_nothing_behind(tmp_path):
     params = write_raw(tmp_path)
     whole = (tmp_path / "test.csv").read_text()

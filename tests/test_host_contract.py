@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import yaml
@@ -219,6 +220,12 @@ def test_building_goes_through_a_transform_that_can_be_replaced():
     assert callable(module.transform) and hasattr(module, "init_ray") is WHEEL
     if WHEEL:
         assert list(inspect.signature(module.transform).parameters) == ["feature_encoder", "ddf", "split", "block_size"]
+
+
+def test_splitting_by_size_fails():
+    """So a config that asks for it is refused."""
+    with pytest.raises(TypeError):
+        build_module().split_train_test(pl.LazyFrame({"a": [1, 2]}), test_size=0.5)
 
 
 def test_feature_map_file(tmp_path):

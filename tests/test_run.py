@@ -153,6 +153,7 @@ def test_the_callbacks_cost_no_result():
         ({"use_features": ["hour", "our"]}, {}, "has no feature 'our'"),
         ({"use_features": []}, {"feature_cols": []}, "no field"),
         ({}, {"train_data": "nowhere/train.csv"}, "train_data: nothing at nowhere/train.csv"),
+        ({}, {"test_size": 0.1}, "test_size: FuxiCTR 2.3.10 fails to split by size"),
         ({}, {"min_categr_cout": 2}, "did you mean 'min_categr_count'"),
         ({}, {"data_format": "csw"}, "unknown data_format 'csw'; did you mean 'csv'"),
         ({}, {"data_root": None}, "data_root of data set 'tiny_flights' must be set"),

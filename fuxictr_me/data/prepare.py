@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import pickle
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from fuxictr_me.errors import UsageError
 
+SPLITS = ("train", "valid", "test")
 ROWS_A_CHUNK = 100_000  # as FuxiCTR's wheel transforms them
 
 
@@ -29,48 +29,47 @@ def build_dataset(params):
 
     Returns:
         dict: ``train_data``, ``valid_data``, ``test_data`` -> path of the ids, None for a split not asked for.
+
+    Raises:
+        UsageError: raw data that do not fit the config, or that the ids would overwrite.
     """
     from fuxictr.preprocess import FeatureProcessor
     from fuxictr.preprocess import build_dataset as fuxictr_build
 
     data_dir = Path(params["data_root"]) / params["dataset_id"]
+    names = {split: split if params.get("data_block_size") else f"{split}.parquet" for split in SPLITS}
     if (data_dir / "feature_map.json").exists():
         logging.info(f"Data set {data_dir} is there already; delete it to build it anew.")
     else:
+        for split, name in names.items():
+            _keep_raw_data(params.get(f"{split}_data"), data_dir / name)
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=data_dir) as temporary:
             building = {**params, "data_root": temporary}
             encoder = FeatureProcessor(**building)
             with _without_ray(), _named_errors(encoder, params["dataset_id"]):
                 fuxictr_build(encoder, **building)
-            built = Path(temporary) / params["dataset_id"]
-            _correct_paths(built, data_dir)
+            built = Path(encoder.data_dir)
+            _save_with_final_paths(encoder, data_dir)
             for path in sorted(built.iterdir(), key=lambda path: path.name == "feature_map.json"):
                 path.replace(data_dir / path.name)
-    return {
-        "train_data": _ids_of(data_dir, "train"),
-        "valid_data": _ids_of(data_dir, "valid"),
-        "test_data": _ids_of(data_dir, "test") if params.get("test_data") or params.get("test_size") else None,
-    }
+    return {f"{split}_data": str(data_dir / names[split]) if params.get(f"{split}_data") else None for split in SPLITS}
 
 
-def _ids_of(data_dir, split):
-    """The file or folder of a split; FuxiCTR's two flavours agree on the names."""
-    for path in (data_dir / f"{split}.parquet", data_dir / split):
-        if path.exists():
-            return str(path)
-    return None
+def _keep_raw_data(raw, target):
+    """Refuse to put ids where the raw data lie, or where a folder is."""
+    if raw and target.exists() and (target.is_dir() or target.samefile(raw)):
+        what = "a folder" if target.is_dir() else "the raw data"
+        raise UsageError(f"the ids would go to {target}, where {what} is: set another dataset_id or data_root")
 
 
-def _correct_paths(built, final):
-    """Write FuxiCTR's pickled feature processor again with the paths of the final folder in it."""
-    pickled = built / "feature_processor.pkl"
-    with pickled.open("rb") as file:
-        encoder = pickle.load(file)  # noqa: S301 - FuxiCTR has written it a moment ago
+def _save_with_final_paths(encoder, final):
+    """Write FuxiCTR's pickled feature processor again, with the paths of the final folder in it."""
+    pickled = encoder.pickle_file
     encoder.data_dir = encoder.feature_map.data_dir = str(final)
     for attribute in ("pickle_file", "json_file", "vocab_file"):
         setattr(encoder, attribute, str(final / Path(getattr(encoder, attribute)).name))
-    encoder.save_pickle(str(pickled))
+    encoder.save_pickle(pickled)
 
 
 @contextlib.contextmanager
