@@ -74,12 +74,12 @@ class MultiEmbedding(nn.Module):
         self._share_frozen_tables()
         self.init_weights()
 
-    def forward(self, X, feature_source=(), feature_type=(), flatten_emb=False):
+    def forward(self, X, feature_source=None, feature_type=None, flatten_emb=False):
         """Look up a batch in every set.
 
         Args:
             X (dict): field -> ids (B,), values (B,) or sequences of ids (B, L), as FuxiCTR feeds them.
-            feature_source, feature_type (list of str): keep only the fields of these sources, types.
+            feature_source, feature_type (str or list of str): keep only the fields of these sources, types.
             flatten_emb (bool): fields side by side, for fields of unequal dimension.
 
         Returns:
@@ -89,7 +89,7 @@ class MultiEmbedding(nn.Module):
             UsageError: an id past its field's table, or fields of unequal dimension without ``flatten_emb``.
         """
         try:
-            per_set = [embedding(X, list(feature_source), list(feature_type), flatten_emb) for embedding in self.sets]
+            per_set = [embedding(X, feature_source, feature_type, flatten_emb) for embedding in self.sets]
         except IndexError as error:
             raise UsageError(self._id_past_the_table(X) or str(error)) from error
         except RuntimeError as error:

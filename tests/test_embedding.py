@@ -78,7 +78,8 @@ def test_every_set_is_a_fuxictr_feature_embedding(every_kind, num_sets):
 def test_filters_by_source_and_type_as_fuxictr(every_kind):
     every_kind.features["user"]["source"] = "user"
     layer, X = MultiEmbedding(every_kind, 4, 2), inputs_of(every_kind)
-    assert torch.equal(layer(X, feature_source=["user"]), layer(X)[:, :, :1])
+    for source in ("user", ["user"]):
+        assert torch.equal(layer(X, feature_source=source), layer(X)[:, :, :1])
     assert layer(X, feature_type=["sequence"]).shape == (32, 2, 2, 4)
 
 
