@@ -21,6 +21,7 @@ lint: .venv/dev          ## style and format
 check: lint test         ## what CI runs
 
 bench: .venv/dev         ## what a claim about speed rests on
+	$(BIN)/python benchmarks/abundance.py
 	$(BIN)/python benchmarks/callback_cost.py
 	$(BIN)/python benchmarks/prepare.py
 

@@ -4,7 +4,7 @@ import pickle
 
 import torch
 
-from fuxictr_me.errors import UsageError
+from fuxictr_me.errors import UsageError, missing
 from fuxictr_me.files import replace_whole
 
 
@@ -29,7 +29,7 @@ def load_state_dict(path):
     try:
         state_dict = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UsageError(f"no checkpoint at {path}") from error
+        raise missing("checkpoint", path) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path} is not a checkpoint of weights: {reason[:200]}") from error

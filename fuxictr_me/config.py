@@ -6,7 +6,7 @@ import yaml
 from fuxictr.utils import load_config
 
 from fuxictr_me import models
-from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.errors import UsageError, missing, unknown
 from fuxictr_me.resources import zoo_configs
 from fuxictr_me.settings import check_gpu, check_model_settings
 
@@ -47,7 +47,7 @@ def load_settings(config, expid, gpu=-1):
     """
     folder = Path(config)
     if not folder.is_dir():
-        raise UsageError(f"no config folder at {config}")
+        raise missing("config folder", config)
     experiments = _read_folder(folder, "model_config")
     if expid not in experiments or expid == "Base":
         raise unknown(f"expid in {config}", expid, _runnable(experiments))
@@ -96,7 +96,7 @@ def _locate(key, value, folder):
     for path in tried:
         if path.exists() or any(path.parent.glob(path.name)) or path.with_suffix(".parquet").exists():
             return str(path if path == tried[0] else path.resolve())
-    raise UsageError(f"{key}: nothing at {value} (nor at {tried[1]})")
+    raise missing(key, tried[0] if Path(value).parent.is_dir() else tried[1])
 
 
 def _read_folder(folder, name):

@@ -1,6 +1,7 @@
 """What a user did wrong, and what went wrong in a run: each told in one line."""
 
 import difflib
+from pathlib import Path
 
 
 class UsageError(ValueError):
@@ -26,6 +27,21 @@ def unknown(kind, name, allowed):
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
     known = f"known: {', '.join(allowed) or 'none'}" if len(allowed) <= 20 else f"{len(allowed)} are known"
     return UsageError(f"unknown {kind} {name!r}{hint} ({known})")
+
+
+def missing(kind, path):
+    """A UsageError for a ``path`` that does not exist, with the nearest one that does.
+
+    Args:
+        kind (str): what the path is for, e.g. ``"config folder"``.
+        path (str or Path): what was given.
+    """
+    part = Path(path)
+    while not part.parent.is_dir():
+        part = part.parent
+    near = difflib.get_close_matches(part.name, [p.name for p in part.parent.iterdir()], n=1, cutoff=0.5)
+    hint = f"; did you mean {part.parent / near[0]}?" if near else ""
+    return UsageError(f"no {kind} at {path}{hint}")
 
 
 def positive_int(name, value):

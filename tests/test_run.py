@@ -152,7 +152,8 @@ def test_the_callbacks_cost_no_result():
         ({"dataset_id": "tiny_flight"}, {}, "unknown dataset_id in config 'tiny_flight'; did you mean 'tiny_flights'"),
         ({"use_features": ["hour", "our"]}, {}, "has no feature 'our'"),
         ({"use_features": []}, {"feature_cols": []}, "no field"),
-        ({}, {"train_data": "nowhere/train.csv"}, "train_data: nothing at nowhere/train.csv"),
+        ({}, {"train_data": "nowhere/train.csv"}, "no train_data at "),
+        ({}, {"train_data": str(TINY / "trian.csv")}, f"trian.csv; did you mean {TINY / 'train.csv'}?"),
         ({}, {"test_size": 0.1}, "test_size: FuxiCTR 2.3.10 fails to split by size"),
         ({}, {"min_categr_cout": 2}, "did you mean 'min_categr_count'"),
         ({}, {"data_format": "csw"}, "unknown data_format 'csw'; did you mean 'csv'"),
@@ -160,6 +161,7 @@ def test_the_callbacks_cost_no_result():
         ({}, {"valid_data": None}, "valid_data of data set 'tiny_flights' is not set"),
         ({}, {"label_col": {"name": "late", "dtype": "print(1)"}}, "unknown dtype of column 'late' 'print(1)'"),
         ({}, {"label_col": {"name": "later", "dtype": "float"}}, 'unable to find column "later"'),
+        ({"eval_steps": 1000}, {}, "eval_steps is 1000, but training ends after 32 steps: no evaluation"),
         ({"early_stop_patience": 0}, {}, "early_stop_patience must be an integer of 1 or more"),
         ({"learning_rate": "1e-3"}, {}, "write 1.e-3"),
     ],
@@ -180,6 +182,9 @@ def test_wrong_names_and_places_give_one_line(capsys):
     assert "no model_config.yaml in empty" in fails(capsys, "run_expid", "--config", "empty", "--expid", "x")
     Path("config/model_config.yaml").write_text("mine: [1,\n")
     assert "is not valid YAML" in fails(capsys, "run_expid", "--config", config, "--expid", "mine")
+    assert "no config folder at confg; did you mean config?" in fails(
+        capsys, "run_expid", "--config", "confg", "--expid", "x"
+    )
     assert "no script at none.py" in fails(capsys, "host", "none.py")
     assert "unknown model of the bundled zoo" in fails(capsys, "zoo", "DCN", "here")
     Path("here").mkdir()

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.errors import UsageError, missing, unknown
 
 
 class InMemoryLoader:
@@ -60,7 +60,7 @@ def read_columns(feature_map, data_path, split):
     path = Path(data_path)
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
-        raise UsageError(f"no parquet data at {data_path}")
+        raise missing("parquet data", data_path)
     names = [*feature_map.features, *feature_map.labels]
     tables = [_read(file, names) for file in files]
     if sum(map(len, tables)) == 0:

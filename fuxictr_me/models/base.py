@@ -95,6 +95,19 @@ class MultiEmbeddingModel(BaseModel):
         self.reset_parameters()
         self.model_to_device()
 
+    def fit(self, data_generator, epochs=1, validation_data=None, max_gradient_norm=10.0, **kwargs):
+        """FuxiCTR's, which without an evaluation would end by loading the checkpoint of an earlier run.
+
+        Raises:
+            UsageError: no validation data, or ``eval_steps`` beyond the last step.
+        """
+        steps = epochs * len(data_generator)
+        if validation_data is None:
+            raise UsageError("fit needs validation_data: the best checkpoint is chosen by it")
+        if self._eval_steps and self._eval_steps > steps:
+            raise UsageError(f"eval_steps is {self._eval_steps}, but training ends after {steps} steps: no evaluation")
+        super().fit(data_generator, epochs, validation_data, max_gradient_norm, **kwargs)
+
     def forward(self, inputs):
         """inputs: field -> (B,) or (B, L) -> {"y_pred": (B, 1)}."""
         e = self.embed(self.get_inputs(inputs))  # (B, M, ΣK)

