@@ -11,6 +11,7 @@ from fuxictr_me.resources import zoo_configs
 from fuxictr_me.settings import check_gpu, check_model_settings
 
 RAW_DTYPES = ("str", "int", "float")
+FIELD_TYPES = ("categorical", "numeric", "sequence", "embedding", "meta")
 DATA_FORMATS = ("csv", "parquet", "npz")
 
 
@@ -51,7 +52,7 @@ def load_settings(config, expid, gpu=-1):
     experiments = _read_folder(folder, "model_config")
     if expid not in experiments or expid == "Base":
         raise unknown(f"expid in {config}", expid, _runnable(experiments))
-    merged = {**(experiments.get("Base") or {}), **(experiments[expid] or {})}
+    merged = {**experiments.get("Base", {}), **experiments[expid]}
     dataset_id, datasets = merged.get("dataset_id"), _read_folder(folder, "dataset_config")
     if dataset_id == "TBD":
         raise UsageError(f"{expid} is a template: copy it and set its dataset_id (known: {', '.join(datasets)})")
@@ -74,11 +75,14 @@ def _check_data(params, folder):
             raise UsageError(f"{key} of data set {params['dataset_id']!r} must be set, got {params.get(key)!r}")
     if params["data_format"] not in DATA_FORMATS:
         raise unknown("data_format", params["data_format"], DATA_FORMATS)
-    for column in [*(params.get("feature_cols") or []), *_as_list(params.get("label_col"))]:
-        if column.get("dtype") not in RAW_DTYPES:  # FuxiCTR evaluates it as Python
-            raise unknown(f"dtype of column {column.get('name')!r}", column.get("dtype"), RAW_DTYPES)
+    for column in _as_list(params.get("feature_cols")):
+        _check_column(column, ("name", "active", "dtype", "type"))
+        if column["type"] not in FIELD_TYPES:
+            raise unknown(f"type of column {column['name']!r}", column["type"], FIELD_TYPES)
         if "pretrained_emb" in column:
             column["pretrained_emb"] = _locate("pretrained_emb", column["pretrained_emb"], folder)
+    for column in _as_list(params.get("label_col")):
+        _check_column(column, ("name", "dtype"))
     for key in ("train_data", "valid_data", "test_data"):
         if params.get(key):
             params[key] = _locate(key, params[key], folder)
@@ -90,11 +94,20 @@ def _check_data(params, folder):
             raise UsageError(f"{key}: FuxiCTR 2.3.10 fails to split by size; give a file of its own to each split")
 
 
+def _check_column(column, keys):
+    if not isinstance(column, dict) or (absent := [key for key in keys if key not in column]):
+        lacks = f"lacks {', '.join(absent)}" if isinstance(column, dict) else "is none"
+        raise UsageError(f"a column needs {', '.join(keys)}; {column!r} {lacks}")
+    if column["dtype"] not in RAW_DTYPES:  # FuxiCTR evaluates it as Python
+        raise unknown(f"dtype of column {column['name']!r}", column["dtype"], RAW_DTYPES)
+
+
 def _locate(key, value, folder):
     """The path as it is, or as seen from the entry that holds the config folder."""
     tried = [Path(value), folder.resolve().parent / value]
     for path in tried:
-        if path.exists() or any(path.parent.glob(path.name)) or path.with_suffix(".parquet").exists():
+        names = (path.name, f"{path.name}.parquet", f"{path.name}.npz")  # FuxiCTR completes names so
+        if path.is_dir() or any(True for name in names for _ in path.parent.glob(name)):
             return str(path if path == tried[0] else path.resolve())
     raise missing(key, tried[0] if Path(value).parent.is_dir() else tried[1])
 
@@ -112,6 +125,9 @@ def _read_folder(folder, name):
             raise UsageError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
             raise UsageError(f"{file} must hold entries by name, got {type(content).__name__}")
+        for key, entry in content.items():
+            if not isinstance(entry, dict):
+                raise UsageError(f"{key} in {file} must hold settings by name, got {entry!r}")
         entries |= content
     return entries
 

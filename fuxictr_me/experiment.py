@@ -18,7 +18,7 @@ from fuxictr.utils import print_to_json, print_to_list, set_logger
 from fuxictr_me import __version__, models
 from fuxictr_me.config import find_config, load_settings
 from fuxictr_me.data import InMemoryLoader, build_dataset
-from fuxictr_me.errors import UsageError
+from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.files import append_whole, replace_whole
 from fuxictr_me.host import flavour
 
@@ -54,10 +54,8 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
 
     model = getattr(models, params["model"])(feature_map, **params)
     model.count_parameters()
-    train_data, valid_data = (
-        load_split(feature_map, params, "train"),
-        load_split(feature_map, params, "valid"),
-    )
+    train_data = load_split(feature_map, params, "train")
+    valid_data = load_split(feature_map, params, "valid")
     model.fit(progress(train_data) if progress else train_data, validation_data=valid_data, **params)
 
     logging.info("****** Validation evaluation ******")
@@ -127,6 +125,8 @@ def load_feature_map(data_dir, params):
         raise UsageError(f"{path} has no feature {error}, which use_features or feature_specs names") from error
     except RuntimeError as error:
         raise UsageError(f"{path} is of another data set: {error}") from error
+    if feature_map.group_id and feature_map.group_id not in feature_map.features:
+        raise unknown("group_id (a feature of type meta)", feature_map.group_id, feature_map.features)
     logging.info("Feature specs: " + print_to_json(feature_map.features))
     return feature_map
 

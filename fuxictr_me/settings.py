@@ -67,9 +67,9 @@ def check_metrics(settings):
     """``metrics`` and ``monitor`` name metrics that FuxiCTR computes; group metrics need a ``group_id``."""
     monitor = settings.get("monitor", "AUC")
     weights = monitor if isinstance(monitor, dict) else {monitor: 1}
-    metrics = settings.get("metrics") or []
-    if isinstance(metrics, str):
-        raise UsageError(f"metrics must be a list such as ['AUC', 'logloss'], got the text {metrics!r}")
+    metrics = settings.get("metrics", ["AUC"])
+    if not isinstance(metrics, list | tuple) or not metrics:
+        raise UsageError(f"metrics must be a list such as ['AUC', 'logloss'], got {metrics!r}")
     for kind, names in (("metric", metrics), ("monitor", weights)):
         for name in names:
             if name not in METRICS and not re.fullmatch(r"NDCG\((k=)?\d+\)", str(name)):

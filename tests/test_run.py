@@ -162,6 +162,15 @@ def test_the_callbacks_cost_no_result():
         ({}, {"label_col": {"name": "late", "dtype": "print(1)"}}, "unknown dtype of column 'late' 'print(1)'"),
         ({}, {"label_col": {"name": "later", "dtype": "float"}}, 'unable to find column "later"'),
         ({"eval_steps": 1000}, {}, "eval_steps is 1000, but training ends after 32 steps: no evaluation"),
+        ({"metrics": None}, {}, "metrics must be a list such as ['AUC', 'logloss'], got None"),
+        ({"metrics": ["gAUC"], "group_id": "hours"}, {}, "unknown group_id (a feature of type meta) 'hours'; did you"),
+        ({}, {"feature_cols": [{"name": "hour", "dtype": "str", "type": "categorical"}]}, "lacks active"),
+        ({}, {"feature_cols": ["hour"]}, "a column needs name, active, dtype, type; 'hour' is none"),
+        (
+            {},
+            {"feature_cols": [{"name": "hour", "active": True, "dtype": "str", "type": "categoric"}]},
+            "unknown type of column 'hour' 'categoric'; did you mean 'categorical'",
+        ),
         ({"early_stop_patience": 0}, {}, "early_stop_patience must be an integer of 1 or more"),
         ({"learning_rate": "1e-3"}, {}, "write 1.e-3"),
     ],
@@ -185,6 +194,8 @@ def test_wrong_names_and_places_give_one_line(capsys):
     assert "no config folder at confg; did you mean config?" in fails(
         capsys, "run_expid", "--config", "confg", "--expid", "x"
     )
+    Path("config/model_config.yaml").write_text("mine: 3\n")
+    assert "must hold settings by name, got 3" in fails(capsys, "run_expid", "--config", config, "--expid", "mine")
     assert "no script at none.py" in fails(capsys, "host", "none.py")
     assert "unknown model of the bundled zoo" in fails(capsys, "zoo", "DCN", "here")
     Path("here").mkdir()
