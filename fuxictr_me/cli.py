@@ -115,10 +115,8 @@ def _quickstart(arguments):
 
 
 def _zoo(arguments):
-    import shutil
-
     from fuxictr_me.errors import unknown
-    from fuxictr_me.resources import zoo_configs
+    from fuxictr_me.resources import copy_config, zoo_configs
 
     configs = zoo_configs()
     if arguments.model is None:
@@ -132,7 +130,7 @@ def _zoo(arguments):
         return
     if Path(arguments.folder).exists():
         raise UsageError(f"{arguments.folder} exists already")
-    shutil.copytree(configs[arguments.model], arguments.folder)
+    copy_config(configs[arguments.model], Path(arguments.folder))
     print(f"{arguments.model}: config copied to {arguments.folder}")
 
 

@@ -20,3 +20,11 @@ def bundled(name):
 def zoo_configs():
     """The config folder of every entry of the bundled model zoo, by model name."""
     return {path.parent.name: path for path in sorted(bundled("model_zoo").glob("*/config"))}
+
+
+def copy_config(source, target):
+    """Copy an entry's config folder, with the paths of the bundled data sets made absolute."""
+    target.mkdir(parents=True)
+    for file in source.glob("*.yaml"):
+        text = file.read_text().replace("../../dataset_configs", str(bundled("dataset_configs")))
+        (target / file.name).write_text(text)
