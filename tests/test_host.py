@@ -99,6 +99,15 @@ def test_an_unmodified_script_runs_our_models_and_its_own(checkout, expid):
     assert written == {f"{expid}.model", f"{expid}.log", f"{expid}.ia.csv"}
 
 
+@pytest.mark.parametrize("expid", ["ours", "theirs"])
+def test_a_script_of_one_zoo_entry_looks_models_up_in_src(checkout, expid):
+    entry = checkout / "experiment"  # any folder with run_expid.py and src/ in it
+    (entry / "run_expid.py").write_text(SCRIPT.replace("model_zoo", "src"))
+    (checkout / "model_zoo").rename(entry / "src")
+    run = host(checkout, expid)
+    assert run.returncode == 0 and "RESULT 0." in run.stdout, run.stderr
+
+
 @pytest.mark.parametrize(("expid", "message"), [("wrong", "did you mean 'DNN_ME'"), ("wrong_key", "'num_sets'")])
 def test_a_users_error_inside_a_script_is_one_line(checkout, expid, message):
     run = host(checkout, expid)
