@@ -70,15 +70,23 @@ def load_settings(config, expid, gpu=-1):
 
 
 def _check_data(params, folder):
-    for key in ("data_root", "data_format"):
-        if not isinstance(params.get(key), str):
-            raise UsageError(f"{key} of data set {params['dataset_id']!r} must be set, got {params.get(key)!r}")
+    for key in ("data_root", "data_format", "model_root"):
+        if not isinstance(params.get(key, "./checkpoints/" if key == "model_root" else None), str):
+            raise UsageError(f"{key} must be set for data set {params['dataset_id']!r}, got {params.get(key)!r}")
+    if not isinstance(params.get("use_features") or [], list):
+        raise UsageError(f"use_features must be a list of fields, got {params['use_features']!r}")
     if params["data_format"] not in DATA_FORMATS:
         raise unknown("data_format", params["data_format"], DATA_FORMATS)
-    for column in _as_list(params.get("feature_cols")):
+    columns = _as_list(params.get("feature_cols"))
+    if params["data_format"] == "csv" and not (columns and params.get("label_col")):
+        raise UsageError(f"feature_cols and label_col of data set {params['dataset_id']!r} must be set to read csv")
+    names = {name for column in columns if isinstance(column, dict) for name in _as_list(column.get("name"))}
+    for column in columns:
         _check_column(column, ("name", "active", "dtype", "type"))
         if column["type"] not in FIELD_TYPES:
             raise unknown(f"type of column {column['name']!r}", column["type"], FIELD_TYPES)
+        if "share_embedding" in column and column["share_embedding"] not in names:
+            raise unknown(f"share_embedding of column {column['name']!r}", column["share_embedding"], names)
         if "pretrained_emb" in column:
             column["pretrained_emb"] = _locate("pretrained_emb", column["pretrained_emb"], folder)
     for column in _as_list(params.get("label_col")):

@@ -50,6 +50,11 @@ def check_model_settings(model_class, settings):
     for key in ("batch_size", "epochs", "early_stop_patience", "eval_steps"):
         if settings.get(key) is not None:
             positive_int(key, settings[key])
+    for key in ("shuffle", "save_best_only", "reduce_lr_on_plateau", "batch_norm", "use_low_rank_mixture"):
+        if key in settings:
+            check_bool(key, settings[key])
+    if "seed" in settings and (isinstance(settings["seed"], bool) or not isinstance(settings["seed"], int)):
+        raise UsageError(f"seed must be an integer, got {settings['seed']!r}")
     for key in ("embedding_regularizer", "net_regularizer"):
         check_regularizer(key, settings.get(key))
     for key in ("learning_rate", "max_gradient_norm"):
@@ -66,6 +71,8 @@ def check_model_settings(model_class, settings):
 def check_metrics(settings):
     """``metrics`` and ``monitor`` name metrics that FuxiCTR computes; group metrics need a ``group_id``."""
     monitor = settings.get("monitor", "AUC")
+    if not isinstance(monitor, str | dict) or not monitor:
+        raise UsageError(f"monitor must be a metric, or a weight for each of several, got {monitor!r}")
     weights = monitor if isinstance(monitor, dict) else {monitor: 1}
     metrics = settings.get("metrics", ["AUC"])
     if not isinstance(metrics, list | tuple) or not metrics:
@@ -104,6 +111,12 @@ def check_positive_number(key, value):
         raise UsageError(f"{key} must be a number, got the text {value!r} (YAML reads 1e-3 as text; write 1.e-3)")
     if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
         raise UsageError(f"{key} must be a number above 0, got {value!r}")
+
+
+def check_bool(key, value):
+    """True or False; text such as ``'False'`` would count as true."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{key} must be True or False, got {value!r}")
 
 
 def check_gpu(gpu):

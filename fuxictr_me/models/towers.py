@@ -6,7 +6,7 @@ from torch import nn
 
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.interactions.mlp import SetMLP, per_layer
-from fuxictr_me.settings import check_activation, check_dropout
+from fuxictr_me.settings import check_activation, check_bool, check_dropout
 
 
 class Projections(nn.Module):
@@ -64,6 +64,7 @@ def build_towers(num_sets, branches, hidden_activations="ReLU", dropout_rates=0.
     Raises:
         UsageError: no hidden unit, or lists of another length than the hidden units.
     """
+    check_bool("batch_norm", batch_norm)
     projections, widths, towers, output_dim = [], [], [], 0
     for input_dim, units in branches:
         if units is None:
