@@ -17,7 +17,7 @@ def save_state_dict(state_dict, path):
     try:
         replace_whole(path, lambda partial: torch.save(state_dict, partial))
     except RuntimeError as error:  # torch's writer reports a full disk so
-        raise OSError(f"could not write {path}: {' '.join(str(error).split())[:200]}") from error
+        raise OSError(f"could not write {path} (is the disk full?): {' '.join(str(error).split())[:200]}") from error
 
 
 def load_state_dict(path):
