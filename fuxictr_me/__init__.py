@@ -11,12 +11,15 @@ _HOME = {
     "InformationAbundance": "callbacks",
     "MultiEmbedding": "embedding",
     "MultiEmbeddingModel": "models",
+    "NFwFM_ME": "models",
+    "PNN_ME": "models",
     "RunError": "errors",
     "UsageError": "errors",
     "attach": "callbacks",
     "information_abundance": "collapse",
     "register": "host",
     "singular_values": "collapse",
+    "xDeepFM_ME": "models",
 }
 __all__ = list(_HOME)
 

@@ -1,7 +1,19 @@
 """Interaction modules: each computes all M embedding sets in one pass, (B, M, ·) -> (B, M, ·)."""
 
+from fuxictr_me.interactions.cin import CompressedInteraction
 from fuxictr_me.interactions.cross_network import CrossNetwork, CrossNetworkMix
+from fuxictr_me.interactions.field_weighted import FieldWeightedFM
+from fuxictr_me.interactions.inner_product import InnerProduct
 from fuxictr_me.interactions.mlp import SetMLP
-from fuxictr_me.interactions.sets import SetLinear
+from fuxictr_me.interactions.sets import PerChannel, SetLinear
 
-__all__ = ["CrossNetwork", "CrossNetworkMix", "SetLinear", "SetMLP"]
+__all__ = [
+    "CompressedInteraction",
+    "CrossNetwork",
+    "CrossNetworkMix",
+    "FieldWeightedFM",
+    "InnerProduct",
+    "PerChannel",
+    "SetLinear",
+    "SetMLP",
+]

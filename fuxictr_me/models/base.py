@@ -12,7 +12,7 @@ from fuxictr_me.callbacks import attach, build
 from fuxictr_me.checkpoint import load_state_dict, save_state_dict
 from fuxictr_me.embedding import FUXICTR_INITIALIZER, MultiEmbedding
 from fuxictr_me.errors import RunError, UsageError, unknown
-from fuxictr_me.interactions import CrossNetwork, CrossNetworkMix, SetLinear
+from fuxictr_me.interactions import CrossNetwork, CrossNetworkMix, FieldWeightedFM, SetLinear
 from fuxictr_me.settings import (
     check_initializer,
     check_model_settings,
@@ -20,7 +20,7 @@ from fuxictr_me.settings import (
 )
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
-NETWORK_LAYERS = (nn.Linear, nn.Conv1d, SetLinear, CrossNetwork, CrossNetworkMix)
+NETWORK_LAYERS = (nn.Linear, nn.Conv1d, SetLinear, CrossNetwork, CrossNetworkMix, FieldWeightedFM)
 
 
 class MultiEmbeddingModel(BaseModel):
@@ -48,6 +48,8 @@ class MultiEmbeddingModel(BaseModel):
     Raises:
         UsageError: a key that neither FuxiCTR nor the model knows, or a value that cannot be.
     """
+
+    fields_apart = False  # whether ``interact`` needs the fields of a set apart, so of equal dimension
 
     def __init__(
         self,
@@ -87,6 +89,8 @@ class MultiEmbeddingModel(BaseModel):
         self._compile_arguments = (optimizer, loss, learning_rate)
         self.embedding_layer = MultiEmbedding(feature_map, embedding_dim, num_sets, embedding_initializer)
         self.num_sets = num_sets
+        if self.fields_apart and len(dims := set(self.embedding_layer.field_dims.values())) > 1:
+            raise UsageError(f"{type(self).__name__} needs fields of one dimension, got {sorted(dims)}")
         attach(self, build(callbacks))
 
     def finish(self):
@@ -110,16 +114,20 @@ class MultiEmbeddingModel(BaseModel):
 
     def forward(self, inputs):
         """inputs: field -> (B,) or (B, L) -> {"y_pred": (B, 1)}."""
-        e = self.embed(self.get_inputs(inputs))  # (B, M, ΣK)
+        return {"y_pred": self.output_activation(self.logit(self.get_inputs(inputs)))}
+
+    def logit(self, X):
+        """field -> ids (B,) ... -> (B, 1)."""
+        e = self.embed(X)  # (B, M, ΣK), or (B, M, F, K)
         h = self.aggregate(self.projection(self.interact(e)))  # (B, H)
-        return {"y_pred": self.output_activation(self.head(h))}
+        return self.head(h)
 
     def embed(self, X):
-        """e: field -> ids (B,) ... -> (B, M, ΣK)."""
-        return self.embedding_layer(X, flatten_emb=True)
+        """e: field -> ids (B,) ... -> (B, M, ΣK); (B, M, F, K) in a model whose ``fields_apart`` is true."""
+        return self.embedding_layer(X, flatten_emb=not self.fields_apart)
 
     def interact(self, e):
-        """(B, M, ΣK) -> the inputs of the projections, a list of one (B, M, ·) a branch."""
+        """e -> the inputs of the projections, a list of one (B, M, ·) a branch."""
         return [e]
 
     def aggregate(self, h):
@@ -136,11 +144,10 @@ class MultiEmbeddingModel(BaseModel):
 
     def num_parameters(self, count_embedding=True):
         """Number of trained parameters; FuxiCTR's ``count_parameters`` only logs it."""
-        left_out = "" if count_embedding else "embedding_layer."
         return sum(
             p.numel()
             for name, p in self.named_parameters()
-            if p.requires_grad and not (left_out and name.startswith(left_out))
+            if p.requires_grad and (count_embedding or "embedding_layer." not in name)
         )
 
     def add_loss(self, return_dict, y_true):

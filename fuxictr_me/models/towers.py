@@ -46,7 +46,30 @@ class Head(nn.Module):
         return self.fc(torch.cat([f(z) for f, z in zip(self.towers, branches, strict=True)], dim=-1))
 
 
-def build_towers(num_sets, branches, hidden_activations="ReLU", dropout_rates=0.0, batch_norm=False):
+class AddedLogits(nn.Module):
+    """F of the paper where branches meet at the logit (xDeepFM): a tower and a linear layer each, logits added.
+
+    Args:
+        widths (list of int): H_b of each branch in h.
+        towers (list of nn.Module): one a branch, (B, H_b) -> (B, ·).
+        output_dims (list of int): widths of what the towers give.
+    """
+
+    def __init__(self, widths, towers, output_dims):
+        super().__init__()
+        self.widths = widths
+        self.towers = nn.ModuleList(towers)
+        self.fc = nn.ModuleList(nn.Linear(width, 1) for width in output_dims)
+
+    def forward(self, h):
+        """(B, ΣH_b) -> (B, 1)."""
+        branches = zip(self.fc, self.towers, h.split(self.widths, dim=-1), strict=True)
+        return sum(fc(tower(z)) for fc, tower, z in branches)
+
+
+def build_towers(
+    num_sets, branches, hidden_activations="ReLU", dropout_rates=0.0, batch_norm=False, added_logits=False
+):
     """Split each branch's MLP where the paper does: the first hidden layer per set, the rest shared.
 
     So ME has one projection a set and a head that is one hidden layer shorter; with one set the two
@@ -57,21 +80,22 @@ def build_towers(num_sets, branches, hidden_activations="ReLU", dropout_rates=0.
         branches (list of (int, list of int or None)): input width of one set and hidden units of each
             branch; None where a branch has no MLP and is averaged as it is.
         hidden_activations, dropout_rates, batch_norm: as FuxiCTR's ``MLP_Block`` takes them.
+        added_logits (bool): a logit a branch, added; else one linear layer over all branches.
 
     Returns:
-        (Projections, Head)
+        (Projections, Head or AddedLogits)
 
     Raises:
         UsageError: no hidden unit, or lists of another length than the hidden units.
     """
     check_bool("batch_norm", batch_norm)
-    projections, widths, towers, output_dim = [], [], [], 0
+    projections, widths, towers, output_dims = [], [], [], []
     for input_dim, units in branches:
         if units is None:
             projections.append(nn.Identity())
             widths.append(input_dim)
             towers.append(nn.Identity())
-            output_dim += input_dim
+            output_dims.append(input_dim)
             continue
         if not isinstance(units, list | tuple) or not units:
             raise UsageError(f"hidden units must be a list of one integer or more, got {units!r}")
@@ -94,5 +118,6 @@ def build_towers(num_sets, branches, hidden_activations="ReLU", dropout_rates=0.
                 batch_norm=batch_norm,
             )
         )
-        output_dim += units[-1]
-    return Projections(projections), Head(widths, towers, output_dim)
+        output_dims.append(units[-1])
+    head = AddedLogits(widths, towers, output_dims) if added_logits else Head(widths, towers, sum(output_dims))
+    return Projections(projections), head

@@ -1,0 +1,40 @@
+"""The compressed interaction network of xDeepFM, all embedding sets in one pass."""
+
+import torch
+from fuxictr.pytorch.torch_utils import get_activation
+from torch import nn
+
+from fuxictr_me.interactions.sets import SetLinear
+
+
+class CompressedInteraction(nn.Module):
+    """CIN within each set: x_{l+1, o} = φ(Σ_fc W_ofc (x_{0, f} ⊙ x_{l, c}) + b_o), summed over K, layers side by side.
+
+    Paper, section 2.1 (xDeepFM), φ = ReLU, no split of layers. FuxiCTR's ``CompressedInteractionNet``, up to its last
+    linear layer, is one set of it with no φ.
+
+    Args:
+        num_sets (int): M.
+        num_fields (int): F.
+        hidden_units (list of int): C, feature maps of each layer.
+        activation (str or None): φ.
+    """
+
+    def __init__(self, num_sets, num_fields, hidden_units, activation="ReLU"):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            SetLinear(num_sets, num_fields * maps_in, maps_out)
+            for maps_in, maps_out in zip([num_fields, *hidden_units], hidden_units, strict=False)
+        )
+        self.activation = get_activation(activation) or nn.Identity()
+        self.output_dim = sum(hidden_units)
+
+    def forward(self, x0):
+        """(B, M, F, K) -> (B, M, ΣC)."""
+        x, pooled = x0, []
+        for layer in self.layers:
+            products = torch.einsum("bmfk,bmck->bkmfc", x0, x).flatten(3)  # (B, K, M, F·C)
+            x = layer(products.flatten(0, 1)).unflatten(0, products.shape[:2])  # (B, K, M, C')
+            x = self.activation(x).permute(0, 2, 3, 1)  # (B, M, C', K)
+            pooled.append(x.sum(dim=-1))
+        return torch.cat(pooled, dim=-1)
