@@ -8,6 +8,7 @@ _HOME = {
     "Callback": "callbacks",
     "DCNv2_ME": "models",
     "DNN_ME": "models",
+    "FinalMLP_ME": "models",
     "InformationAbundance": "callbacks",
     "MultiEmbedding": "embedding",
     "MultiEmbeddingModel": "models",

@@ -1,4 +1,4 @@
-"""PNN_ME, NFwFM_ME and xDeepFM_ME against a plain computation of the paper's formulas, set by set and pair by pair."""
+"""Models of products and streams against a plain computation of the paper's formulas, set by set, pair by pair."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from test_models import (
     plain_hidden_layer,
 )
 
-from fuxictr_me import PNN_ME, NFwFM_ME, UsageError, xDeepFM_ME
+from fuxictr_me import PNN_ME, FinalMLP_ME, NFwFM_ME, UsageError, xDeepFM_ME
 from fuxictr_me.interactions import CompressedInteraction, InnerProduct
 
 CIN = [3, 2]
@@ -24,13 +24,19 @@ OPTIONS = {
     PNN_ME: {"hidden_units": HIDDEN},
     NFwFM_ME: {"hidden_units": HIDDEN},
     xDeepFM_ME: {"dnn_hidden_units": HIDDEN, "cin_hidden_units": CIN},
+    FinalMLP_ME: {
+        **{f"mlp{i}_{key}": value for i in (1, 2) for key, value in (("dropout", 0.2), ("batch_norm", True))},
+        "mlp1_hidden_units": HIDDEN,
+        "mlp2_hidden_units": [4, 3],
+    },
 }
 MODELS = pytest.mark.parametrize("model_class", list(OPTIONS))
 SETS = pytest.mark.parametrize("num_sets", [1, 2, 4])
 
 
 def build(cls, feature_map, num_sets, **more):
-    settings = {"net_dropout": 0.2, "batch_norm": True, "embedding_dim": 4, "learning_rate": LEARNING_RATE}
+    settings = {"embedding_dim": 4, "learning_rate": LEARNING_RATE}
+    settings |= {} if cls is FinalMLP_ME else {"net_dropout": 0.2, "batch_norm": True}
     settings |= {"embedding_initializer": "partial(nn.init.normal_, std=0.5)", "network_initializer": "paper"}
     return cls(feature_map, num_sets=num_sets, model_root="unused", **{**MODEL, **settings, **OPTIONS[cls], **more})
 
@@ -100,7 +106,25 @@ def plain_xdeepfm(w, X, num_sets, training):
     return of_cin + deep @ w["head.fc.1.weight"].T + w["head.fc.1.bias"]
 
 
-PLAIN = {PNN_ME: plain_pnn, NFwFM_ME: plain_nfwfm, xDeepFM_ME: plain_xdeepfm}
+def plain_finalmlp(w, X, num_sets, training):
+    streams = []
+    for branch, units in enumerate((HIDDEN, [4, 3])):
+        mean = 0
+        for m, e in enumerate(embeddings_of(w, X, num_sets)):
+            x = torch.cat(e, 1)
+            for layer, width in enumerate(units):
+                at = f"projection.branches.{branch}.{4 * layer}"  # Linear, BatchNorm, ReLU, Dropout
+                of_norm = f"projection.branches.{branch}.{4 * layer + 1}.module"
+                norm = norm_of(w, of_norm, slice(m * width, (m + 1) * width))
+                x = plain_hidden_layer(x, w[f"{at}.weight"][m], w[f"{at}.bias"][m], *norm[:2], norm[2:], training)
+            mean = mean + x / num_sets
+        streams.append(mean)
+    x, y = streams
+    linear = x @ w["head.w_x.weight"].T + w["head.w_x.bias"] + y @ w["head.w_y.weight"].T + w["head.w_y.bias"]
+    return linear + ((x @ w["head.w_xy"][0]) * y).sum(1, keepdim=True)
+
+
+PLAIN = {PNN_ME: plain_pnn, NFwFM_ME: plain_nfwfm, xDeepFM_ME: plain_xdeepfm, FinalMLP_ME: plain_finalmlp}
 
 
 @MODELS
@@ -110,6 +134,9 @@ def test_forward_is_the_papers(plain_map, model_class, num_sets, training, fixed
     model = build(model_class, plain_map, num_sets)
     batch, X, _, weights, _ = parts(model, plain_map)
     for key in weights:
+        if key == "head.w_xy":  # the paper starts it at 0
+            assert weights[key].abs().max() == 0
+            weights[key] = torch.randn_like(weights[key])
         if "running" in key:
             weights[key] = torch.rand_like(weights[key]) + 0.5
     model.load_state_dict(weights)
@@ -191,13 +218,15 @@ def test_parameters_by_hand(plain_map):
     assert build(PNN_ME, plain_map, 1).num_parameters() == 92 + (15 * 6 + 6) + 12 + head
     assert build(PNN_ME, plain_map, 3).num_parameters() == 3 * (92 + (3 * 6 + 6) + 12) + head
     assert build(NFwFM_ME, plain_map, 3).num_parameters() == 3 * (92 + 9 + 8 + (4 * 6 + 6) + 12) + head
+    streams = (12 * 6 + 6 + 12 + 6 * 5 + 5 + 10) + (12 * 4 + 4 + 8 + 4 * 3 + 3 + 6)
+    assert build(FinalMLP_ME, plain_map, 3).num_parameters() == 3 * (92 + streams) + (5 + 1) + (3 + 1) + 5 * 3
     cin = (3 * 9 + 3) + (2 * 9 + 2)
     assert build(xDeepFM_ME, plain_map, 3).num_parameters() == 3 * (92 + cin + 78 + 12) + head + (5 + 1)
 
 
 @MODELS
 def test_gradients_reach_every_set(plain_map, model_class):
-    model = build(model_class, plain_map, 3)
+    model = build(model_class, plain_map, 3, network_initializer="fuxictr")
     batch = make_batch(plain_map)
     model.compute_loss(model(batch), model.get_labels(batch)).backward()
     for name, parameter in model.named_parameters():
@@ -206,7 +235,7 @@ def test_gradients_reach_every_set(plain_map, model_class):
             assert all(one_set.abs().sum() > 0 for one_set in parameter.grad), name
 
 
-@MODELS
+@pytest.mark.parametrize("model_class", [PNN_ME, NFwFM_ME, xDeepFM_ME])
 def test_fields_of_unequal_dimension_are_refused(model_class):
     feature_map = make_feature_map({"user": categorical(11, embedding_dim=6), "item": categorical(7)})
     with pytest.raises(UsageError, match=r"needs fields of one dimension, got \[4, 6\]"):
@@ -219,6 +248,8 @@ def test_fields_of_unequal_dimension_are_refused(model_class):
         (PNN_ME, {"product_type": "outer"}, "unknown product_type 'outer'"),
         (PNN_ME, {"concat_embeddings": "yes"}, "concat_embeddings must be True or False, got 'yes'"),
         (NFwFM_ME, {"interaction_dropout": 2}, "a dropout rate must be a number from 0 to below 1, got 2"),
+        (FinalMLP_ME, {"num_heads": 2}, "num_heads must divide the last hidden units 5 and 3, got 2"),
+        (FinalMLP_ME, {"mlp2_dropout": [0.1]}, "has 1 entries for 2 hidden layers"),
         (xDeepFM_ME, {"cin_hidden_units": []}, "cin_hidden_units must be a list of one integer or more"),
         (xDeepFM_ME, {"cin_activation": "Rel"}, "unknown activation 'Rel'"),
         (xDeepFM_ME, {"use_linear_term": 1}, "use_linear_term must be True or False, got 1"),

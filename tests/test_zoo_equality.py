@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import MODEL, categorical, make_batch, make_feature_map, sequence
 
-from fuxictr_me import DNN_ME, DCNv2_ME
+from fuxictr_me import DNN_ME, PNN_ME, DCNv2_ME, FinalMLP_ME, xDeepFM_ME
 
 pytestmark = pytest.mark.skipif("FUXICTR_SRC" not in os.environ, reason="FUXICTR_SRC names no checkout")
 
@@ -94,4 +94,52 @@ def test_dnn(feature_map):
     ours.embedding_layer.load_set(0, theirs.state_dict())
     copy_dnn(ours, 0, theirs.mlp.mlp)
     ours.head.fc.load_state_dict(theirs.mlp.mlp[6].state_dict())
+    assert_equal_steps(ours, theirs, feature_map)
+
+
+def test_pnn(feature_map):
+    theirs = zoo_class("PNN/src/PNN.py", "PNN")(feature_map, hidden_units=[6, 5], **COMMON)
+    ours = PNN_ME(feature_map, num_sets=1, hidden_units=[6, 5], **COMMON)
+    ours.embedding_layer.load_set(0, theirs.state_dict())
+    copy_dnn(ours, 0, theirs.dnn.mlp)
+    ours.head.fc.load_state_dict(theirs.dnn.mlp[6].state_dict())
+    assert_equal_steps(ours, theirs, feature_map)
+
+
+def test_xdeepfm(feature_map):
+    options = {"dnn_hidden_units": [6, 5], "cin_hidden_units": [3, 2]}
+    theirs = zoo_class("xDeepFM/src/xDeepFM.py", "xDeepFM")(feature_map, **COMMON, **options)
+    ours = xDeepFM_ME(feature_map, num_sets=1, cin_activation=None, use_linear_term=True, **COMMON, **options)
+    assert sum(p.numel() for p in theirs.parameters()) == ours.num_parameters()
+    ours.embedding_layer.load_set(0, theirs.state_dict())
+    ours.lr_layer.load_state_dict(theirs.lr_layer.state_dict())
+    for mine, conv in zip(ours.cin.layers, theirs.cin.cin_layer.values(), strict=True):
+        mine.weight.data[0], mine.bias.data[0] = conv.weight.data.squeeze(-1), conv.bias.data
+    ours.head.fc[0].load_state_dict(theirs.cin.fc.state_dict())
+    copy_dnn(ours, 1, theirs.dnn.mlp)
+    ours.head.fc[1].load_state_dict(theirs.dnn.mlp[6].state_dict())
+    assert_equal_steps(ours, theirs, feature_map)
+
+
+@pytest.mark.parametrize("num_heads", [1, 3])
+def test_finalmlp(feature_map, num_heads):
+    options = {
+        "mlp1_hidden_units": [7, 6],
+        "mlp2_hidden_units": [5, 3],
+        "mlp1_batch_norm": True,
+        "num_heads": num_heads,
+    }
+    common = {key: value for key, value in COMMON.items() if key != "batch_norm"}
+    theirs = zoo_class("FinalMLP/src/FinalMLP.py", "FinalMLP")(feature_map, use_fs=False, **common, **options)
+    ours = FinalMLP_ME(feature_map, num_sets=1, **common, **options)
+    ours.embedding_layer.load_set(0, theirs.state_dict())
+    for branch, mlp in enumerate((theirs.mlp1.mlp, theirs.mlp2.mlp)):
+        for mine, layer in zip(ours.projection.branches[branch], mlp, strict=True):
+            if isinstance(layer, torch.nn.Linear):
+                copy_linear(mine, layer)
+            elif isinstance(layer, torch.nn.BatchNorm1d):
+                mine.module.load_state_dict(layer.state_dict())
+    ours.head.w_x.load_state_dict(theirs.fusion_module.w_x.state_dict())
+    ours.head.w_y.load_state_dict(theirs.fusion_module.w_y.state_dict())
+    ours.head.w_xy.data.copy_(theirs.fusion_module.w_xy.data.view(ours.head.w_xy.shape))
     assert_equal_steps(ours, theirs, feature_map)

@@ -21,7 +21,7 @@ class CrossNetwork(nn.Module):
         super().__init__()
         self.cross_layers = nn.ModuleList(SetLinear(num_sets, input_dim, input_dim) for _ in range(num_layers))
 
-    def reset_parameters(self):
+    def init_paper_weights(self):
         """The paper's code: cross weights xavier_uniform, biases 0."""
         for layer in self.cross_layers:
             for weight in layer.weight.data:
@@ -72,8 +72,6 @@ class CrossNetworkMix(nn.Module):
             nn.init.xavier_normal_(gate.unsqueeze(0))
         for bias in self.bias:
             nn.init.zeros_(bias)
-
-    reset_parameters = init_weights  # the paper does not use it: there is no other
 
     def forward(self, x0):
         """(B, M, D) -> (B, M, D)."""

@@ -23,8 +23,6 @@ class FieldWeightedFM(nn.Module):
         """w ~ N(0, 1), for ``network_initializer: fuxictr`` as for ``paper``."""
         nn.init.normal_(self.weight)
 
-    reset_parameters = init_weights
-
     def forward(self, e):
         """(B, M, F, K) -> (B, M, K)."""
         return (e * (self.weight @ e)).sum(dim=2)

@@ -12,7 +12,7 @@ from fuxictr_me.callbacks import attach, build
 from fuxictr_me.checkpoint import load_state_dict, save_state_dict
 from fuxictr_me.embedding import FUXICTR_INITIALIZER, MultiEmbedding
 from fuxictr_me.errors import RunError, UsageError, unknown
-from fuxictr_me.interactions import CrossNetwork, CrossNetworkMix, FieldWeightedFM, SetLinear
+from fuxictr_me.interactions import SetLinear
 from fuxictr_me.settings import (
     check_initializer,
     check_model_settings,
@@ -20,7 +20,6 @@ from fuxictr_me.settings import (
 )
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
-NETWORK_LAYERS = (nn.Linear, nn.Conv1d, SetLinear, CrossNetwork, CrossNetworkMix, FieldWeightedFM)
 
 
 class MultiEmbeddingModel(BaseModel):
@@ -138,7 +137,7 @@ class MultiEmbeddingModel(BaseModel):
         """Initialise as ``network_initializer`` says; embeddings always by ``embedding_initializer``."""
         super().reset_parameters()
         if self.network_initializer == "paper":
-            self.apply(_reset_to_pytorch_default)
+            self.apply(_init_as_paper)
         if self.first_set_checkpoint:
             self.embedding_layer.load_set(0, load_state_dict(self.first_set_checkpoint))
 
@@ -212,6 +211,9 @@ class MultiEmbeddingModel(BaseModel):
             raise UsageError(f"{checkpoint} does not fit this model: {reason[:300]}") from error
 
 
-def _reset_to_pytorch_default(module):
-    if isinstance(module, NETWORK_LAYERS):
+def _init_as_paper(module):
+    """PyTorch's defaults, and what the module itself says of the paper's; inner modules come before outer."""
+    if isinstance(module, (nn.Linear, nn.Conv1d, SetLinear)):
         module.reset_parameters()
+    elif hasattr(module, "init_paper_weights"):
+        module.init_paper_weights()

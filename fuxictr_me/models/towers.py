@@ -88,7 +88,6 @@ def build_towers(
     Raises:
         UsageError: no hidden unit, or lists of another length than the hidden units.
     """
-    check_bool("batch_norm", batch_norm)
     projections, widths, towers, output_dims = [], [], [], []
     for input_dim, units in branches:
         if units is None:
@@ -97,22 +96,13 @@ def build_towers(
             towers.append(nn.Identity())
             output_dims.append(input_dim)
             continue
-        if not isinstance(units, list | tuple) or not units:
-            raise UsageError(f"hidden units must be a list of one integer or more, got {units!r}")
-        for width in units:
-            positive_int("each of the hidden units", width)
-        activations = per_layer("hidden_activations", hidden_activations, units)
-        dropouts = per_layer("dropout_rates", dropout_rates, units)
-        for activation in activations:
-            check_activation(activation)
-        for rate in dropouts:
-            check_dropout(rate)
+        units, activations, dropouts, _ = check_mlp(units, hidden_activations, dropout_rates, batch_norm)
         projections.append(SetMLP(num_sets, input_dim, units[:1], activations[:1], dropouts[:1], batch_norm))
         widths.append(units[0])
         towers.append(
             MLP_Block(
                 input_dim=units[0],
-                hidden_units=list(units[1:]),
+                hidden_units=units[1:],
                 hidden_activations=activations[1:],
                 dropout_rates=dropouts[1:],
                 batch_norm=batch_norm,
@@ -121,3 +111,23 @@ def build_towers(
         output_dims.append(units[-1])
     head = AddedLogits(widths, towers, output_dims) if added_logits else Head(widths, towers, sum(output_dims))
     return Projections(projections), head
+
+
+def check_mlp(hidden_units, activations, dropout_rates, batch_norm):
+    """The settings of an MLP, one activation and one dropout rate a layer, as ``SetMLP`` takes them.
+
+    Raises:
+        UsageError: no hidden unit, lists of another length than the hidden units, or impossible values.
+    """
+    if not isinstance(hidden_units, list | tuple) or not hidden_units:
+        raise UsageError(f"hidden units must be a list of one integer or more, got {hidden_units!r}")
+    for width in hidden_units:
+        positive_int("each of the hidden units", width)
+    activations = per_layer("hidden_activations", activations, hidden_units)
+    dropouts = per_layer("dropout_rates", dropout_rates, hidden_units)
+    for activation in activations:
+        check_activation(activation)
+    for rate in dropouts:
+        check_dropout(rate)
+    check_bool("batch_norm", batch_norm)
+    return list(hidden_units), activations, dropouts, batch_norm
