@@ -1,5 +1,7 @@
 """M embedding sets over a FuxiCTR feature map."""
 
+from functools import partial
+
 import torch
 from fuxictr.pytorch.layers import FeatureEmbedding, PretrainedEmbedding
 from torch import nn
@@ -25,7 +27,8 @@ class MultiEmbedding(nn.Module):
         feature_map (FeatureMap): of FuxiCTR.
         embedding_dim (int): K, the dimension of ONE set.
         num_sets (int): M.
-        embedding_initializer (str or callable): as in FuxiCTR's ``FeatureEmbedding``.
+        embedding_initializer (str or callable): as in FuxiCTR's ``FeatureEmbedding``, or ``"paper"``:
+            xavier_uniform over the table of all fields of a set, (ΣD, K), so U(±√(6/(ΣD + K))) (authors' code).
         required_feature_columns, not_required_feature_columns (list of str): fields to keep, to leave out.
         use_pretrain, use_sharing (bool): as in FuxiCTR's ``FeatureEmbedding``.
 
@@ -52,6 +55,8 @@ class MultiEmbedding(nn.Module):
         self.num_sets = positive_int("num_sets", num_sets)
         self.embedding_dim = positive_int("embedding_dim", embedding_dim)
         self.feature_map = feature_map
+        if embedding_initializer == "paper":
+            embedding_initializer = self._paper_initializer(required_feature_columns, not_required_feature_columns)
         self.sets = nn.ModuleList(
             FeatureEmbedding(
                 feature_map,
@@ -145,6 +150,16 @@ class MultiEmbedding(nn.Module):
         if len(fitting) != 1:
             raise UsageError(self._why_no_set_fits(own, state_dict, prefixes, fitting))
         self.sets[index].embedding_layer.load_state_dict({k: state_dict[fitting[0] + k] for k in own})
+
+    def _paper_initializer(self, required, not_required):
+        rows = sum(
+            spec["vocab_size"]
+            for field, spec in self.feature_map.features.items()
+            if spec["type"] in ("categorical", "sequence") and "share_embedding" not in spec
+            if (not required or field in required) and field not in (not_required or ())
+        )
+        bound = (6 / (rows + self.embedding_dim)) ** 0.5
+        return partial(nn.init.uniform_, a=-bound, b=bound)
 
     def _layers(self, m):
         return dict(self.sets[m].embedding_layer.embedding_layers.items())

@@ -130,8 +130,8 @@ def check_gpu(gpu):
 
 
 def check_initializer(initializer):
-    """A callable, or one of ``torch.nn.init`` as FuxiCTR writes it: it evaluates the text as Python."""
-    if callable(initializer):
+    """``paper``, a callable, or one of ``torch.nn.init`` as FuxiCTR writes it: it evaluates the text as Python."""
+    if callable(initializer) or initializer == "paper":
         return
     arguments = r"(,\s*\w+\s*=\s*[-+\w.]+)*"
     form = re.fullmatch(
@@ -139,8 +139,8 @@ def check_initializer(initializer):
     )
     if not form:
         raise UsageError(
-            f"embedding_initializer must be like nn.init.xavier_normal_ or partial(nn.init.normal_, std=1e-4), "
-            f"got {initializer!r}"
+            "embedding_initializer must be paper, or like nn.init.xavier_normal_ "
+            f"or partial(nn.init.normal_, std=1e-4), got {initializer!r}"
         )
     name, known = form[1] or form[2], [name for name in vars(torch.nn.init) if name.endswith("_") and name[0] != "_"]
     if name not in known:

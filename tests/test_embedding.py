@@ -133,6 +133,15 @@ def test_initializer_is_fuxictrs(plain_map):
     assert all((table[1:] == 0.5).all() and (table[0] == 0).all() for ts in layer.tables().values() for table in ts)
 
 
+def test_the_papers_initializer_is_xavier_over_the_whole_table():
+    features = {"user": categorical(3000), "item": categorical(1000), "last": categorical(1000, share_embedding="item")}
+    whole = torch.nn.init.xavier_uniform_(torch.empty(4000, 8))
+    for tables in MultiEmbedding(make_feature_map(features), 8, 2, embedding_initializer="paper").tables().values():
+        for table in tables:
+            assert table[1:].abs().max() <= (6 / 4008) ** 0.5 and (table[0] == 0).all()
+            assert table[1:].std().item() == pytest.approx(whole.std().item(), rel=0.05)
+
+
 def test_shared_field_without_its_base_is_initialised():
     # FuxiCTR leaves such a table at N(0, 1)
     feature_map = make_feature_map({"last_item": categorical(200, share_embedding="item"), "item": categorical(200)})

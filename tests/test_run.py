@@ -58,7 +58,7 @@ def fails(capsys, *arguments, code=2):
     return lines[0].removeprefix("fuxictr-me: error: ")
 
 
-@pytest.mark.parametrize("expid", ["DCNv2_ME_test", "DNN_ME_test"])
+@pytest.mark.parametrize("expid", [f"{name}_test" for name in zoo_configs()])
 def test_bundled_tests_run_anywhere(expid, tmp_path):
     assert main(["run_expid", "--expid", expid]) == 0
     folder = tmp_path / "checkpoints" / "tiny_flights"
@@ -69,7 +69,7 @@ def test_bundled_tests_run_anywhere(expid, tmp_path):
     assert ",[dataset_id] tiny_flights,[train] N.A.,[val] AUC: 0." in row and ",[test] AUC: 0." in row
     result = json.loads((folder / f"{expid}.json").read_text())
     assert f"[test] AUC: {result['test']['AUC']:.6f} - logloss: {result['test']['logloss']:.6f}" in row
-    assert result["test"]["AUC"] > 0.55  # 2,000 rows: better than chance, no more
+    assert result["test"]["AUC"] > 0.52  # 2,000 rows: better than chance, no more
     assert result["versions"]["fuxictr"].startswith("2.3.10 (")
     log = (folder / f"{expid}.log").read_text()
     assert "[IA] mean" in log and "Total number of parameters" in log
@@ -142,7 +142,7 @@ def test_the_callbacks_cost_no_result():
 @pytest.mark.parametrize(
     ("model", "data", "message"),
     [
-        ({"model": "DCNv2ME"}, {}, "unknown model 'DCNv2ME'; did you mean 'DCNv2_ME'? (known: DCNv2_ME, DNN_ME)"),
+        ({"model": "DCNv2ME"}, {}, "unknown model 'DCNv2ME'; did you mean 'DCNv2_ME'? (known: DCNv2_ME, DNN_ME, "),
         ({"model": "DCNv2"}, {}, "unknown model 'DCNv2'; did you mean 'DCNv2_ME'"),
         ({"num_set": 3}, {}, "unknown setting of DCNv2_ME 'num_set'; did you mean 'num_sets'"),
         ({"num_sets": 0}, {}, "num_sets must be an integer of 1 or more, got 0"),

@@ -36,7 +36,7 @@ class MultiEmbeddingModel(BaseModel):
         learning_rate (float), optimizer (str), loss (str): as FuxiCTR's ``compile`` takes them.
         num_sets (int): M.
         embedding_dim (int): K, the dimension of ONE set.
-        embedding_initializer (str or callable): as FuxiCTR's ``FeatureEmbedding`` takes it.
+        embedding_initializer (str or callable): as ``MultiEmbedding`` takes it; ``"paper"`` is the paper's.
         network_initializer (str): ``"fuxictr"`` (xavier_normal, zero bias) or ``"paper"`` (cross weights
             xavier_uniform with zero bias, all else PyTorch's defaults).
         first_set_checkpoint (str): a checkpoint of a FuxiCTR model whose embeddings become set 0.
