@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -94,6 +95,16 @@ def main(argv=None):
 def entry_point():
     """``fuxictr-me`` and ``python -m fuxictr_me``."""
     sys.exit(main())
+
+
+def run_entry(script):
+    """``python model_zoo/<Model>/run_expid.py ...``: ``run_expid`` on the config folder beside the script.
+
+    Args:
+        script (str): ``__file__`` of the script. A ``--config`` on its command line takes precedence.
+    """
+    config = os.path.relpath(Path(script).parent / "config")
+    sys.exit(main(["run_expid", "--config", config, *sys.argv[1:]]))
 
 
 def _run_expid(arguments):

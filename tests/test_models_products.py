@@ -252,6 +252,11 @@ def test_fields_of_unequal_dimension_are_refused(model_class):
         (FinalMLP_ME, {"mlp2_dropout": [0.1]}, "has 1 entries for 2 hidden layers"),
         (xDeepFM_ME, {"cin_hidden_units": []}, "cin_hidden_units must be a list of one integer or more"),
         (xDeepFM_ME, {"cin_activation": "Rel"}, "unknown activation 'Rel'"),
+        (
+            xDeepFM_ME,
+            {"cin_activation": "Dice"},
+            "cin_activation must be one without weights, such as ReLU, got 'Dice'",
+        ),
         (xDeepFM_ME, {"use_linear_term": 1}, "use_linear_term must be True or False, got 1"),
     ],
 )

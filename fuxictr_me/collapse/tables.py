@@ -58,8 +58,7 @@ def field_tables(model):
     for name, module in model.named_modules():
         if isinstance(module, MultiEmbedding):
             inside_multi += (f"{name}.",) if name else ("",)
-            per_set = [embedding.embedding_layer for embedding in module.sets]
-            found += _of_layer(name, per_set[0], module.tables())
+            found += _of_layer(name, module.sets[0].embedding_layer, module.tables())
         elif type(module) is FeatureEmbeddingDict and not name.startswith(inside_multi):
             tables = {field: [table] for field, table in id_tables(module).items()}
             found += _of_layer(name.removesuffix(".embedding_layer"), module, tables)

@@ -46,6 +46,8 @@ class xDeepFM_ME(MultiEmbeddingModel):
         for width in cin_hidden_units:
             positive_int("each of cin_hidden_units", width)
         check_activation(cin_activation)
+        if str(cin_activation).lower() in ("prelu", "dice"):
+            raise UsageError(f"cin_activation must be one without weights, such as ReLU, got {cin_activation!r}")
         check_bool("use_linear_term", use_linear_term)
         num_fields = len(self.embedding_layer.field_dims)
         self.cin = CompressedInteraction(self.num_sets, num_fields, cin_hidden_units, cin_activation)

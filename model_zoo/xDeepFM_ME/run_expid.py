@@ -1,11 +1,6 @@
-"""python run_expid.py --expid EXPID --gpu -1 (--config: another folder than the config/ beside this file)."""
+"""python run_expid.py --expid EXPID --gpu -1 (--config FOLDER: another than the config/ beside this file)."""
 
-import os
-import sys
-from pathlib import Path
-
-from fuxictr_me.cli import main
+from fuxictr_me.cli import run_entry
 
 if __name__ == "__main__":
-    config = [] if "--config" in sys.argv else ["--config", os.path.relpath(Path(__file__).parent / "config")]
-    sys.exit(main(["run_expid", *config, *sys.argv[1:]]))
+    run_entry(__file__)
