@@ -50,7 +50,7 @@ def check_model_settings(model_class, settings):
     for key in ("batch_size", "epochs", "early_stop_patience", "eval_steps"):
         if settings.get(key) is not None:
             positive_int(key, settings[key])
-    for key in ("shuffle", "save_best_only", "reduce_lr_on_plateau", "batch_norm", "use_low_rank_mixture"):
+    for key in ("shuffle", "save_best_only", "reduce_lr_on_plateau"):
         if key in settings:
             check_bool(key, settings[key])
     if "seed" in settings and (isinstance(settings["seed"], bool) or not isinstance(settings["seed"], int)):
@@ -163,8 +163,8 @@ def check_dropout(rate):
 
 def check_optimizer_and_loss(optimizer, loss):
     """Names that FuxiCTR's ``get_optimizer`` and ``get_loss`` resolve."""
-    if isinstance(optimizer, str) and optimizer.lower() != "adam" and not hasattr(torch.optim, optimizer):
-        known = [name for name in vars(torch.optim) if name[0].isupper() and name != "Optimizer"]
+    known = [name for name in vars(torch.optim) if name[0].isupper() and name != "Optimizer"]
+    if isinstance(optimizer, str) and optimizer.lower() != "adam" and optimizer not in known:
         raise unknown("optimizer", optimizer, known)
     losses = ("bce", "binary_crossentropy", "binary_cross_entropy", "mse_loss", "l1_loss", "huber_loss")
     if isinstance(loss, str) and loss not in losses and not hasattr(torch.nn.functional, loss):

@@ -102,6 +102,15 @@ def test_files_are_those_of_fuxictrs_build_dataset(tmp_path, block_size):
                 assert torch.equal(column.double(), theirs_batch[name].double()), name
 
 
+def test_chunks_of_rows_make_the_same_file(tmp_path, monkeypatch):
+    params = write_raw(tmp_path)
+    whole = build_dataset(params)
+    monkeypatch.setattr("fuxictr_me.data.prepare.ROWS_A_CHUNK", 70)  # 300 rows: borders inside, a short last chunk
+    chunked = build_dataset({**params, "data_root": str(tmp_path / "chunked")})
+    for split, path in whole.items():
+        assert pq.read_table(path).equals(pq.read_table(chunked[split]))
+
+
 def test_a_built_data_set_is_not_built_again(tmp_path):
     params = write_raw(tmp_path)
     build_dataset(params)

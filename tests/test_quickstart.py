@@ -31,10 +31,10 @@ def test_label_and_fields_against_the_raw_file(flights):
         assert float(row["distance_band"]) <= source["distance"] < float(row["distance_band"]) + 250
 
 
-def test_nothing_that_is_known_only_afterwards_is_a_field():
+def test_nothing_that_is_known_only_afterwards_is_a_field(flights):
     assert not set(FIELDS) & {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", LABEL, "date"}
     # and no field gives the label away on its own
-    table = load_flights().sample(60_000, random_state=0)
+    table = flights.sample(60_000, random_state=0)
     for field in FIELDS:
         rate = table.groupby(field)[LABEL].agg(["mean", "size"])
         often = rate[rate["size"] > 500]["mean"]

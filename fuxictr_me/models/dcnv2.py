@@ -4,6 +4,7 @@ from fuxictr_me.errors import positive_int, unknown
 from fuxictr_me.interactions import CrossNetwork, CrossNetworkMix
 from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.models.towers import build_towers
+from fuxictr_me.settings import check_bool
 
 MODEL_STRUCTURES = ("crossnet_only", "stacked", "parallel", "stacked_parallel")
 
@@ -51,6 +52,7 @@ class DCNv2_ME(MultiEmbeddingModel):
         if model_structure not in MODEL_STRUCTURES:
             raise unknown("model_structure", model_structure, MODEL_STRUCTURES)
         positive_int("num_cross_layers", num_cross_layers)
+        check_bool("use_low_rank_mixture", use_low_rank_mixture)
         self.model_structure = model_structure
         input_dim = self.embedding_layer.output_dim
         if use_low_rank_mixture:

@@ -12,7 +12,7 @@ import yaml
 from tqdm import tqdm
 
 from fuxictr_me.callbacks.information_abundance import ALL
-from fuxictr_me.collapse import field_tables, random_abundance, singular_values
+from fuxictr_me.collapse import abundance, field_tables, random_abundance, singular_values
 from fuxictr_me.embedding import FUXICTR_INITIALIZER
 from fuxictr_me.errors import UsageError
 from fuxictr_me.experiment import load_trained, run_expid
@@ -148,10 +148,9 @@ def compare(single, multi):
     for se, me in zip(single, multi, strict=True):
         dim = sum(me.dims)
         sigma = {name: singular_values(t.sets, t.exclude) for name, t in (("SE", se), ("ME", me))}
-        abundance = {name: float(s.sum() / s[0]) for name, s in sigma.items()}
         random = random_abundance(me.num_ids, me.dims, me.initializer)
-        row = {"field": se.field, "num_ids": se.num_ids, "ceiling": me.ceiling(dim), "random": random, **abundance}
-        fields.append(row)
+        row = {"field": se.field, "num_ids": se.num_ids, "ceiling": me.ceiling(dim), "random": random}
+        fields.append(row | {name: abundance(s) for name, s in sigma.items()})
         if se.num_ids >= dim:
             for name, s in sigma.items():
                 spectra[name].append(s / s[0])
