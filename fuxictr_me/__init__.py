@@ -10,6 +10,7 @@ _HOME = {
     "DNN_ME": "models",
     "FinalMLP_ME": "models",
     "InformationAbundance": "callbacks",
+    "Mixed_ME": "models",
     "MultiEmbedding": "embedding",
     "MultiEmbeddingModel": "models",
     "NFwFM_ME": "models",

@@ -25,26 +25,27 @@ class MultiEmbedding(nn.Module):
 
     Args:
         feature_map (FeatureMap): of FuxiCTR.
-        embedding_dim (int): K, the dimension of ONE set.
-        num_sets (int): M.
+        embedding_dim (int or list of int): K, the dimension of ONE set; a list gives each set its own.
+        num_sets (int or None): M; None takes it from the list.
         embedding_initializer (str or callable): as in FuxiCTR's ``FeatureEmbedding``, or ``"paper"``:
             xavier_uniform over the table of all fields of a set, (ΣD, K), so U(±√(6/(ΣD + K))) (authors' code).
         required_feature_columns, not_required_feature_columns (list of str): fields to keep, to leave out.
         use_pretrain, use_sharing (bool): as in FuxiCTR's ``FeatureEmbedding``.
 
     Attributes:
-        field_dims (dict): field -> width of its embedding in one set, in the order of the output.
-        output_dim (int): ΣK, the width of one set with all fields side by side.
+        field_dims (list of dict): of each set, field -> width of its embedding, in the order of the output.
+        output_dims (list of int): of each set, ΣK, its width with all fields side by side.
 
     Raises:
-        UsageError: no fields, M or K not a positive integer, or a sequence field without an encoder.
+        UsageError: no fields, M or K not a positive integer, not as many K as M, or a sequence field without
+            an encoder.
     """
 
     def __init__(
         self,
         feature_map,
         embedding_dim,
-        num_sets,
+        num_sets=None,
         embedding_initializer=FUXICTR_INITIALIZER,
         required_feature_columns=None,
         not_required_feature_columns=None,
@@ -52,26 +53,31 @@ class MultiEmbedding(nn.Module):
         use_sharing=True,
     ):
         super().__init__()
-        self.num_sets = positive_int("num_sets", num_sets)
-        self.embedding_dim = positive_int("embedding_dim", embedding_dim)
+        self.embedding_dims = dims_of_sets(embedding_dim, num_sets)
+        self.num_sets = len(self.embedding_dims)
         self.feature_map = feature_map
         if embedding_initializer == "paper":
-            embedding_initializer = self._paper_initializer(required_feature_columns, not_required_feature_columns)
+            rows = self._total_ids(required_feature_columns, not_required_feature_columns)
         self.sets = nn.ModuleList(
             FeatureEmbedding(
                 feature_map,
-                embedding_dim,
-                embedding_initializer=embedding_initializer,
+                dim,
+                embedding_initializer=paper_initializer(rows, dim)
+                if embedding_initializer == "paper"
+                else embedding_initializer,
                 required_feature_columns=required_feature_columns,
                 not_required_feature_columns=not_required_feature_columns,
                 use_pretrain=use_pretrain,
                 use_sharing=use_sharing,
             )
-            for _ in range(num_sets)
+            for dim in self.embedding_dims
         )
-        self.field_dims = {field: self._field_dim(field) for field in self._layers(0)}
-        self.output_dim = sum(self.field_dims.values())
-        if not self.field_dims:
+        self.field_dims = [
+            {field: self._field_dim(field, dim) for field in self._layers(m)}
+            for m, dim in enumerate(self.embedding_dims)
+        ]
+        self.output_dims = [sum(dims.values()) for dims in self.field_dims]
+        if not self.field_dims[0]:
             raise UsageError(
                 f"the feature map of {feature_map.dataset_id!r} has no field to embed "
                 f"(its features: {', '.join(feature_map.features) or 'none'})"
@@ -91,17 +97,25 @@ class MultiEmbedding(nn.Module):
             Tensor: (B, M, F, K), or (B, M, ΣK) with ``flatten_emb``.
 
         Raises:
-            UsageError: an id past its field's table, or fields of unequal dimension without ``flatten_emb``.
+            UsageError: an id past its field's table, sets of unequal dimension (``per_set`` takes them), or
+                fields of unequal dimension without ``flatten_emb``.
         """
+        if len(set(self.output_dims)) > 1:
+            raise UsageError(f"sets of unequal dimensions {self.embedding_dims} do not stack; use per_set")
+        return torch.stack(self.per_set(X, feature_source, feature_type, flatten_emb), dim=1)
+
+    def per_set(self, X, feature_source=None, feature_type=None, flatten_emb=False):
+        """As ``forward``, but a list of M tensors (B, F, K), or (B, ΣK), which may differ in K."""
         try:
-            per_set = [embedding(X, feature_source, feature_type, flatten_emb) for embedding in self.sets]
+            return [embedding(X, feature_source, feature_type, flatten_emb) for embedding in self.sets]
         except IndexError as error:
             raise UsageError(self._id_past_the_table(X) or str(error)) from error
         except RuntimeError as error:
-            if not flatten_emb and len(set(self.field_dims.values())) > 1:
-                raise UsageError(f"fields have unequal dimensions {self.field_dims}; use flatten_emb=True") from error
+            if not flatten_emb and len(set(self.field_dims[0].values())) > 1:
+                raise UsageError(
+                    f"fields have unequal dimensions {self.field_dims[0]}; use flatten_emb=True"
+                ) from error
             raise
-        return torch.stack(per_set, dim=1)
 
     def init_weights(self):
         """Initialise the tables that FuxiCTR's own ``init_weights`` skips (see the class's docstring)."""
@@ -151,27 +165,25 @@ class MultiEmbedding(nn.Module):
             raise UsageError(self._why_no_set_fits(own, state_dict, prefixes, fitting))
         self.sets[index].embedding_layer.load_state_dict({k: state_dict[fitting[0] + k] for k in own})
 
-    def _paper_initializer(self, required, not_required):
-        rows = sum(
+    def _total_ids(self, required, not_required):
+        return sum(
             spec["vocab_size"]
             for field, spec in self.feature_map.features.items()
             if spec["type"] in ("categorical", "sequence") and "share_embedding" not in spec
             if (not required or field in required) and field not in (not_required or ())
         )
-        bound = (6 / (rows + self.embedding_dim)) ** 0.5
-        return partial(nn.init.uniform_, a=-bound, b=bound)
 
     def _layers(self, m):
         return dict(self.sets[m].embedding_layer.embedding_layers.items())
 
-    def _field_dim(self, field):
+    def _field_dim(self, field, embedding_dim):
         spec = self.feature_map.features[field]
         if spec["type"] == "sequence" and field not in self.sets[0].embedding_layer.feature_encoders:
             raise UsageError(
                 f"sequence field {field!r} has no feature_encoder, so it gives no single vector; "
                 "set one, e.g. layers.MaskedAveragePooling()"
             )
-        return spec.get("emb_output_dim", spec.get("embedding_dim", self.embedding_dim))
+        return spec.get("emb_output_dim", spec.get("embedding_dim", embedding_dim))
 
     def _share_frozen_tables(self):
         for m in range(1, self.num_sets):
@@ -180,7 +192,7 @@ class MultiEmbedding(nn.Module):
                     layer.pretrain_embedding = self._layers(0)[field].pretrain_embedding
 
     def _id_past_the_table(self, X):
-        for field in self.field_dims:
+        for field in self.field_dims[0]:
             spec = self.feature_map.features[field]
             if field in X and spec["type"] in ("categorical", "sequence"):
                 low, high = int(X[field].min()), int(X[field].max())
@@ -203,6 +215,30 @@ class MultiEmbedding(nn.Module):
                 has = "nothing" if found is None else tuple(found.shape)
                 return f"{prefixes[0] + key!r} does not fit: the checkpoint has {has}, here is {tuple(tensor.shape)}"
         return "the checkpoint does not fit"
+
+
+def dims_of_sets(embedding_dim, num_sets):
+    """K of each of the M sets.
+
+    Args:
+        embedding_dim (int or list of int): one K for all sets, or one for each.
+        num_sets (int or None): M; None takes it from the list.
+
+    Raises:
+        UsageError: not positive integers, or a list of another length than M.
+    """
+    if not isinstance(embedding_dim, list | tuple):
+        return [positive_int("embedding_dim", embedding_dim)] * positive_int("num_sets", num_sets)
+    dims = [positive_int("each of embedding_dim", dim) for dim in embedding_dim]
+    if not dims or num_sets not in (None, len(dims)):
+        raise UsageError(f"embedding_dim {list(dims)} names {len(dims)} sets, num_sets is {num_sets}")
+    return dims
+
+
+def paper_initializer(num_ids, embedding_dim):
+    """Xavier_uniform as over the table of all fields of a set, (ΣD, K) (authors' code), for each of its fields."""
+    bound = (6 / (num_ids + embedding_dim)) ** 0.5
+    return partial(nn.init.uniform_, a=-bound, b=bound)
 
 
 @torch.no_grad()

@@ -113,6 +113,12 @@ def check_positive_number(key, value):
         raise UsageError(f"{key} must be a number above 0, got {value!r}")
 
 
+def check_weight(key, value):
+    """A finite number of 0 or more, e.g. of a penalty."""
+    if value != 0 or isinstance(value, bool):
+        check_positive_number(key, value)
+
+
 def check_bool(key, value):
     """True or False; text such as ``'False'`` would count as true."""
     if not isinstance(value, bool):

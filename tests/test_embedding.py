@@ -72,7 +72,7 @@ def test_every_set_is_a_fuxictr_feature_embedding(every_kind, num_sets):
     for m, reference in enumerate(references):
         assert torch.equal(out[:, m], reference(X))
     assert torch.equal(layer(X, flatten_emb=True), out.flatten(2))
-    assert layer.output_dim == 36
+    assert layer.output_dims[0] == 36
 
 
 def test_filters_by_source_and_type_as_fuxictr(every_kind):
@@ -84,11 +84,11 @@ def test_filters_by_source_and_type_as_fuxictr(every_kind):
 
 
 def test_required_and_not_required_columns(every_kind):
-    assert list(MultiEmbedding(every_kind, 4, 2, required_feature_columns=["item", "user"]).field_dims) == [
+    assert list(MultiEmbedding(every_kind, 4, 2, required_feature_columns=["item", "user"]).field_dims[0]) == [
         "user",
         "item",
     ]
-    left = MultiEmbedding(every_kind, 4, 2, not_required_feature_columns=["history", "vector"]).field_dims
+    left = MultiEmbedding(every_kind, 4, 2, not_required_feature_columns=["history", "vector"]).field_dims[0]
     assert "history" not in left and "vector" not in left and "user" in left
 
 
@@ -96,7 +96,7 @@ def test_use_features_narrows_the_sets(tmp_path):
     features = {"user": categorical(11), "item": categorical(7), "place": categorical(5)}
     narrowed = make_feature_map(features, tmp_path, use_features=["place", "user"])
     layer = MultiEmbedding(narrowed, 3, 2)
-    assert list(layer.field_dims) == ["place", "user"] and layer.output_dim == 6
+    assert list(layer.field_dims[0]) == ["place", "user"] and layer.output_dims[0] == 6
 
 
 def test_own_dimension_of_a_field():
@@ -104,7 +104,7 @@ def test_own_dimension_of_a_field():
     layer, reference = MultiEmbedding(feature_map, 4, 2), [FeatureEmbedding(feature_map, 4) for _ in range(2)]
     copy_weights(layer, reference)
     X = inputs_of(feature_map)
-    assert layer.output_dim == 10
+    assert layer.output_dims[0] == 10
     assert torch.equal(layer(X, flatten_emb=True)[:, 1], reference[1](X, flatten_emb=True))
     with pytest.raises(UsageError, match="unequal dimensions"):
         layer(X)
@@ -170,7 +170,7 @@ def test_frozen_pretrained_table_is_held_once(every_kind):
 def test_tables_of_pretrained_fields_are_what_ids_look_up(every_kind):
     layer, X = MultiEmbedding(every_kind, 4, 2), inputs_of(every_kind)
     for field in ("pre", "frozen", "user"):
-        position = list(layer.field_dims).index(field)
+        position = list(layer.field_dims[0]).index(field)
         for m, table in enumerate(layer.tables()[field]):
             torch.testing.assert_close(table[X[field]], layer(X)[:, m, position])
 

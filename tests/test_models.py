@@ -13,7 +13,7 @@ from conftest import MODEL, categorical, make_batch, make_feature_map
 from fuxictr.pytorch.layers import CrossNetMix
 
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
-from fuxictr_me.interactions import CrossNetworkMix, SetLinear, SetMLP
+from fuxictr_me.interactions import MLP, CrossNetworkMix, SetLinear
 
 HIDDEN = [6, 5]
 L2_EMBEDDING, L2_NETWORK, LEARNING_RATE = 0.02, 0.01, 1e-3
@@ -69,18 +69,19 @@ def plain_forward(weights, X, num_sets, cross_layers, training):
         x = x0
         for layer in range(cross_layers):
             W, b = (
-                weights[f"crossnet.cross_layers.{layer}.weight"][m],
-                weights[f"crossnet.cross_layers.{layer}.bias"][m],
+                weights[f"interaction.0.crossnet.cross_layers.{layer}.weight"][m],
+                weights[f"interaction.0.crossnet.cross_layers.{layer}.bias"][m],
             )
             x = x0 * (x @ W.T + b) + x
-        first, channels = "projection.branches.0.", slice(m * HIDDEN[0], (m + 1) * HIDDEN[0])
+        first, channels = "projection.0.branches.0.", slice(m * HIDDEN[0], (m + 1) * HIDDEN[0])
         norm = [weights[first + f"1.module.{k}"][channels] for k in ("weight", "bias", "running_mean", "running_var")]
         W, b = weights[first + "0.weight"][m], weights[first + "0.bias"][m]
         h = h + plain_hidden_layer(x, W, b, norm[0], norm[1], norm[2:], training) / num_sets
-    second = "head.towers.0.mlp."
-    norm = [weights[second + f"1.{k}"] for k in ("weight", "bias", "running_mean", "running_var")]
-    h = plain_hidden_layer(h, weights[second + "0.weight"], weights[second + "0.bias"], *norm[:2], norm[2:], training)
-    return 1 / (1 + torch.exp(-(h @ weights["head.fc.weight"].T + weights["head.fc.bias"])))
+    second = "head.towers.0."
+    norm = [weights[second + f"1.module.{k}"] for k in ("weight", "bias", "running_mean", "running_var")]
+    W, b = weights[second + "0.weight"][0], weights[second + "0.bias"][0]
+    h = plain_hidden_layer(h, W, b, norm[0], norm[1], norm[2:], training)
+    return 1 / (1 + torch.exp(-(h @ weights["head.join.fc.weight"][0].T + weights["head.join.fc.bias"][0])))
 
 
 def plain_loss(weights, X, y, num_sets, cross_layers, trained):
@@ -170,9 +171,9 @@ def test_structures_average_every_branch(plain_map, structure, mixture, num_sets
     ).eval()
     batch = make_batch(plain_map)
     w = model.state_dict()
-    e = model.embed(model.get_inputs(batch))
+    e = model.embed(model.get_inputs(batch))[0]
     branches = []
-    for branch in model.projection.branches:
+    for branch in model.projection[0].branches:
         branches.append({"shared": isinstance(branch, torch.nn.Identity), "mean": 0})
     for m in range(num_sets):
         x0 = e[:, m]
@@ -181,42 +182,39 @@ def test_structures_average_every_branch(plain_map, structure, mixture, num_sets
             x = crossed if i == 0 else x0
             if not branch["shared"]:
                 x = torch.relu(
-                    x @ w[f"projection.branches.{i}.0.weight"][m].T + w[f"projection.branches.{i}.0.bias"][m]
+                    x @ w[f"projection.0.branches.{i}.0.weight"][m].T + w[f"projection.0.branches.{i}.0.bias"][m]
                 )
             branch["mean"] = branch["mean"] + x / num_sets
     out = []
     for i, branch in enumerate(branches):
         x = branch["mean"]
         if not branch["shared"]:
-            x = torch.relu(x @ w[f"head.towers.{i}.mlp.0.weight"].T + w[f"head.towers.{i}.mlp.0.bias"])
+            x = torch.relu(x @ w[f"head.towers.{i}.0.weight"][0].T + w[f"head.towers.{i}.0.bias"][0])
         out.append(x)
-    expected = torch.sigmoid(torch.cat(out, 1) @ w["head.fc.weight"].T + w["head.fc.bias"])
+    expected = torch.sigmoid(torch.cat(out, 1) @ w["head.join.fc.weight"][0].T + w["head.join.fc.bias"][0])
     torch.testing.assert_close(model(batch)["y_pred"], expected, rtol=0, atol=1e-6)
     assert len(branches) == (2 if "parallel" in structure else 1)
 
 
 def plain_cross(w, x0, m, mixture):
-    x = x0
+    x, at = x0, "interaction.0.crossnet"
     if not mixture:
         for layer in range(4):
-            x = (
-                x0 * (x @ w[f"crossnet.cross_layers.{layer}.weight"][m].T + w[f"crossnet.cross_layers.{layer}.bias"][m])
-                + x
-            )
+            x = x0 * (x @ w[f"{at}.cross_layers.{layer}.weight"][m].T + w[f"{at}.cross_layers.{layer}.bias"][m]) + x
         return x
     net = CrossNetMix(x0.shape[1], 4, low_rank=3, num_experts=2)  # FuxiCTR's, with the weights of set m
     for i in range(4):
         for name in "UVC":
-            getattr(net, f"{name}_list")[i].data = w[f"crossnet.{name}.{i}"][m]
-        net.bias[i].data = w[f"crossnet.bias.{i}"][m].unsqueeze(1)
+            getattr(net, f"{name}_list")[i].data = w[f"{at}.{name}.{i}"][m]
+        net.bias[i].data = w[f"{at}.bias.{i}"][m].unsqueeze(1)
     for expert, gate in enumerate(net.gating):
-        gate.weight.data = w["crossnet.gating"][m, expert : expert + 1]
+        gate.weight.data = w[f"{at}.gating"][m, expert : expert + 1]
     return net(x0)
 
 
 @pytest.mark.parametrize("activation", ["relu", "PReLU", "dice", "softmax", "GELU", ["ReLU", "tanh"]])
 def test_sets_of_an_mlp_do_not_mix(activation):
-    mlp = SetMLP(3, 4, [6, 5], activation if isinstance(activation, list) else [activation] * 2, [0, 0], True)
+    mlp = torch.nn.Sequential(*MLP([6, 5], activation, 0, True).layers(3, 4))
     x = torch.randn(16, 3, 4)
     changed = x.clone()
     changed[:, 1] += 1
@@ -238,23 +236,23 @@ def test_network_initializers(plain_map):
     features = {f"f{i}": categorical(5) for i in range(40)}
     paper = build(DCNv2_ME, make_feature_map(features), 2, stacked_dnn_hidden_units=[300, 200])
     width = 160
-    for layer in paper.crossnet.cross_layers:
+    for layer in paper.interaction[0].crossnet.cross_layers:
         assert layer.bias.abs().max() == 0
         assert layer.weight.abs().max() <= math.sqrt(6 / (2 * width)) and layer.weight.std().item() == pytest.approx(
             math.sqrt(2 / (2 * width)), rel=0.05
         )
-    first = paper.projection.branches[0][0]
+    first = paper.projection[0].branches[0][0]
     assert first.weight.abs().max() <= width**-0.5 and first.bias.abs().max() > 0
     assert first.weight.std().item() == pytest.approx(width**-0.5 / math.sqrt(3), rel=0.05)
     ours = build(
         DCNv2_ME, make_feature_map(features), 2, stacked_dnn_hidden_units=[300, 200], network_initializer="fuxictr"
     )
-    for layer in [*ours.crossnet.cross_layers, ours.projection.branches[0][0]]:
+    for layer in [*ours.interaction[0].crossnet.cross_layers, ours.projection[0].branches[0][0]]:
         out_features, in_features = layer.weight.shape[1:]
         assert layer.bias.abs().max() == 0
         assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / (in_features + out_features)), rel=0.05)
         assert not torch.equal(layer.weight[0], layer.weight[1])
-    mix = CrossNetworkMix(2, width, 2, low_rank=8, num_experts=3)
+    mix = CrossNetworkMix(2, [4] * 40, 2, low_rank=8, num_experts=3)
     reference = CrossNetMix(width, 2, low_rank=8, num_experts=3)
     assert mix.U[0].std().item() == pytest.approx(reference.U_list[0].std().item(), rel=0.1)
 

@@ -53,14 +53,14 @@ def plain_batch_norm(z, norm, training):
 
 def plain_mlp(w, inputs, branch, training):
     """First hidden layer of each set, their mean, second hidden layer."""
-    first, h = f"projection.branches.{branch}", 0
+    first, h = f"projection.0.branches.{branch}", 0
     for m, x in enumerate(inputs):
         norm = norm_of(w, f"{first}.1.module", slice(m * HIDDEN[0], (m + 1) * HIDDEN[0]))
         layer = plain_hidden_layer(x, w[f"{first}.0.weight"][m], w[f"{first}.0.bias"][m], *norm[:2], norm[2:], training)
         h = h + layer / len(inputs)
-    second = f"head.towers.{branch}.mlp"
-    norm = norm_of(w, f"{second}.1")
-    return plain_hidden_layer(h, w[f"{second}.0.weight"], w[f"{second}.0.bias"], *norm[:2], norm[2:], training)
+    second = f"head.towers.{branch}"
+    norm = norm_of(w, f"{second}.1.module")
+    return plain_hidden_layer(h, w[f"{second}.0.weight"][0], w[f"{second}.0.bias"][0], *norm[:2], norm[2:], training)
 
 
 def embeddings_of(w, X, num_sets):
@@ -75,17 +75,17 @@ def plain_pnn(w, X, num_sets, training, concat=None):
         products = [(e[i] * e[j]).sum(1, keepdim=True) for i in range(len(e)) for j in range(i + 1, len(e))]
         raw = e if (num_sets == 1 if concat is None else concat) else []
         inputs.append(torch.cat([*raw, *products], dim=1))
-    return plain_mlp(w, inputs, 0, training) @ w["head.fc.weight"].T + w["head.fc.bias"]
+    return plain_mlp(w, inputs, 0, training) @ w["head.join.fc.weight"][0].T + w["head.join.fc.bias"][0]
 
 
 def plain_nfwfm(w, X, num_sets, training):
     inputs = []
     for m, e in enumerate(embeddings_of(w, X, num_sets)):
-        v = w["products.0.weight"][m]
+        v = w["interaction.0.products.weight"][m]
         z = sum(v[i, j] * e[i] * e[j] for i in range(len(e)) for j in range(len(e)))
-        z = plain_batch_norm(z, norm_of(w, "products.1.module", slice(m * 4, (m + 1) * 4)), training)
+        z = plain_batch_norm(z, norm_of(w, "interaction.0.norm.module", slice(m * 4, (m + 1) * 4)), training)
         inputs.append(z * mask_of(4) if training else z)
-    return plain_mlp(w, inputs, 0, training) @ w["head.fc.weight"].T + w["head.fc.bias"]
+    return plain_mlp(w, inputs, 0, training) @ w["head.join.fc.weight"][0].T + w["head.join.fc.bias"][0]
 
 
 def plain_xdeepfm(w, X, num_sets, training):
@@ -93,7 +93,7 @@ def plain_xdeepfm(w, X, num_sets, training):
     for m, e in enumerate(embeddings_of(w, X, num_sets)):
         x, pooled = e, []
         for layer, maps in enumerate(CIN):
-            W, b = w[f"cin.layers.{layer}.weight"][m], w[f"cin.layers.{layer}.bias"][m]
+            W, b = w[f"interaction.0.cin.layers.{layer}.weight"][m], w[f"interaction.0.cin.layers.{layer}.bias"][m]
             x = [
                 torch.relu(sum(W[o, f * len(x) + c] * e[f] * x[c] for f in range(len(e)) for c in range(len(x))) + b[o])
                 for o in range(maps)
@@ -102,8 +102,8 @@ def plain_xdeepfm(w, X, num_sets, training):
         cin = cin + torch.cat(pooled, 1) / num_sets
         inputs.append(torch.cat(e, 1))
     deep = plain_mlp(w, inputs, 1, training)
-    of_cin = cin @ w["head.fc.0.weight"].T + w["head.fc.0.bias"]
-    return of_cin + deep @ w["head.fc.1.weight"].T + w["head.fc.1.bias"]
+    of_cin = cin @ w["head.join.fc.0.weight"][0].T + w["head.join.fc.0.bias"][0]
+    return of_cin + deep @ w["head.join.fc.1.weight"][0].T + w["head.join.fc.1.bias"][0]
 
 
 def plain_finalmlp(w, X, num_sets, training):
@@ -113,15 +113,16 @@ def plain_finalmlp(w, X, num_sets, training):
         for m, e in enumerate(embeddings_of(w, X, num_sets)):
             x = torch.cat(e, 1)
             for layer, width in enumerate(units):
-                at = f"projection.branches.{branch}.{4 * layer}"  # Linear, BatchNorm, ReLU, Dropout
-                of_norm = f"projection.branches.{branch}.{4 * layer + 1}.module"
+                at = f"projection.0.branches.{branch}.{4 * layer}"  # Linear, BatchNorm, ReLU, Dropout
+                of_norm = f"projection.0.branches.{branch}.{4 * layer + 1}.module"
                 norm = norm_of(w, of_norm, slice(m * width, (m + 1) * width))
                 x = plain_hidden_layer(x, w[f"{at}.weight"][m], w[f"{at}.bias"][m], *norm[:2], norm[2:], training)
             mean = mean + x / num_sets
         streams.append(mean)
     x, y = streams
-    linear = x @ w["head.w_x.weight"].T + w["head.w_x.bias"] + y @ w["head.w_y.weight"].T + w["head.w_y.bias"]
-    return linear + ((x @ w["head.w_xy"][0]) * y).sum(1, keepdim=True)
+    f = {name: w[f"head.join.{name}"][0] for name in ("w_x.weight", "w_x.bias", "w_y.weight", "w_y.bias")}
+    linear = x @ f["w_x.weight"].T + f["w_x.bias"] + y @ f["w_y.weight"].T + f["w_y.bias"]
+    return linear + ((x @ w["head.join.bilinear.weight"][0, 0]) * y).sum(1, keepdim=True)
 
 
 PLAIN = {PNN_ME: plain_pnn, NFwFM_ME: plain_nfwfm, xDeepFM_ME: plain_xdeepfm, FinalMLP_ME: plain_finalmlp}
@@ -134,7 +135,7 @@ def test_forward_is_the_papers(plain_map, model_class, num_sets, training, fixed
     model = build(model_class, plain_map, num_sets)
     batch, X, _, weights, _ = parts(model, plain_map)
     for key in weights:
-        if key == "head.w_xy":  # the paper starts it at 0
+        if key == "head.join.bilinear.weight":  # the paper starts it at 0
             assert weights[key].abs().max() == 0
             weights[key] = torch.randn_like(weights[key])
         if "running" in key:
@@ -183,7 +184,7 @@ def test_pnn_with_and_without_its_embeddings(plain_map, num_sets, concat):
     expected = torch.sigmoid(plain_pnn(weights, X, num_sets, False, concat))
     torch.testing.assert_close(model(batch)["y_pred"].detach(), expected, rtol=0, atol=1e-6)
     width = 3 + (12 if concat else 0)
-    assert model.projection.branches[0][0].weight.shape == (num_sets, HIDDEN[0], width)
+    assert model.projection[0].branches[0][0].weight.shape == (num_sets, HIDDEN[0], width)
 
 
 def test_interactions_are_fuxictrs_layers_set_by_set():
@@ -207,7 +208,8 @@ def test_linear_term_is_added_and_nothing_else(plain_map):
     without.load_state_dict({k: v for k, v in with_term.state_dict().items() if not k.startswith("lr_layer")})
     batch = make_batch(plain_map)
     X = with_term.get_inputs(batch)
-    torch.testing.assert_close(with_term.logit(X), without.logit(X) + with_term.lr_layer(X))
+    added = torch.logit(with_term(batch)["y_pred"]) - torch.logit(without(batch)["y_pred"])
+    torch.testing.assert_close(added, with_term.lr_layer(X), rtol=1e-4, atol=1e-5)
     assert with_term.num_parameters() == without.num_parameters() + 23  # one weight an id
     assert with_term.num_parameters(count_embedding=False) == without.num_parameters(count_embedding=False)
 
@@ -238,7 +240,7 @@ def test_gradients_reach_every_set(plain_map, model_class):
 @pytest.mark.parametrize("model_class", [PNN_ME, NFwFM_ME, xDeepFM_ME])
 def test_fields_of_unequal_dimension_are_refused(model_class):
     feature_map = make_feature_map({"user": categorical(11, embedding_dim=6), "item": categorical(7)})
-    with pytest.raises(UsageError, match=r"needs fields of one dimension, got \[4, 6\]"):
+    with pytest.raises(UsageError, match=r"need fields of one dimension, got \[4, 6\]"):
         build(model_class, feature_map, 2)
 
 

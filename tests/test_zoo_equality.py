@@ -26,10 +26,9 @@ def copy_linear(ours, theirs):
 
 def copy_dnn(model, branch, mlp):
     """mlp: Linear, BatchNorm1d, ReLU, Linear, BatchNorm1d, ReLU (, Linear)."""
-    copy_linear(model.projection.branches[branch][0], mlp[0])
-    model.projection.branches[branch][1].module.load_state_dict(mlp[1].state_dict())
-    model.head.towers[branch].mlp[0].load_state_dict(mlp[3].state_dict())
-    model.head.towers[branch].mlp[1].load_state_dict(mlp[4].state_dict())
+    for first, half in ((0, model.projection[0].branches[branch]), (3, model.head.towers[branch])):
+        copy_linear(half[0], mlp[first])
+        half[1].module.load_state_dict(mlp[first + 1].state_dict())
 
 
 def copy_crossnet(ours, theirs):
@@ -80,11 +79,11 @@ def test_dcnv2(feature_map, structure, mixture):
     ours = DCNv2_ME(feature_map, num_sets=1, **COMMON, **options)
     assert sum(p.numel() for p in theirs.parameters()) == ours.num_parameters()
     ours.embedding_layer.load_set(0, theirs.state_dict())
-    copy_crossnet(ours.crossnet, theirs.crossnet)
+    copy_crossnet(ours.interaction[0].crossnet, theirs.crossnet)
     branches = [name for name in ("stacked_dnn", "parallel_dnn") if hasattr(theirs, name)]
     for name in branches:
         copy_dnn(ours, 0 if name == "stacked_dnn" else 1, getattr(theirs, name).mlp)
-    ours.head.fc.load_state_dict(theirs.fc.state_dict())
+    copy_linear(ours.head.join.fc, theirs.fc)
     assert_equal_steps(ours, theirs, feature_map)
 
 
@@ -93,7 +92,7 @@ def test_dnn(feature_map):
     ours = DNN_ME(feature_map, num_sets=1, hidden_units=[6, 5], **COMMON)
     ours.embedding_layer.load_set(0, theirs.state_dict())
     copy_dnn(ours, 0, theirs.mlp.mlp)
-    ours.head.fc.load_state_dict(theirs.mlp.mlp[6].state_dict())
+    copy_linear(ours.head.join.fc, theirs.mlp.mlp[6])
     assert_equal_steps(ours, theirs, feature_map)
 
 
@@ -102,7 +101,7 @@ def test_pnn(feature_map):
     ours = PNN_ME(feature_map, num_sets=1, hidden_units=[6, 5], **COMMON)
     ours.embedding_layer.load_set(0, theirs.state_dict())
     copy_dnn(ours, 0, theirs.dnn.mlp)
-    ours.head.fc.load_state_dict(theirs.dnn.mlp[6].state_dict())
+    copy_linear(ours.head.join.fc, theirs.dnn.mlp[6])
     assert_equal_steps(ours, theirs, feature_map)
 
 
@@ -113,33 +112,63 @@ def test_xdeepfm(feature_map):
     assert sum(p.numel() for p in theirs.parameters()) == ours.num_parameters()
     ours.embedding_layer.load_set(0, theirs.state_dict())
     ours.lr_layer.load_state_dict(theirs.lr_layer.state_dict())
-    for mine, conv in zip(ours.cin.layers, theirs.cin.cin_layer.values(), strict=True):
+    for mine, conv in zip(ours.interaction[0].cin.layers, theirs.cin.cin_layer.values(), strict=True):
         mine.weight.data[0], mine.bias.data[0] = conv.weight.data.squeeze(-1), conv.bias.data
-    ours.head.fc[0].load_state_dict(theirs.cin.fc.state_dict())
+    copy_linear(ours.head.join.fc[0], theirs.cin.fc)
     copy_dnn(ours, 1, theirs.dnn.mlp)
-    ours.head.fc[1].load_state_dict(theirs.dnn.mlp[6].state_dict())
+    copy_linear(ours.head.join.fc[1], theirs.dnn.mlp[6])
     assert_equal_steps(ours, theirs, feature_map)
 
 
 @pytest.mark.parametrize("num_heads", [1, 3])
-def test_finalmlp(feature_map, num_heads):
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"use_fs": False},
+        {"use_fs": True, "fs_hidden_units": [5]},
+        {"use_fs": True, "fs_hidden_units": [5, 4], "fs1_context": ["user"]},
+        {"use_fs": True, "fs1_context": ["clicks", "user"], "fs2_context": ["user"]},
+    ],
+)
+def test_finalmlp(feature_map, num_heads, selection):
     options = {
         "mlp1_hidden_units": [7, 6],
         "mlp2_hidden_units": [5, 3],
         "mlp1_batch_norm": True,
         "num_heads": num_heads,
+        **selection,
     }
     common = {key: value for key, value in COMMON.items() if key != "batch_norm"}
-    theirs = zoo_class("FinalMLP/src/FinalMLP.py", "FinalMLP")(feature_map, use_fs=False, **common, **options)
+    theirs = zoo_class("FinalMLP/src/FinalMLP.py", "FinalMLP")(feature_map, **common, **options)
     ours = FinalMLP_ME(feature_map, num_sets=1, **common, **options)
-    ours.embedding_layer.load_set(0, theirs.state_dict())
+    assert sum(p.numel() for p in theirs.parameters()) == ours.num_parameters()
+    weights = theirs.state_dict()
+    own = ours.embedding_layer.sets[0].embedding_layer
+    own.load_state_dict(
+        {k.split("embedding_layer.", 2)[2]: v for k, v in weights.items() if k[:15] == "embedding_layer"}
+    )
     for branch, mlp in enumerate((theirs.mlp1.mlp, theirs.mlp2.mlp)):
-        for mine, layer in zip(ours.projection.branches[branch], mlp, strict=True):
-            if isinstance(layer, torch.nn.Linear):
-                copy_linear(mine, layer)
-            elif isinstance(layer, torch.nn.BatchNorm1d):
-                mine.module.load_state_dict(layer.state_dict())
-    ours.head.w_x.load_state_dict(theirs.fusion_module.w_x.state_dict())
-    ours.head.w_y.load_state_dict(theirs.fusion_module.w_y.state_dict())
-    ours.head.w_xy.data.copy_(theirs.fusion_module.w_xy.data.view(ours.head.w_xy.shape))
+        copy_layers(ours.projection[0].branches[branch], mlp)
+    if selection["use_fs"]:
+        contexts = iter(ours.contexts)
+        for i, gate in enumerate(ours.interaction[0].gates, start=1):
+            copy_layers(gate.mlp, list(getattr(theirs.fs_module, f"fs{i}_gate").mlp)[:-1])
+            if selection.get(f"fs{i}_context"):
+                embedding = getattr(theirs.fs_module, f"fs{i}_ctx_emb")
+                next(contexts).sets[0].load_state_dict(embedding.state_dict())
+            else:
+                theirs.fs_module.get_parameter(f"fs{i}_ctx_bias").data.normal_()
+                gate.own_context.data[0] = theirs.fs_module.get_parameter(f"fs{i}_ctx_bias").data[0]
+    copy_linear(ours.head.join.w_x, theirs.fusion_module.w_x)
+    copy_linear(ours.head.join.w_y, theirs.fusion_module.w_y)
+    bilinear = ours.head.join.bilinear.weight
+    bilinear.data.copy_(theirs.fusion_module.w_xy.data.view(bilinear.shape))
     assert_equal_steps(ours, theirs, feature_map)
+
+
+def copy_layers(ours, theirs):
+    for mine, layer in zip(ours, theirs, strict=True):
+        if isinstance(layer, torch.nn.Linear):
+            copy_linear(mine, layer)
+        elif isinstance(layer, torch.nn.BatchNorm1d):
+            mine.module.load_state_dict(layer.state_dict())

@@ -9,17 +9,34 @@ from fuxictr_me.interactions.sets import SetLinear
 class CrossNetwork(nn.Module):
     """Full-matrix cross network of each set: x_{l+1} = x₀ ⊙ (W_l x_l + b_l) + x_l.
 
-    Paper, section 2.1 (DCNv2); FuxiCTR's ``CrossNetV2`` is one set of it.
+    Paper, section 2.1 (DCNv2); FuxiCTR's ``CrossNetV2`` is one set of it. With ``field_weights`` each block
+    W_{i→j} between two fields is multiplied by a learned number N_ij, which starts at 1 (authors' code,
+    restricted DCNv2).
 
     Args:
         num_sets (int): M.
-        input_dim (int): ΣK, the width of one set.
+        field_dims (list of int): width of each field; their sum ΣK is the width of one set.
         num_layers (int): number of cross layers.
+        field_weights (bool): learn N.
     """
 
-    def __init__(self, num_sets, input_dim, num_layers):
+    def __init__(self, num_sets, field_dims, num_layers, field_weights=False):
         super().__init__()
-        self.cross_layers = nn.ModuleList(SetLinear(num_sets, input_dim, input_dim) for _ in range(num_layers))
+        self.field_dims = list(field_dims)
+        width, fields = sum(field_dims), len(field_dims)
+        self.cross_layers = nn.ModuleList(SetLinear(num_sets, width, width) for _ in range(num_layers))
+        self.field_weights = (
+            nn.ParameterList(nn.Parameter(torch.ones(num_sets, fields, fields)) for _ in range(num_layers))
+            if field_weights
+            else None
+        )
+        if field_weights:
+            self.register_buffer("field_of", torch.arange(fields).repeat_interleave(torch.tensor(field_dims)), False)
+
+    def init_weights(self):
+        """N starts at 1; the cross layers initialise themselves."""
+        for weights in self.field_weights or ():
+            nn.init.ones_(weights)
 
     def init_paper_weights(self):
         """The paper's code: cross weights xavier_uniform, biases 0."""
@@ -31,9 +48,39 @@ class CrossNetwork(nn.Module):
     def forward(self, x0):
         """(B, M, ΣK) -> (B, M, ΣK)."""
         x = x0
-        for layer in self.cross_layers:
-            x = x0 * layer(x) + x
+        for layer, weight in zip(self.cross_layers, self.weights(), strict=True):
+            x = x0 * layer.apply_weight(x, weight) + x
         return x
+
+    def weights(self):
+        """W of each layer, (M, ΣK, ΣK), its blocks multiplied by N where there is one."""
+        weights = [layer.weight for layer in self.cross_layers]
+        if self.field_weights is None:
+            return weights
+        of_entry = (self.field_of[:, None], self.field_of)  # the fields j (row) and i (column) of each entry
+        return [W * N[:, of_entry[0], of_entry[1]] for W, N in zip(weights, self.field_weights, strict=True)]
+
+    def blocks(self, weights):
+        """W_{i→j} of each set and layer.
+
+        Args:
+            weights (list of Tensor): (M, F·K, F·K) a layer; row block j, column block i.
+
+        Returns:
+            Tensor: (M, L, F, F, K, K), j before i.
+        """
+        fields, dim = len(self.field_dims), self.field_dims[0]
+        return torch.stack(weights, dim=1).unflatten(-1, (fields, dim)).unflatten(-3, (fields, dim)).transpose(-3, -2)
+
+    def field_pair_norms(self):
+        """‖W_{i→j}‖²_F of each set and layer: (M, L, F, F). Needs fields of one dimension."""
+        return self.blocks(self.weights()).square().sum(dim=(-1, -2))
+
+    def distance_from_orthogonal(self):
+        """Σ ‖I - W_{i→j} W_{i→j}ᵀ‖²_F over sets, layers and pairs, W without N (authors' code, restricted DCNv2)."""
+        W = self.blocks([layer.weight for layer in self.cross_layers])
+        identity = torch.eye(W.shape[-1], device=W.device, dtype=W.dtype)
+        return (identity - W @ W.transpose(-1, -2)).square().sum()
 
 
 class CrossNetworkMix(nn.Module):
@@ -44,14 +91,15 @@ class CrossNetworkMix(nn.Module):
 
     Args:
         num_sets (int): M.
-        input_dim (int): D = ΣK, the width of one set.
+        field_dims (list of int): width of each field; their sum D is the width of one set.
         num_layers (int): number of cross layers.
         low_rank (int): R, the rank of an expert.
         num_experts (int): E.
     """
 
-    def __init__(self, num_sets, input_dim, num_layers, low_rank=32, num_experts=4):
+    def __init__(self, num_sets, field_dims, num_layers, low_rank=32, num_experts=4):
         super().__init__()
+        input_dim = sum(field_dims)
 
         def weights(*shape):
             return nn.ParameterList(nn.Parameter(torch.empty(num_sets, *shape)) for _ in range(num_layers))

@@ -1,39 +1,73 @@
 """The hidden layers of M MLPs."""
 
+from dataclasses import dataclass
+
 from fuxictr.pytorch.torch_utils import get_activation
 from torch import nn
 
-from fuxictr_me.errors import UsageError
+from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.interactions.sets import PerChannel, SetLinear
+from fuxictr_me.settings import check_activation, check_bool, check_dropout
 
 
-class SetMLP(nn.Sequential):
-    """M stacks of hidden layers, all sets in one pass: (B, M, in) -> (B, M, H).
+@dataclass
+class MLP:
+    """The hidden layers of an MLP, as FuxiCTR's ``MLP_Block`` takes them; checked, with one entry a layer.
 
-    A hidden layer is Linear, BatchNorm1d, activation, Dropout, in this order, as in FuxiCTR's
-    ``MLP_Block`` and in the paper's code (paper, section 5.1: every hidden layer of the models).
+    A hidden layer is Linear, BatchNorm1d, activation, Dropout, in this order, as in ``MLP_Block`` and in the
+    paper's code.
 
-    Args:
-        num_sets (int): M.
-        input_dim (int): width of one set.
-        hidden_units (list of int): widths of the hidden layers of one set.
-        hidden_activations (list): of one name (or module) a layer.
-        dropout_rates (list of float): one a layer.
-        batch_norm (bool): statistics are kept for each set and channel.
+    Attributes:
+        units (list of int): widths.
+        activations (str, None, or a list of as many).
+        dropouts (float, or a list of as many).
+        batch_norm (bool)
+
+    Raises:
+        UsageError: no hidden unit, lists of another length than the hidden units, or impossible values.
     """
 
-    def __init__(self, num_sets, input_dim, hidden_units, hidden_activations, dropout_rates, batch_norm):
-        layers = []
-        widths = zip([input_dim, *hidden_units], hidden_units, hidden_activations, dropout_rates, strict=False)
-        for width_in, width_out, activation, dropout in widths:
-            layers.append(SetLinear(num_sets, width_in, width_out))
-            if batch_norm:
-                layers.append(PerChannel(nn.BatchNorm1d(num_sets * width_out)))
+    units: list
+    activations: list = "ReLU"
+    dropouts: list = 0.0
+    batch_norm: bool = False
+
+    def __post_init__(self):
+        if not isinstance(self.units, list | tuple) or not self.units:
+            raise UsageError(f"hidden units must be a list of one integer or more, got {self.units!r}")
+        for width in self.units:
+            positive_int("each of the hidden units", width)
+        self.activations = _per_layer("hidden_activations", self.activations, self.units)
+        self.dropouts = _per_layer("dropout_rates", self.dropouts, self.units)
+        for activation in self.activations:
+            check_activation(activation)
+        for rate in self.dropouts:
+            check_dropout(rate)
+        check_bool("batch_norm", self.batch_norm)
+
+    def layers(self, num_sets, input_dim, start=0, stop=None):
+        """Hidden layers ``start`` to ``stop``, for M sets at once: (B, M, in) -> (B, M, H).
+
+        Args:
+            num_sets (int): M. Batch norm keeps statistics for each set and channel.
+            input_dim (int): width of one set, as layer ``start`` sees it.
+            start, stop (int): as in a slice.
+
+        Returns:
+            list of nn.Module
+        """
+        modules, width_in = [], input_dim
+        of_layer = zip(self.units, self.activations, self.dropouts, strict=True)
+        for width_out, activation, dropout in list(of_layer)[start:stop]:
+            modules.append(SetLinear(num_sets, width_in, width_out))
+            if self.batch_norm:
+                modules.append(PerChannel(nn.BatchNorm1d(num_sets * width_out)))
             if activation is not None:
-                layers.append(_activation(activation, num_sets * width_out))
+                modules.append(_activation(activation, num_sets * width_out))
             if dropout > 0:
-                layers.append(nn.Dropout(dropout))
-        super().__init__(*layers)
+                modules.append(nn.Dropout(dropout))
+            width_in = width_out
+        return modules
 
 
 def _activation(activation, channels):
@@ -42,14 +76,10 @@ def _activation(activation, channels):
     return get_activation(activation)
 
 
-def per_layer(name, value, hidden_units):
-    """``value`` for each hidden layer: FuxiCTR takes one for all, or a list of as many.
-
-    Raises:
-        UsageError: a list of another length.
-    """
+def _per_layer(name, value, units):
+    """``value`` for each hidden layer: FuxiCTR takes one for all, or a list of as many."""
     if not isinstance(value, list | tuple):
-        return [value] * len(hidden_units)
-    if len(value) != len(hidden_units):
-        raise UsageError(f"{name} has {len(value)} entries for {len(hidden_units)} hidden layers {hidden_units}")
+        return [value] * len(units)
+    if len(value) != len(units):
+        raise UsageError(f"{name} has {len(value)} entries for {len(units)} hidden layers {list(units)}")
     return list(value)

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from fuxictr_me.errors import UsageError
+
 
 class SetLinear(nn.Module):
     """M linear maps, one a set: y⁽ᵐ⁾ = W⁽ᵐ⁾ x⁽ᵐ⁾ + b⁽ᵐ⁾.
@@ -34,7 +36,11 @@ class SetLinear(nn.Module):
 
     def forward(self, x):
         """(B, M, in) -> (B, M, out)."""
-        y = torch.baddbmm(self.bias.unsqueeze(1), x.transpose(0, 1), self.weight.transpose(1, 2))  # (M, B, out)
+        return self.apply_weight(x, self.weight)
+
+    def apply_weight(self, x, weight):
+        """As ``forward``, with another weight (M, out, in) in place of its own."""
+        y = torch.baddbmm(self.bias.unsqueeze(1), x.transpose(0, 1), weight.transpose(1, 2))  # (M, B, out)
         return y.transpose(0, 1)
 
 
@@ -52,3 +58,13 @@ class PerChannel(nn.Module):
     def forward(self, x):
         """(B, M, H) -> (B, M, H)."""
         return self.module(x.flatten(1)).view(x.shape)
+
+
+def require_one_dim(what, field_dims):
+    """Refuse fields of unequal dimension, for ``what`` multiplies them one with another.
+
+    Raises:
+        UsageError: with the dimensions found.
+    """
+    if len(set(field_dims)) > 1:
+        raise UsageError(f"{what} need fields of one dimension, got {sorted(set(field_dims))}")

@@ -1,54 +1,72 @@
 """The forward pass that all multi-embedding models share."""
 
-import math
-import os
-from pathlib import Path
+import itertools
+import logging
 
 import torch
-from fuxictr.pytorch.models import BaseModel
 from torch import nn
 
+from fuxictr_me.aggregation import AGGREGATIONS, build_aggregation
 from fuxictr_me.callbacks import attach, build
-from fuxictr_me.checkpoint import load_state_dict, save_state_dict
+from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.embedding import FUXICTR_INITIALIZER, MultiEmbedding
-from fuxictr_me.errors import RunError, UsageError, unknown
-from fuxictr_me.interactions import SetLinear
+from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.interactions import SetLinear, SharedBySets
+from fuxictr_me.models.checked import CheckedModel
+from fuxictr_me.models.penalties import Penalties
+from fuxictr_me.models.towers import CutMLP, Head, LinearOfAll, Projections
 from fuxictr_me.settings import (
+    check_bool,
     check_initializer,
     check_model_settings,
     check_optimizer_and_loss,
+    check_weight,
 )
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
 
 
-class MultiEmbeddingModel(BaseModel):
+class MultiEmbeddingModel(CheckedModel):
     """ŷ = sigmoid(head(aggregate_m projection⁽ᵐ⁾(interaction⁽ᵐ⁾(embedding⁽ᵐ⁾(x))))) (paper, section 4).
 
-    A subclass builds ``self.projection`` and ``self.head`` (``build_towers`` does), says in ``interact``
-    what happens inside a set, and ends its constructor with ``finish``. Any of the four parts can be
-    overridden alone. ``num_sets=1`` is the single-embedding (SE) model.
+    A subclass checks its own settings, then ends its constructor with ``assemble``, to which it says what
+    happens inside a set and how the hidden layers follow. Any of the parts can be overridden alone.
+    ``num_sets=1`` is the single-embedding (SE) model.
+
+    Sets of equal dimension (and interaction) that follow one another form a group, which is computed in one
+    pass; where all sets are alike there is one group.
 
     Args:
         feature_map (FeatureMap): of FuxiCTR.
         model_id (str): names the checkpoint, the log and the IA file.
         gpu (int): CUDA device, -1 for the CPU.
         learning_rate (float), optimizer (str), loss (str): as FuxiCTR's ``compile`` takes them.
-        num_sets (int): M.
-        embedding_dim (int): K, the dimension of ONE set.
+        num_sets (int): M; 4 if not given, or as many as ``embedding_dim`` lists.
+        embedding_dim (int or list of int): K, the dimension of ONE set, or of each.
         embedding_initializer (str or callable): as ``MultiEmbedding`` takes it; ``"paper"`` is the paper's.
         network_initializer (str): ``"fuxictr"`` (xavier_normal, zero bias) or ``"paper"`` (cross weights
             xavier_uniform with zero bias, all else PyTorch's defaults).
+        weight_decay (float or None): the optimizer's own, on all parameters, as in the paper; None leaves
+            the optimizer's default. It is not part of the loss, nor subject to gradient clipping; else it is
+            what ``embedding_regularizer`` and ``net_regularizer`` of the same value are.
+        aggregation (str): ``mean`` (the paper's), ``sum``, ``weighted``, ``gated``, ``concat``, or
+            ``ensemble``: the control of M single-embedding models whose logits are averaged.
+        nonlinear_projection (bool): False moves all that follows the first linear layer of the hidden layers
+            behind the mean: multi-embedding that can be no better than one larger embedding (paper, appendix).
+        shared_interaction (bool): one interaction module and projection for all sets (ablation ME-SI).
+        norm_alignment_regularizer, space_similarity_regularizer, singular_value_regularizer,
+        restricted_interaction_regularizer, set_covariance_regularizer (float): weights of what
+            ``fuxictr_me.penalties`` and ``CrossNetwork.distance_from_orthogonal`` compute; 0 leaves it out.
+            They enter the training loss, and the log names each beside it.
         first_set_checkpoint (str): a checkpoint of a FuxiCTR model whose embeddings become set 0.
         callbacks (list): names, ``{name: {argument: value}}``, or ``Callback`` objects.
         metrics (list of str), model_root (str), verbose (int), **kwargs: of FuxiCTR's ``BaseModel``, e.g.
             ``embedding_regularizer``, ``net_regularizer``, ``monitor``, ``early_stop_patience``.
 
     Raises:
-        UsageError: a key that neither FuxiCTR nor the model knows, or a value that cannot be.
+        UsageError: a key that neither FuxiCTR nor the model knows, a value that cannot be, or options that
+            mean nothing together.
     """
-
-    fields_apart = False  # whether ``interact`` needs the fields of a set apart, so of equal dimension
 
     def __init__(
         self,
@@ -57,9 +75,18 @@ class MultiEmbeddingModel(BaseModel):
         gpu=-1,
         learning_rate=1e-3,
         embedding_dim=10,
-        num_sets=4,
+        num_sets=None,
         embedding_initializer=FUXICTR_INITIALIZER,
         network_initializer="fuxictr",
+        weight_decay=None,
+        aggregation="mean",
+        nonlinear_projection=True,
+        shared_interaction=False,
+        norm_alignment_regularizer=0,
+        space_similarity_regularizer=0,
+        singular_value_regularizer=0,
+        restricted_interaction_regularizer=0,
+        set_covariance_regularizer=0,
         first_set_checkpoint=None,
         callbacks=None,
         optimizer="adam",
@@ -72,6 +99,8 @@ class MultiEmbeddingModel(BaseModel):
         check_model_settings(type(self), {"gpu": gpu, "metrics": metrics, "learning_rate": learning_rate, **kwargs})
         check_optimizer_and_loss(optimizer, loss)
         check_initializer(embedding_initializer)
+        if weight_decay is not None:
+            check_weight("weight_decay", weight_decay)
         if network_initializer not in NETWORK_INITIALIZERS:
             raise unknown("network_initializer", network_initializer, NETWORK_INITIALIZERS)
         super().__init__(
@@ -83,55 +112,106 @@ class MultiEmbeddingModel(BaseModel):
             verbose=verbose,
             **kwargs,
         )
+        self.embedding_initializer = embedding_initializer
         self.network_initializer = network_initializer
         self.first_set_checkpoint = first_set_checkpoint
         self._compile_arguments = (optimizer, loss, learning_rate)
+        self._weight_decay = weight_decay
+        if num_sets is None and not isinstance(embedding_dim, list | tuple):
+            num_sets = 4
         self.embedding_layer = MultiEmbedding(feature_map, embedding_dim, num_sets, embedding_initializer)
-        self.num_sets = num_sets
-        if self.fields_apart and len(dims := set(self.embedding_layer.field_dims.values())) > 1:
-            raise UsageError(f"{type(self).__name__} needs fields of one dimension, got {sorted(dims)}")
+        self.num_sets = self.embedding_layer.num_sets
+        self._check_options(aggregation, nonlinear_projection, shared_interaction)
+        self.aggregation_name = aggregation
+        self.nonlinear_projection = nonlinear_projection
+        self.shared_interaction = shared_interaction
+        self.penalties = Penalties(
+            norm_alignment=norm_alignment_regularizer,
+            space_similarity=space_similarity_regularizer,
+            singular_value=singular_value_regularizer,
+            restricted_interaction=restricted_interaction_regularizer,
+            set_covariance=set_covariance_regularizer,
+        )
         attach(self, build(callbacks))
 
-    def finish(self):
-        """End a constructor as FuxiCTR's models do: ``compile``, ``reset_parameters``, ``model_to_device``."""
+    @property
+    def is_single(self):
+        """Whether each set is a whole single-embedding model: there is one, or they form an ensemble."""
+        return self.num_sets == 1 or self.aggregation_name == "ensemble"
+
+    def assemble(self, interaction, mlps, depth=1, join=LinearOfAll):
+        """Build what follows the embeddings, then end as FuxiCTR's constructors do.
+
+        Each branch's hidden layers are cut where the paper cuts: the first ``depth`` belong to a set, the
+        rest to the head (paper, section 4 and its fairness rule).
+
+        Args:
+            interaction (callable, or a list of M): (num_sets, field_dims) -> a module that takes
+                (B, M, ΣK), gives a list of one (B, M, ·) a branch, and says their widths in ``output_dims``.
+            mlps (list): the hidden layers of each branch, an ``MLP``, or None where a branch has none and is
+                aggregated as it is.
+            depth (int or None): hidden layers that belong to a set; None: all.
+            join (callable): (number of heads, widths of the branches) -> the module that ends the head.
+
+        Raises:
+            UsageError: branches of unequal width that nothing projects, or a penalty that cannot be here.
+        """
+        cuts = [CutMLP(mlp, depth, self.nonlinear_projection) for mlp in mlps]
+        makers = interaction if isinstance(interaction, list) else [interaction] * self.num_sets
+        self.groups = self._group(makers)
+        self.interaction, self.projection, widths = EachGroup(), EachGroup(), []
+        for group in self.groups:
+            size = 1 if self.shared_interaction else group.stop - group.start
+            field_dims = list(self.embedding_layer.field_dims[group.start].values())
+            crossing = makers[group.start](size, field_dims)
+            inputs = list(zip(cuts, crossing.output_dims, strict=True))
+            projections = Projections([cut.projection(size, width) for cut, width in inputs])
+            widths.append([cut.projected(width) for cut, width in inputs])
+            if self.shared_interaction:
+                crossing, projections = (SharedBySets(part, self.num_sets) for part in (crossing, projections))
+            self.interaction.append(crossing)
+            self.projection.append(projections)
+        self._assemble_head(cuts, widths, join)
+        self.penalties.check(self)
         self.compile(*self._compile_arguments)
         self.reset_parameters()
         self.model_to_device()
 
-    def fit(self, data_generator, epochs=1, validation_data=None, max_gradient_norm=10.0, **kwargs):
-        """FuxiCTR's, which without an evaluation would end by loading the checkpoint of an earlier run.
-
-        Raises:
-            UsageError: no validation data, or ``eval_steps`` beyond the last step.
-        """
-        steps = epochs * len(data_generator)
-        if validation_data is None:
-            raise UsageError("fit needs validation_data: the best checkpoint is chosen by it")
-        if self._eval_steps and self._eval_steps > steps:
-            raise UsageError(f"eval_steps is {self._eval_steps}, but training ends after {steps} steps: no evaluation")
-        super().fit(data_generator, epochs, validation_data, max_gradient_norm, **kwargs)
+    def compile(self, optimizer, loss, lr):
+        """FuxiCTR's, and the optimizer's weight decay, which FuxiCTR does not pass on."""
+        super().compile(optimizer, loss, lr)
+        if self._weight_decay is None:
+            return
+        if "weight_decay" not in self.optimizer.defaults:
+            raise UsageError(f"optimizer {optimizer!r} has no weight_decay")
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self._weight_decay
 
     def forward(self, inputs):
-        """inputs: field -> (B,) or (B, L) -> {"y_pred": (B, 1)}."""
-        return {"y_pred": self.output_activation(self.logit(self.get_inputs(inputs)))}
-
-    def logit(self, X):
-        """field -> ids (B,) ... -> (B, 1)."""
-        e = self.embed(X)  # (B, M, ΣK), or (B, M, F, K)
-        h = self.aggregate(self.projection(self.interact(e)))  # (B, H)
-        return self.head(h)
+        """inputs: field -> (B,) or (B, L) -> {"y_pred": (B, 1)}, and in training the penalties."""
+        X = self.get_inputs(inputs)
+        e = self.embed(X)
+        h = self.represent(e, X)
+        return_dict = {"y_pred": self.output_activation(self.logit(h, e, X))}
+        if self.training and self.penalties:
+            return_dict["penalties"] = self.penalties(self, e, h)
+        return return_dict
 
     def embed(self, X):
-        """e: field -> ids (B,) ... -> (B, M, ΣK); (B, M, F, K) in a model whose ``fields_apart`` is true."""
-        return self.embedding_layer(X, flatten_emb=not self.fields_apart)
+        """e: field -> ids (B,) ... -> a list of (B, M, ΣK), one a group."""
+        return self._by_group(self.embedding_layer.per_set(X, flatten_emb=True))
 
-    def interact(self, e):
-        """e -> the inputs of the projections, a list of one (B, M, ·) a branch."""
-        return [e]
+    def represent(self, e, X):
+        """h⁽ᵐ⁾ = projection⁽ᵐ⁾(interaction⁽ᵐ⁾(e⁽ᵐ⁾)) -> (B, M, H)."""
+        return torch.cat(self.projection(self.interact(e, X)), dim=1)
 
-    def aggregate(self, h):
-        """h = (1/M) Σ h⁽ᵐ⁾: (B, M, H) -> (B, H)."""
-        return h.mean(dim=1)
+    def interact(self, e, X):
+        """e -> the inputs of the projections, a list of one (B, M, ·) a branch for each group."""
+        return self.interaction(e)
+
+    def logit(self, h, e, X):
+        """(B, M, H) -> (B, 1)."""
+        return self.head(self.aggregation(h, e))
 
     def reset_parameters(self):
         """Initialise as ``network_initializer`` says; embeddings always by ``embedding_initializer``."""
@@ -141,79 +221,92 @@ class MultiEmbeddingModel(BaseModel):
         if self.first_set_checkpoint:
             self.embedding_layer.load_set(0, load_state_dict(self.first_set_checkpoint))
 
-    def num_parameters(self, count_embedding=True):
-        """Number of trained parameters; FuxiCTR's ``count_parameters`` only logs it."""
-        return sum(
-            p.numel()
-            for name, p in self.named_parameters()
-            if p.requires_grad and (count_embedding or "embedding_layer." not in name)
-        )
-
     def add_loss(self, return_dict, y_true):
-        """FuxiCTR's task loss, after naming what the loss function only calls out of range.
+        """The task loss, and the penalties where there are any."""
+        loss = super().add_loss(return_dict, y_true)
+        if penalties := return_dict.get("penalties"):
+            self.penalties.note(penalties)
+            loss = loss + sum(penalties.values())
+        return loss
 
-        Raises:
-            RunError: a prediction that is not a number: training has diverged.
-            UsageError: a label that is not between 0 and 1.
-        """
-        try:
-            return super().add_loss(return_dict, y_true)
-        except RuntimeError:
-            self._check_finite(return_dict["y_pred"])
-            low, high = float(y_true.min()), float(y_true.max())
-            if not (low >= 0 and high <= 1):
-                raise UsageError(f"labels must lie between 0 and 1, found {low:g} to {high:g}") from None
-            raise
+    def eval_step(self):
+        """FuxiCTR's, after a log line of what the penalties added to the training loss since the last one."""
+        if means := self.penalties.take_means():
+            logging.info("Penalties in it: " + " - ".join(f"{name}: {mean:.6f}" for name, mean in means.items()))
+        super().eval_step()
 
-    def _check_finite(self, y_pred):
-        if bad := int((~y_pred.isfinite()).sum()):
-            raise RunError(
-                f"{bad} of {y_pred.numel()} predictions are not finite: training has diverged or the data holds NaN; "
-                f"the best checkpoint before it, if there is one, stays at {self.checkpoint}"
-            ) from None
+    @property
+    def id_fields(self):
+        """Positions of the categorical and sequence fields: those whose embeddings have directions to speak of."""
+        features = self.feature_map.features
+        fields = enumerate(self.embedding_layer.field_dims[0])
+        return [i for i, field in fields if features[field]["type"] in ("categorical", "sequence")]
 
-    def evaluate_metrics(self, y_true, y_pred, metrics, group_id=None):
-        """FuxiCTR's metrics, after naming what would make them meaningless.
+    def fields_apart(self, e):
+        """The ``id_fields`` of a group: (B, M, ΣK) -> (B, M, F, K)."""
+        return e.unflatten(-1, (len(self.embedding_layer.field_dims[0]), -1))[:, :, self.id_fields]
 
-        Raises:
-            RunError: a prediction that is not a number: training has diverged.
-            UsageError: an empty split, or one with a single label.
-        """
-        if len(y_true) == 0:
-            raise UsageError("the split to evaluate holds no rows")
-        self._check_finite(torch.from_numpy(y_pred))
-        if y_true.min() == y_true.max():
+    def _check_options(self, aggregation, nonlinear_projection, shared_interaction):
+        if aggregation not in AGGREGATIONS:
+            raise unknown("aggregation", aggregation, AGGREGATIONS)
+        check_bool("nonlinear_projection", nonlinear_projection)
+        check_bool("shared_interaction", shared_interaction)
+        if self.num_sets == 1:
+            for option, value, plain in (
+                ("aggregation", aggregation, "mean"),
+                ("nonlinear_projection", nonlinear_projection, True),
+                ("shared_interaction", shared_interaction, False),
+            ):
+                if value != plain:
+                    raise UsageError(f"{option}: {value} needs two sets or more, got num_sets 1")
+        if not nonlinear_projection and aggregation in ("concat", "ensemble"):
             raise UsageError(
-                f"every label of the split to evaluate is {y_true[0]:g}: {', '.join(metrics)} cannot be computed"
+                f"nonlinear_projection: False is about what is averaged; with aggregation {aggregation!r} each set "
+                "would be activated by itself all the same"
             )
-        return super().evaluate_metrics(y_true, y_pred, metrics, group_id)
+        dims = self.embedding_layer.embedding_dims
+        if shared_interaction and len(set(dims)) > 1:
+            raise UsageError(f"shared_interaction needs sets of one dimension, got {dims}")
 
-    def checkpoint_and_earlystop(self, logs, min_delta=1e-6):
-        """FuxiCTR's, which would save a model whose monitor is NaN as the best."""
-        value = self._monitor.get_value(logs)
-        if not math.isfinite(value):
-            raise RunError(f"the monitored {'+'.join(self._monitor.get_metrics())} is {value}")
-        super().checkpoint_and_earlystop(logs, min_delta)
+    def _by_group(self, per_set):
+        return [torch.stack(per_set[group], dim=1) for group in self.groups]
 
-    def save_weights(self, checkpoint):
-        """Save the state dict under a temporary name, then move it: a checkpoint is whole or not there."""
-        os.makedirs(Path(checkpoint).parent, exist_ok=True)
-        save_state_dict(self.state_dict(), checkpoint)
+    def _group(self, makers):
+        """Slices of sets that follow one another and are alike in interaction and dimensions."""
 
-    def load_weights(self, checkpoint):
-        """Load a state dict, without running code from the file."""
-        self.to(self.device)
-        state_dict = load_state_dict(checkpoint)
-        try:
-            self.load_state_dict(state_dict)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(f"{checkpoint} does not fit this model: {reason[:300]}") from error
+        def alike(m):
+            return id(makers[m]), tuple(self.embedding_layer.field_dims[m].values())
+
+        runs = (list(sets) for _, sets in itertools.groupby(range(self.num_sets), key=alike))
+        return [slice(sets[0], sets[-1] + 1) for sets in runs]
+
+    def _assemble_head(self, cuts, widths, join):
+        if any(of_group != widths[0] for of_group in widths):
+            raise UsageError(
+                f"sets of dimensions {self.embedding_layer.embedding_dims} give branches of widths "
+                f"{' and '.join(map(str, widths))}, which no hidden layer makes equal before they are aggregated"
+            )
+        heads = self.num_sets if self.aggregation_name == "ensemble" else 1
+        copies = self.num_sets if self.aggregation_name == "concat" else 1
+        gate_dim = sum(self.embedding_layer.output_dims)
+        self.aggregation = build_aggregation(self.aggregation_name, self.num_sets, widths[0], gate_dim)
+        inputs = [(cut, copies * width) for cut, width in zip(cuts, widths[0], strict=True)]
+        towers = [cut.tower(heads, width) for cut, width in inputs]
+        joined = join(heads, [cut.output_dim(width) for cut, width in inputs])
+        self.head = Head([width for _, width in inputs], towers, joined)
+
+
+class EachGroup(nn.ModuleList):
+    """A module for each group of sets."""
+
+    def forward(self, *inputs):
+        """Lists of one input a group -> a list of one output a group."""
+        return [module(*of_group) for module, *of_group in zip(self, *inputs, strict=True)]
 
 
 def _init_as_paper(module):
     """PyTorch's defaults, and what the module itself says of the paper's; inner modules come before outer."""
-    if isinstance(module, (nn.Linear, nn.Conv1d, SetLinear)):
+    if isinstance(module, nn.Linear | nn.Conv1d | SetLinear):
         module.reset_parameters()
     elif hasattr(module, "init_paper_weights"):
         module.init_paper_weights()

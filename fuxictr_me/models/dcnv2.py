@@ -1,9 +1,12 @@
 """DCNv2, multi-embedding."""
 
-from fuxictr_me.errors import positive_int, unknown
-from fuxictr_me.interactions import CrossNetwork, CrossNetworkMix
+from functools import partial
+
+from torch import nn
+
+from fuxictr_me.errors import UsageError, positive_int, unknown
+from fuxictr_me.interactions import MLP, CrossNetwork, CrossNetworkMix
 from fuxictr_me.models.base import MultiEmbeddingModel
-from fuxictr_me.models.towers import build_towers
 from fuxictr_me.settings import check_bool
 
 MODEL_STRUCTURES = ("crossnet_only", "stacked", "parallel", "stacked_parallel")
@@ -28,6 +31,8 @@ class DCNv2_ME(MultiEmbeddingModel):
         stacked_dnn_hidden_units, parallel_dnn_hidden_units (list of int): of the whole DNN of a branch;
             the first is the width of its projection.
         num_cross_layers (int): of the cross network.
+        field_weights (bool): multiply each block W_{i→j} of the cross layers by a learned number that starts
+            at 1. With ``restricted_interaction_regularizer`` it is the authors' restricted DCNv2.
         dnn_activations (str or list), net_dropout (float or list), batch_norm (bool): of the DNNs.
         **kwargs: of ``MultiEmbeddingModel``.
     """
@@ -44,6 +49,7 @@ class DCNv2_ME(MultiEmbeddingModel):
         parallel_dnn_hidden_units=(400, 400),
         dnn_activations="ReLU",
         num_cross_layers=4,
+        field_weights=False,
         net_dropout=0,
         batch_norm=False,
         **kwargs,
@@ -51,24 +57,50 @@ class DCNv2_ME(MultiEmbeddingModel):
         super().__init__(feature_map, model_id=model_id, **kwargs)
         if model_structure not in MODEL_STRUCTURES:
             raise unknown("model_structure", model_structure, MODEL_STRUCTURES)
-        positive_int("num_cross_layers", num_cross_layers)
-        check_bool("use_low_rank_mixture", use_low_rank_mixture)
-        self.model_structure = model_structure
-        input_dim = self.embedding_layer.output_dim
-        if use_low_rank_mixture:
-            positive_int("low_rank", low_rank)
-            positive_int("num_experts", num_experts)
-            self.crossnet = CrossNetworkMix(self.num_sets, input_dim, num_cross_layers, low_rank, num_experts)
-        else:
-            self.crossnet = CrossNetwork(self.num_sets, input_dim, num_cross_layers)
+        crossing = cross_network(num_cross_layers, use_low_rank_mixture, low_rank, num_experts, field_weights)
         crossed = stacked_dnn_hidden_units if "stacked" in model_structure else None
-        branches = [(input_dim, crossed)]
-        if "parallel" in model_structure:
-            branches.append((input_dim, parallel_dnn_hidden_units))
-        self.projection, self.head = build_towers(self.num_sets, branches, dnn_activations, net_dropout, batch_norm)
-        self.finish()
+        branches = [crossed, parallel_dnn_hidden_units] if "parallel" in model_structure else [crossed]
+        self.assemble(
+            partial(CrossedFields, crossing=crossing, keep_raw="parallel" in model_structure),
+            [None if units is None else MLP(units, dnn_activations, net_dropout, batch_norm) for units in branches],
+        )
 
-    def interact(self, e):
-        """(B, M, ΣK) -> [crossed], and e itself beside it for a parallel DNN."""
+
+def cross_network(num_cross_layers, use_low_rank_mixture=False, low_rank=32, num_experts=4, field_weights=False):
+    """(num_sets, field_dims) -> the cross network of these settings.
+
+    Raises:
+        UsageError: settings that cannot be, alone or together.
+    """
+    positive_int("num_cross_layers", num_cross_layers)
+    check_bool("use_low_rank_mixture", use_low_rank_mixture)
+    check_bool("field_weights", field_weights)
+    if not use_low_rank_mixture:
+        return partial(CrossNetwork, num_layers=num_cross_layers, field_weights=field_weights)
+    if field_weights:
+        raise UsageError("field_weights needs full-matrix cross layers: use_low_rank_mixture must be False")
+    positive_int("low_rank", low_rank)
+    positive_int("num_experts", num_experts)
+    return partial(CrossNetworkMix, num_layers=num_cross_layers, low_rank=low_rank, num_experts=num_experts)
+
+
+class CrossedFields(nn.Module):
+    """The cross network's output, and the embeddings themselves beside it for a parallel DNN.
+
+    Args:
+        num_sets (int): M.
+        field_dims (list of int): width of each field.
+        crossing (callable): (num_sets, field_dims) -> the cross network.
+        keep_raw (bool): a second branch, the embeddings.
+    """
+
+    def __init__(self, num_sets, field_dims, crossing, keep_raw):
+        super().__init__()
+        self.crossnet = crossing(num_sets, field_dims)
+        self.keep_raw = keep_raw
+        self.output_dims = [sum(field_dims)] * (1 + keep_raw)
+
+    def forward(self, e):
+        """(B, M, ΣK) -> [crossed], or [crossed, e]."""
         crossed = self.crossnet(e)
-        return [crossed, e] if "parallel" in self.model_structure else [crossed]
+        return [crossed, e] if self.keep_raw else [crossed]

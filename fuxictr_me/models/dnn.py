@@ -1,7 +1,9 @@
 """DNN, multi-embedding."""
 
+from torch import nn
+
+from fuxictr_me.interactions import MLP
 from fuxictr_me.models.base import MultiEmbeddingModel
-from fuxictr_me.models.towers import build_towers
 
 
 class DNN_ME(MultiEmbeddingModel):
@@ -27,11 +29,21 @@ class DNN_ME(MultiEmbeddingModel):
         **kwargs,
     ):
         super().__init__(feature_map, model_id=model_id, **kwargs)
-        self.projection, self.head = build_towers(
-            self.num_sets,
-            [(self.embedding_layer.output_dim, hidden_units)],
-            hidden_activations,
-            net_dropout,
-            batch_norm,
-        )
-        self.finish()
+        self.assemble(SideBySide, [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)])
+
+
+class SideBySide(nn.Module):
+    """No interaction but that of the hidden layers.
+
+    Args:
+        num_sets (int): M.
+        field_dims (list of int): width of each field.
+    """
+
+    def __init__(self, num_sets, field_dims):
+        super().__init__()
+        self.output_dims = [sum(field_dims)]
+
+    def forward(self, e):
+        """(B, M, ΣK) -> [the same]."""
+        return [e]

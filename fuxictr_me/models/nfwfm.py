@@ -1,10 +1,11 @@
 """NFwFM, multi-embedding."""
 
+from functools import partial
+
 from torch import nn
 
-from fuxictr_me.interactions import FieldWeightedFM, PerChannel
+from fuxictr_me.interactions import MLP, FieldWeightedFM, PerChannel, require_one_dim
 from fuxictr_me.models.base import MultiEmbeddingModel
-from fuxictr_me.models.towers import build_towers
 from fuxictr_me.settings import check_dropout
 
 
@@ -21,8 +22,6 @@ class NFwFM_ME(MultiEmbeddingModel):
         **kwargs: of ``MultiEmbeddingModel``.
     """
 
-    fields_apart = True
-
     def __init__(
         self,
         feature_map,
@@ -35,21 +34,40 @@ class NFwFM_ME(MultiEmbeddingModel):
         **kwargs,
     ):
         super().__init__(feature_map, model_id=model_id, **kwargs)
-        field_dims = self.embedding_layer.field_dims
-        dim = next(iter(field_dims.values()))
         if interaction_dropout is None:
             interaction_dropout = net_dropout[0] if isinstance(net_dropout, list | tuple) else net_dropout
         check_dropout(interaction_dropout)
-        self.products = nn.Sequential(
-            FieldWeightedFM(self.num_sets, len(field_dims)),
-            PerChannel(nn.BatchNorm1d(self.num_sets * dim)),
-            nn.Dropout(interaction_dropout),
+        self.assemble(
+            partial(WeightedProducts, dropout=interaction_dropout),
+            [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)],
         )
-        self.projection, self.head = build_towers(
-            self.num_sets, [(dim, hidden_units)], hidden_activations, net_dropout, batch_norm
-        )
-        self.finish()
 
-    def interact(self, e):
-        """(B, M, F, K) -> [(B, M, K)]."""
-        return [self.products(e)]
+
+class WeightedProducts(nn.Module):
+    """Σ_ij w_ij (e_i ⊙ e_j), BatchNorm, Dropout.
+
+    Args:
+        num_sets (int): M.
+        field_dims (list of int): width of each field.
+        dropout (float): rate.
+
+    Raises:
+        UsageError: fields of unequal dimension.
+    """
+
+    def __init__(self, num_sets, field_dims, dropout=0.0):
+        super().__init__()
+        require_one_dim("field-weighted products", field_dims)
+        self.num_fields, dim = len(field_dims), field_dims[0]
+        self.products = FieldWeightedFM(num_sets, len(field_dims))
+        self.norm = PerChannel(nn.BatchNorm1d(num_sets * dim))
+        self.dropout = nn.Dropout(dropout)
+        self.output_dims = [dim]
+
+    def forward(self, e):
+        """(B, M, ΣK) -> [(B, M, K)]."""
+        return [self.dropout(self.norm(self.products(e.unflatten(-1, (self.num_fields, -1)))))]
+
+    def field_pair_norms(self):
+        """‖W_{i→j}‖²_F with W_{i→j} = w_ij I, of each set: (M, 1, F, F)."""
+        return self.output_dims[0] * self.products.weight.square().unsqueeze(1)

@@ -1,11 +1,13 @@
 """PNN with inner products (IPNN), multi-embedding."""
 
+from functools import partial
+
 import torch
+from torch import nn
 
 from fuxictr_me.errors import unknown
-from fuxictr_me.interactions import InnerProduct
+from fuxictr_me.interactions import MLP, InnerProduct, require_one_dim
 from fuxictr_me.models.base import MultiEmbeddingModel
-from fuxictr_me.models.towers import build_towers
 from fuxictr_me.settings import check_bool
 
 
@@ -22,11 +24,9 @@ class PNN_ME(MultiEmbeddingModel):
         hidden_activations (str or list), net_dropout (float or list), batch_norm (bool): as FuxiCTR's PNN.
         product_type (str): ``inner``, the only one that FuxiCTR has.
         concat_embeddings (bool or None): feed the embeddings beside their products. None is the paper's
-            choice: true with one set, false with more.
+            choice: true in a single-embedding model, false with more sets.
         **kwargs: of ``MultiEmbeddingModel``.
     """
-
-    fields_apart = True
 
     def __init__(
         self,
@@ -44,17 +44,34 @@ class PNN_ME(MultiEmbeddingModel):
         if product_type != "inner":
             raise unknown("product_type", product_type, ["inner"])
         if concat_embeddings is None:
-            concat_embeddings = self.num_sets == 1
+            concat_embeddings = self.is_single
         check_bool("concat_embeddings", concat_embeddings)
-        self.concat_embeddings = concat_embeddings
-        self.products = InnerProduct(len(self.embedding_layer.field_dims))
-        input_dim = self.products.output_dim + (self.embedding_layer.output_dim if concat_embeddings else 0)
-        self.projection, self.head = build_towers(
-            self.num_sets, [(input_dim, hidden_units)], hidden_activations, net_dropout, batch_norm
+        self.assemble(
+            partial(FieldProducts, concat_embeddings=concat_embeddings),
+            [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)],
         )
-        self.finish()
 
-    def interact(self, e):
-        """(B, M, F, K) -> [(B, M, F(F - 1)/2)], with ΣK before it where embeddings are fed too."""
-        products = self.products(e)
-        return [torch.cat([e.flatten(2), products], dim=-1) if self.concat_embeddings else products]
+
+class FieldProducts(nn.Module):
+    """All inner products of two fields, with the embeddings before them where they are fed too.
+
+    Args:
+        num_sets (int): M.
+        field_dims (list of int): width of each field.
+        concat_embeddings (bool): feed the embeddings too.
+
+    Raises:
+        UsageError: fields of unequal dimension.
+    """
+
+    def __init__(self, num_sets, field_dims, concat_embeddings=False):
+        super().__init__()
+        require_one_dim("inner products", field_dims)
+        self.num_fields, self.concat_embeddings = len(field_dims), concat_embeddings
+        self.products = InnerProduct(len(field_dims))
+        self.output_dims = [self.products.output_dim + (sum(field_dims) if concat_embeddings else 0)]
+
+    def forward(self, e):
+        """(B, M, ΣK) -> [(B, M, F(F - 1)/2)], with ΣK before it where embeddings are fed too."""
+        products = self.products(e.unflatten(-1, (self.num_fields, -1)))
+        return [torch.cat([e, products], dim=-1) if self.concat_embeddings else products]

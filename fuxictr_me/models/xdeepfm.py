@@ -1,11 +1,14 @@
 """xDeepFM, multi-embedding."""
 
+from functools import partial
+
 from fuxictr.pytorch.layers import LogisticRegression
+from torch import nn
 
 from fuxictr_me.errors import UsageError, positive_int
-from fuxictr_me.interactions import CompressedInteraction
+from fuxictr_me.interactions import MLP, CompressedInteraction, require_one_dim
 from fuxictr_me.models.base import MultiEmbeddingModel
-from fuxictr_me.models.towers import build_towers
+from fuxictr_me.models.towers import AddedLogits
 from fuxictr_me.settings import check_activation, check_bool
 
 
@@ -25,8 +28,6 @@ class xDeepFM_ME(MultiEmbeddingModel):
         **kwargs: of ``MultiEmbeddingModel``.
     """
 
-    fields_apart = True
-
     def __init__(
         self,
         feature_map,
@@ -41,31 +42,63 @@ class xDeepFM_ME(MultiEmbeddingModel):
         **kwargs,
     ):
         super().__init__(feature_map, model_id=model_id, **kwargs)
-        if not isinstance(cin_hidden_units, list | tuple) or not cin_hidden_units:
-            raise UsageError(f"cin_hidden_units must be a list of one integer or more, got {cin_hidden_units!r}")
-        for width in cin_hidden_units:
-            positive_int("each of cin_hidden_units", width)
-        check_activation(cin_activation)
-        if str(cin_activation).lower() in ("prelu", "dice"):
-            raise UsageError(f"cin_activation must be one without weights, such as ReLU, got {cin_activation!r}")
+        check_cin(cin_hidden_units, cin_activation)
         check_bool("use_linear_term", use_linear_term)
-        num_fields = len(self.embedding_layer.field_dims)
-        self.cin = CompressedInteraction(self.num_sets, num_fields, cin_hidden_units, cin_activation)
-        branches = [(self.cin.output_dim, None)]
+        mlps = [None]
         if dnn_hidden_units:
-            branches.append((self.embedding_layer.output_dim, dnn_hidden_units))
-        self.has_dnn = bool(dnn_hidden_units)
-        self.projection, self.head = build_towers(
-            self.num_sets, branches, dnn_activations, net_dropout, batch_norm, added_logits=True
-        )
+            mlps.append(MLP(dnn_hidden_units, dnn_activations, net_dropout, batch_norm))
         self.lr_layer = LogisticRegression(feature_map, use_bias=False) if use_linear_term else None
-        self.finish()
+        self.assemble(
+            partial(
+                CompressedFields, maps=cin_hidden_units, activation=cin_activation, keep_raw=bool(dnn_hidden_units)
+            ),
+            mlps,
+            join=AddedLogits,
+        )
 
-    def logit(self, X):
-        """field -> ids (B,) ... -> (B, 1), with the linear term where there is one."""
-        logit = super().logit(X)
+    def logit(self, h, e, X):
+        """(B, M, H) -> (B, 1), with the linear term where there is one."""
+        logit = super().logit(h, e, X)
         return logit if self.lr_layer is None else logit + self.lr_layer(X)
 
-    def interact(self, e):
-        """(B, M, F, K) -> [(B, M, ΣC)], and (B, M, ΣK) for the DNN."""
-        return [self.cin(e), e.flatten(2)] if self.has_dnn else [self.cin(e)]
+
+def check_cin(cin_hidden_units, cin_activation):
+    """The settings of a CIN.
+
+    Raises:
+        UsageError: one that cannot be.
+    """
+    if not isinstance(cin_hidden_units, list | tuple) or not cin_hidden_units:
+        raise UsageError(f"cin_hidden_units must be a list of one integer or more, got {cin_hidden_units!r}")
+    for width in cin_hidden_units:
+        positive_int("each of cin_hidden_units", width)
+    check_activation(cin_activation)
+    if str(cin_activation).lower() in ("prelu", "dice"):
+        raise UsageError(f"cin_activation must be one without weights, such as ReLU, got {cin_activation!r}")
+
+
+class CompressedFields(nn.Module):
+    """The features of a CIN, and the embeddings themselves beside them for a DNN.
+
+    Args:
+        num_sets (int): M.
+        field_dims (list of int): width of each field.
+        maps (list of int): feature maps of the CIN's layers.
+        activation (str or None): of the CIN.
+        keep_raw (bool): a second branch, the embeddings.
+
+    Raises:
+        UsageError: fields of unequal dimension.
+    """
+
+    def __init__(self, num_sets, field_dims, maps, activation, keep_raw):
+        super().__init__()
+        require_one_dim("a CIN", field_dims)
+        self.num_fields, self.keep_raw = len(field_dims), keep_raw
+        self.cin = CompressedInteraction(num_sets, len(field_dims), maps, activation)
+        self.output_dims = [self.cin.output_dim, sum(field_dims)] if keep_raw else [self.cin.output_dim]
+
+    def forward(self, e):
+        """(B, M, ΣK) -> [(B, M, ΣC)], and e for the DNN."""
+        features = self.cin(e.unflatten(-1, (self.num_fields, -1)))
+        return [features, e] if self.keep_raw else [features]

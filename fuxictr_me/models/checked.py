@@ -1,0 +1,97 @@
+"""FuxiCTR's BaseModel, with what it does in silence named."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+from fuxictr.pytorch.models import BaseModel
+
+from fuxictr_me.checkpoint import load_state_dict, save_state_dict
+from fuxictr_me.errors import RunError, UsageError
+
+
+class CheckedModel(BaseModel):
+    """A FuxiCTR model whose training stops with one clear line where FuxiCTR's would go on, or die of it."""
+
+    def fit(self, data_generator, epochs=1, validation_data=None, max_gradient_norm=10.0, **kwargs):
+        """FuxiCTR's, which without an evaluation would end by loading the checkpoint of an earlier run.
+
+        Raises:
+            UsageError: no validation data, or ``eval_steps`` beyond the last step.
+        """
+        steps = epochs * len(data_generator)
+        if validation_data is None:
+            raise UsageError("fit needs validation_data: the best checkpoint is chosen by it")
+        if self._eval_steps and self._eval_steps > steps:
+            raise UsageError(f"eval_steps is {self._eval_steps}, but training ends after {steps} steps: no evaluation")
+        super().fit(data_generator, epochs, validation_data, max_gradient_norm, **kwargs)
+
+    def num_parameters(self, count_embedding=True):
+        """Number of trained parameters; FuxiCTR's ``count_parameters`` only logs it."""
+        return sum(
+            p.numel()
+            for name, p in self.named_parameters()
+            if p.requires_grad and (count_embedding or "embedding_layer." not in name)
+        )
+
+    def add_loss(self, return_dict, y_true):
+        """FuxiCTR's task loss, after naming what the loss function only calls out of range.
+
+        Raises:
+            RunError: a prediction that is not a number: training has diverged.
+            UsageError: a label that is not between 0 and 1.
+        """
+        try:
+            return super().add_loss(return_dict, y_true)
+        except RuntimeError:
+            self._check_finite(return_dict["y_pred"])
+            low, high = float(y_true.min()), float(y_true.max())
+            if not (low >= 0 and high <= 1):
+                raise UsageError(f"labels must lie between 0 and 1, found {low:g} to {high:g}") from None
+            raise
+
+    def _check_finite(self, y_pred):
+        if bad := int((~y_pred.isfinite()).sum()):
+            raise RunError(
+                f"{bad} of {y_pred.numel()} predictions are not finite: training has diverged or the data holds NaN; "
+                f"the best checkpoint before it, if there is one, stays at {self.checkpoint}"
+            ) from None
+
+    def evaluate_metrics(self, y_true, y_pred, metrics, group_id=None):
+        """FuxiCTR's metrics, after naming what would make them meaningless.
+
+        Raises:
+            RunError: a prediction that is not a number: training has diverged.
+            UsageError: an empty split, or one with a single label.
+        """
+        if len(y_true) == 0:
+            raise UsageError("the split to evaluate holds no rows")
+        self._check_finite(torch.from_numpy(y_pred))
+        if y_true.min() == y_true.max():
+            raise UsageError(
+                f"every label of the split to evaluate is {y_true[0]:g}: {', '.join(metrics)} cannot be computed"
+            )
+        return super().evaluate_metrics(y_true, y_pred, metrics, group_id)
+
+    def checkpoint_and_earlystop(self, logs, min_delta=1e-6):
+        """FuxiCTR's, which would save a model whose monitor is NaN as the best."""
+        value = self._monitor.get_value(logs)
+        if not math.isfinite(value):
+            raise RunError(f"the monitored {'+'.join(self._monitor.get_metrics())} is {value}")
+        super().checkpoint_and_earlystop(logs, min_delta)
+
+    def save_weights(self, checkpoint):
+        """Save the state dict under a temporary name, then move it: a checkpoint is whole or not there."""
+        os.makedirs(Path(checkpoint).parent, exist_ok=True)
+        save_state_dict(self.state_dict(), checkpoint)
+
+    def load_weights(self, checkpoint):
+        """Load a state dict, without running code from the file."""
+        self.to(self.device)
+        state_dict = load_state_dict(checkpoint)
+        try:
+            self.load_state_dict(state_dict)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"{checkpoint} does not fit this model: {reason[:300]}") from error
