@@ -1,5 +1,7 @@
 """Building ids and feeding batches, against FuxiCTR's own ways."""
 
+import json
+import math
 import signal
 import subprocess
 import sys
@@ -225,3 +227,29 @@ def test_bad_files_are_named(parquet, change, message):
         InMemoryLoader(feature_map, str(path))
     with pytest.raises(UsageError, match="no parquet data at"):
         InMemoryLoader(feature_map, str(path) + "x")
+
+
+def test_squared_log_is_the_papers(tmp_path):
+    counts = ["", "-2", "0", "1", "2", "3", "4", "20", "1000", "65535"]
+    frame = pd.DataFrame({"count": counts * 3, "label": [0, 1] * 15})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    column = {"name": "count", "active": True, "dtype": "str", "type": "categorical", "preprocess": "squared_log"}
+    params = {"dataset_id": "counts", "data_root": str(tmp_path), "data_format": "csv", "min_categr_count": 1}
+    params |= {"feature_cols": [column], "label_col": {"name": "label", "dtype": "float"}}
+    params |= {f"{split}_data": str(tmp_path / "a.csv") for split in ("train", "valid", "test")}
+    built = build_dataset(params)
+    vocabulary = json.loads((tmp_path / "counts" / "feature_vocab.json").read_text())["count"]
+    token = {identity: text for text, identity in vocabulary.items()}
+
+    def paper(text):
+        if text == "":
+            return "missing"
+        v = int(text)
+        return str(v - 2) if v <= 2 else str(math.floor(math.log(v) ** 2))
+
+    ids = pd.read_parquet(built["train_data"])["count"]
+    assert [token[i] for i in ids] == [paper(text) for text in counts * 3]
+    assert paper("2") == "0" and paper("3") == "1" and paper("-2") == "-4"
+    with pytest.raises(UsageError, match="did you mean 'squared_log'"):
+        build_dataset({**params, "dataset_id": "other", "feature_cols": [{**column, "preprocess": "squaredlog"}]})
+    assert not (tmp_path / "other" / "feature_map.json").exists()

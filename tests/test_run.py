@@ -16,11 +16,14 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, run_cli
+from fuxictr.utils import load_config
 
+from fuxictr_me import models
 from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.cli import main
 from fuxictr_me.experiment import load_trained, run_expid
 from fuxictr_me.resources import bundled, zoo_configs
+from fuxictr_me.settings import check_model_settings
 
 TINY = bundled("dataset_configs") / "tiny_flights"
 
@@ -37,12 +40,12 @@ def own_folder(tmp_path, monkeypatch):
 
 def write_config(model=None, data=None, expid="mine", base="DCNv2_ME_test"):
     """A config folder ./config with one experiment: the bundled test with changes."""
-    models = yaml.safe_load((zoo_configs()[base.removesuffix("_test")] / "model_config.yaml").read_text())
+    entries = yaml.safe_load((zoo_configs()[base.removesuffix("_test")] / "model_config.yaml").read_text())
     datasets = yaml.safe_load((TINY / "dataset_config.yaml").read_text())
     dataset = datasets["tiny_flights"]
     dataset.update({f"{split}_data": str(TINY / f"{split}.csv") for split in ("train", "valid", "test")})
     dataset.update(data or {})
-    experiment = {**models["Base"], **models[base], "epochs": 1, "verbose": 0, **(model or {})}
+    experiment = {**entries["Base"], **entries[base], "epochs": 1, "verbose": 0, **(model or {})}
     Path("config").mkdir(exist_ok=True)
     Path("config/model_config.yaml").write_text(yaml.safe_dump({expid: experiment}))
     Path("config/dataset_config.yaml").write_text(yaml.safe_dump(datasets))
@@ -92,12 +95,47 @@ def test_the_zoo_script(tmp_path):
 
 
 def test_zoo_entries_are_complete():
-    tiny = (TINY / "dataset_config.yaml").read_text()
+    texts = [
+        (bundled("dataset_configs") / name / "dataset_config.yaml").read_text().strip()
+        for name in ("tiny_flights", "criteo_paper", "avazu_paper")
+    ]
     for name, folder in zoo_configs().items():
-        assert (folder / "dataset_config.yaml").read_text() == tiny
+        assert (folder / "dataset_config.yaml").read_text() == "\n\n".join(texts) + "\n"
         entries = yaml.safe_load((folder / "model_config.yaml").read_text())
         assert {f"{name}_test", f"{name}_default"} <= set(entries)
         assert (folder.parent / "README.md").exists() and (folder.parent / "run_expid.py").exists()
+
+
+@pytest.mark.parametrize("name", ["DNN", "PNN", "NFwFM", "xDeepFM", "DCNv2", "FinalMLP"])
+def test_the_papers_rows_differ_in_size_alone(name):
+    """SE and ME at base, 2x, 3x, 4x, 10x on Criteo and Avazu, as FuxiCTR's own loader reads them."""
+    folder, base = zoo_configs()[f"{name}_ME"], 50 if name == "NFwFM" else 10
+    settings = {"weight_decay": 1e-6, "embedding_regularizer": 0, "net_regularizer": 0, "learning_rate": 1e-3}
+    settings |= {"batch_size": 2048, "epochs": 100, "early_stop_patience": 3, "reduce_lr_on_plateau": False}
+    settings |= {"network_initializer": "paper", "embedding_initializer": "paper", "monitor": "AUC"}
+    for dataset in ("criteo", "avazu"):
+        expected = {"base": (1, base)} | {f"SE_{k}x": (1, k * base) for k in (2, 3, 4, 10)}
+        expected |= {f"ME_{k}x": (k, base) for k in (2, 3, 4, 10)}
+        rests = []
+        for size, (sets, dim) in expected.items():
+            params = load_config(str(folder), f"{name}_ME_{dataset}_{size}")
+            assert (params.pop("num_sets"), params.pop("embedding_dim")) == (sets, dim)
+            assert params.pop("dataset_id") == f"{dataset}_paper" and params["data_format"] == "csv"
+            assert {key: params[key] for key in settings} == settings
+            check_model_settings(getattr(models, f"{name}_ME"), {**params, "gpu": -1})
+            params.pop("model_id")
+            rests.append(params)
+        assert all(rest == rests[0] for rest in rests)
+
+
+def test_the_ablations_of_dcnv2_can_be_built(plain_map):
+    entries = yaml.safe_load((zoo_configs()["DCNv2_ME"] / "model_config.yaml").read_text())
+    ablations = {
+        k: v for k, v in entries.items() if k.startswith("DCNv2_ME_criteo") and k[-1] != "x" and "base" not in k
+    }
+    assert len(ablations) == 8
+    for settings in ablations.values():
+        models.DCNv2_ME(plain_map, **{**settings, "model_root": "unused", "verbose": 0, "gpu": -1})
 
 
 def test_same_seed_same_result_and_other_seed_another():

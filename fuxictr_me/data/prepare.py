@@ -33,8 +33,9 @@ def build_dataset(params):
     Raises:
         UsageError: raw data that do not fit the config, or that the ids would overwrite.
     """
-    from fuxictr.preprocess import FeatureProcessor
     from fuxictr.preprocess import build_dataset as fuxictr_build
+
+    from fuxictr_me.data.processor import PaperFeatureProcessor
 
     data_dir = Path(params["data_root"]) / params["dataset_id"]
     names = {split: split if params.get("data_block_size") else f"{split}.parquet" for split in SPLITS}
@@ -46,7 +47,7 @@ def build_dataset(params):
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=data_dir) as temporary:
             building = {**params, "data_root": temporary}
-            encoder = FeatureProcessor(**building)
+            encoder = PaperFeatureProcessor(**building)
             with _without_ray(), _named_errors(encoder, params["dataset_id"]):
                 fuxictr_build(encoder, **building)
             built = Path(encoder.data_dir)

@@ -1,20 +1,20 @@
 """The forward pass that all multi-embedding models share."""
 
-import itertools
 import logging
 
 import torch
 from torch import nn
 
-from fuxictr_me.aggregation import AGGREGATIONS, build_aggregation
+from fuxictr_me.aggregation import AGGREGATIONS
 from fuxictr_me.callbacks import attach, build
 from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.embedding import FUXICTR_INITIALIZER, MultiEmbedding
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.interactions import SetLinear, SharedBySets
+from fuxictr_me.interactions import SetLinear
+from fuxictr_me.models.assembly import assemble, check_options
 from fuxictr_me.models.checked import CheckedModel
 from fuxictr_me.models.penalties import Penalties
-from fuxictr_me.models.towers import CutMLP, Head, LinearOfAll, Projections
+from fuxictr_me.models.towers import CutMLP, LinearOfAll
 from fuxictr_me.settings import (
     check_bool,
     check_initializer,
@@ -99,6 +99,10 @@ class MultiEmbeddingModel(CheckedModel):
         check_model_settings(type(self), {"gpu": gpu, "metrics": metrics, "learning_rate": learning_rate, **kwargs})
         check_optimizer_and_loss(optimizer, loss)
         check_initializer(embedding_initializer)
+        check_bool("nonlinear_projection", nonlinear_projection)
+        check_bool("shared_interaction", shared_interaction)
+        if aggregation not in AGGREGATIONS:
+            raise unknown("aggregation", aggregation, AGGREGATIONS)
         if weight_decay is not None:
             check_weight("weight_decay", weight_decay)
         if network_initializer not in NETWORK_INITIALIZERS:
@@ -121,7 +125,9 @@ class MultiEmbeddingModel(CheckedModel):
             num_sets = 4
         self.embedding_layer = MultiEmbedding(feature_map, embedding_dim, num_sets, embedding_initializer)
         self.num_sets = self.embedding_layer.num_sets
-        self._check_options(aggregation, nonlinear_projection, shared_interaction)
+        check_options(
+            self.num_sets, aggregation, nonlinear_projection, shared_interaction, self.embedding_layer.embedding_dims
+        )
         self.aggregation_name = aggregation
         self.nonlinear_projection = nonlinear_projection
         self.shared_interaction = shared_interaction
@@ -157,21 +163,10 @@ class MultiEmbeddingModel(CheckedModel):
             UsageError: branches of unequal width that nothing projects, or a penalty that cannot be here.
         """
         cuts = [CutMLP(mlp, depth, self.nonlinear_projection) for mlp in mlps]
-        makers = interaction if isinstance(interaction, list) else [interaction] * self.num_sets
-        self.groups = self._group(makers)
-        self.interaction, self.projection, widths = EachGroup(), EachGroup(), []
-        for group in self.groups:
-            size = 1 if self.shared_interaction else group.stop - group.start
-            field_dims = list(self.embedding_layer.field_dims[group.start].values())
-            crossing = makers[group.start](size, field_dims)
-            inputs = list(zip(cuts, crossing.output_dims, strict=True))
-            projections = Projections([cut.projection(size, width) for cut, width in inputs])
-            widths.append([cut.projected(width) for cut, width in inputs])
-            if self.shared_interaction:
-                crossing, projections = (SharedBySets(part, self.num_sets) for part in (crossing, projections))
-            self.interaction.append(crossing)
-            self.projection.append(projections)
-        self._assemble_head(cuts, widths, join)
+        parts = assemble(self.embedding_layer, interaction, cuts, join, self.aggregation_name, self.shared_interaction)
+        self.groups = parts.groups
+        self.interaction, self.projection = parts.interaction, parts.projection
+        self.aggregation, self.head = parts.aggregation, parts.head
         self.penalties.check(self)
         self.compile(*self._compile_arguments)
         self.reset_parameters()
@@ -246,62 +241,8 @@ class MultiEmbeddingModel(CheckedModel):
         """The ``id_fields`` of a group: (B, M, ΣK) -> (B, M, F, K)."""
         return e.unflatten(-1, (len(self.embedding_layer.field_dims[0]), -1))[:, :, self.id_fields]
 
-    def _check_options(self, aggregation, nonlinear_projection, shared_interaction):
-        if aggregation not in AGGREGATIONS:
-            raise unknown("aggregation", aggregation, AGGREGATIONS)
-        check_bool("nonlinear_projection", nonlinear_projection)
-        check_bool("shared_interaction", shared_interaction)
-        if self.num_sets == 1:
-            for option, value, plain in (
-                ("aggregation", aggregation, "mean"),
-                ("nonlinear_projection", nonlinear_projection, True),
-                ("shared_interaction", shared_interaction, False),
-            ):
-                if value != plain:
-                    raise UsageError(f"{option}: {value} needs two sets or more, got num_sets 1")
-        if not nonlinear_projection and aggregation in ("concat", "ensemble"):
-            raise UsageError(
-                f"nonlinear_projection: False is about what is averaged; with aggregation {aggregation!r} each set "
-                "would be activated by itself all the same"
-            )
-        dims = self.embedding_layer.embedding_dims
-        if shared_interaction and len(set(dims)) > 1:
-            raise UsageError(f"shared_interaction needs sets of one dimension, got {dims}")
-
     def _by_group(self, per_set):
         return [torch.stack(per_set[group], dim=1) for group in self.groups]
-
-    def _group(self, makers):
-        """Slices of sets that follow one another and are alike in interaction and dimensions."""
-
-        def alike(m):
-            return id(makers[m]), tuple(self.embedding_layer.field_dims[m].values())
-
-        runs = (list(sets) for _, sets in itertools.groupby(range(self.num_sets), key=alike))
-        return [slice(sets[0], sets[-1] + 1) for sets in runs]
-
-    def _assemble_head(self, cuts, widths, join):
-        if any(of_group != widths[0] for of_group in widths):
-            raise UsageError(
-                f"sets of dimensions {self.embedding_layer.embedding_dims} give branches of widths "
-                f"{' and '.join(map(str, widths))}, which no hidden layer makes equal before they are aggregated"
-            )
-        heads = self.num_sets if self.aggregation_name == "ensemble" else 1
-        copies = self.num_sets if self.aggregation_name == "concat" else 1
-        gate_dim = sum(self.embedding_layer.output_dims)
-        self.aggregation = build_aggregation(self.aggregation_name, self.num_sets, widths[0], gate_dim)
-        inputs = [(cut, copies * width) for cut, width in zip(cuts, widths[0], strict=True)]
-        towers = [cut.tower(heads, width) for cut, width in inputs]
-        joined = join(heads, [cut.output_dim(width) for cut, width in inputs])
-        self.head = Head([width for _, width in inputs], towers, joined)
-
-
-class EachGroup(nn.ModuleList):
-    """A module for each group of sets."""
-
-    def forward(self, *inputs):
-        """Lists of one input a group -> a list of one output a group."""
-        return [module(*of_group) for module, *of_group in zip(self, *inputs, strict=True)]
 
 
 def _init_as_paper(module):
