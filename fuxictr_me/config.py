@@ -117,7 +117,8 @@ def _locate(key, value, folder):
         names = (path.name, f"{path.name}.parquet", f"{path.name}.npz")  # FuxiCTR completes names so
         if path.is_dir() or any(True for name in names for _ in path.parent.glob(name)):
             return str(path if path == tried[0] else path.resolve())
-    raise missing(key, tried[0] if Path(value).parent.is_dir() else tried[1])
+    from_entry = value.startswith("..") and not Path(value).parent.is_dir()  # as the bundled test data are named
+    raise missing(key, tried[1] if from_entry else tried[0])
 
 
 def _read_folder(folder, name):
