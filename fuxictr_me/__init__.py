@@ -2,6 +2,8 @@
 
 import importlib
 
+from fuxictr_me.without_ray import stand_in_for_ray
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -9,6 +11,7 @@ _HOME = {
     "DCNv2_ME": "models",
     "DNN_ME": "models",
     "FinalMLP_ME": "models",
+    "H5DataLoader": "data",
     "InformationAbundance": "callbacks",
     "Mixed_ME": "models",
     "MultiEmbedding": "embedding",
@@ -24,6 +27,8 @@ _HOME = {
     "xDeepFM_ME": "models",
 }
 __all__ = list(_HOME)
+
+stand_in_for_ray()
 
 
 def __getattr__(name):

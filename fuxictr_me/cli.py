@@ -64,7 +64,53 @@ def build_parser():
     )
     zoo.add_argument("model", nargs="?", help="e.g. DCNv2_ME")
     zoo.add_argument("folder", nargs="?", help="folder to copy the config to (must not exist)")
+    _add_data_commands(commands)
     return parser
+
+
+def _add_data_commands(commands):
+    data = commands.add_parser(
+        "data",
+        help="build, look at, verify, convert or generate data sets",
+        description="H5 data sets: from csv or parquet, from FuxiCTR's own ids of any version, or generated.",
+    )
+    actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
+    build = actions.add_parser(
+        "build",
+        help="csv or parquet to H5, with FuxiCTR's ids",
+        description="Build <out>/<DATASET_ID>/ as H5 through FuxiCTR's FeatureProcessor, in bounded memory.",
+    )
+    build.add_argument("dataset_id", help="an entry of dataset_config.yaml, e.g. criteo_x4_001")
+    build.add_argument("--config", help="dataset_config.yaml or its folder (default: the bundled entry)")
+    build.add_argument("--raw", help="folder of the csv or parquet files (default: the paths of the config)")
+    build.add_argument("--out", default="./data/", help="data_root to build in (default: ./data/)")
+    info = actions.add_parser("info", help="what a built data set holds")
+    info.add_argument("folder", help="of the set, e.g. data/criteo_x4_001")
+    verify = actions.add_parser(
+        "verify",
+        help="check a built set against its manifest, or published csv files against their md5",
+        description="Exit code 1 where a file differs. Published data sets go by their folder's name, e.g. Criteo_x4.",
+    )
+    verify.add_argument("folder", help="of a built set, or of the published csv files")
+    convert = actions.add_parser(
+        "convert",
+        help="FuxiCTR's H5 (1.x to 2.1), npz or parquet ids to H5",
+        description="Write the ids of a built data set as H5; no raw data are needed.",
+    )
+    convert.add_argument("source", help="folder with feature_map.json and the splits")
+    convert.add_argument("target", help="folder to write (must not exist)")
+    generate = actions.add_parser(
+        "generate",
+        help="Criteo-shaped data with planted interactions of known rank",
+        description="For benchmarks and tests of collapse; 80 / 10 / 10 % of the rows train, valid, test.",
+    )
+    generate.add_argument("--out", required=True, help="folder to write (must not exist)")
+    generate.add_argument("--rows", type=int, default=1_000_000, help="of all splits together (default: 1000000)")
+    generate.add_argument("--num-fields", type=int, default=39, help="(default: 39)")
+    generate.add_argument("--num-ids", type=int, default=1_000_000, help="of all fields together (default: 1000000)")
+    generate.add_argument("--rank", type=int, default=4, help="of each planted interaction (default: 4)")
+    generate.add_argument("--exponent", type=float, default=1.05, help="of the ids' power law (default: 1.05)")
+    generate.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
 
 def main(argv=None):
@@ -78,7 +124,8 @@ def main(argv=None):
     """
     arguments = build_parser().parse_args(argv)
     try:
-        {"run_expid": _run_expid, "host": _host, "quickstart": _quickstart, "zoo": _zoo}[arguments.command](arguments)
+        run = {"run_expid": _run_expid, "host": _host, "quickstart": _quickstart, "zoo": _zoo, "data": _data}
+        run[arguments.command](arguments)
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
     except (RunError, OSError) as error:
@@ -143,6 +190,25 @@ def _zoo(arguments):
         raise UsageError(f"{arguments.folder} exists already")
     copy_config(configs[arguments.model], Path(arguments.folder))
     print(f"{arguments.model}: config copied to {arguments.folder}")
+
+
+def _data(arguments):
+    from fuxictr_me.data import commands
+
+    if arguments.action == "build":
+        print(commands.build(arguments.dataset_id, arguments.config, arguments.out, arguments.raw))
+    elif arguments.action == "info":
+        print(commands.info(arguments.folder))
+    elif arguments.action == "convert":
+        print(commands.convert(arguments.source, arguments.target))
+    elif arguments.action == "generate":
+        settings = {key: getattr(arguments, key) for key in ("num_fields", "num_ids", "rank", "exponent", "seed")}
+        print(commands.generate(arguments.out, arguments.rows, **settings))
+    else:
+        good, text = commands.verify(arguments.folder)
+        print(text)
+        if not good:
+            raise RunError(f"{arguments.folder} is not as it should be")
 
 
 def _fail(message, code):

@@ -12,7 +12,7 @@ from fuxictr_me.settings import check_gpu, check_model_settings
 
 RAW_DTYPES = ("str", "int", "float")
 FIELD_TYPES = ("categorical", "numeric", "sequence", "embedding", "meta")
-DATA_FORMATS = ("csv", "parquet", "npz")
+DATA_FORMATS = ("csv", "parquet", "npz", "h5")
 
 
 def find_config(expid):
@@ -23,7 +23,7 @@ def find_config(expid):
     """
     expids = {}
     for folder in zoo_configs().values():
-        expids |= dict.fromkeys(_read_folder(folder, "model_config"), folder)
+        expids |= dict.fromkeys(read_entries(folder, "model_config"), folder)
     if expid not in expids:
         raise unknown("expid (of the bundled model zoo; --config names another folder)", expid, _runnable(expids))
     return expids[expid]
@@ -49,11 +49,11 @@ def load_settings(config, expid, gpu=-1):
     folder = Path(config)
     if not folder.is_dir():
         raise missing("config folder", config)
-    experiments = _read_folder(folder, "model_config")
+    experiments = read_entries(folder, "model_config")
     if expid not in experiments or expid == "Base":
         raise unknown(f"expid in {config}", expid, _runnable(experiments))
     merged = {**experiments.get("Base", {}), **experiments[expid]}
-    dataset_id, datasets = merged.get("dataset_id"), _read_folder(folder, "dataset_config")
+    dataset_id, datasets = merged.get("dataset_id"), read_entries(folder, "dataset_config")
     if dataset_id == "TBD":
         raise UsageError(f"{expid} is a template: copy it and set its dataset_id (known: {', '.join(datasets)})")
     if dataset_id not in datasets:
@@ -65,11 +65,20 @@ def load_settings(config, expid, gpu=-1):
         raise unknown("model", params.get("model"), known)
     check_gpu(gpu)
     check_model_settings(getattr(models, params["model"]), params)
-    _check_data(params, folder)
+    check_dataset(params, folder)
     return params
 
 
-def _check_data(params, folder):
+def check_dataset(params, folder=Path("config")):
+    """Check the settings of a data set, and find its files.
+
+    Args:
+        params (dict): its paths are completed in place.
+        folder (Path): the config folder; paths are also looked for from the folder that holds it.
+
+    Raises:
+        UsageError: one line: what is wrong, what was found, what is allowed.
+    """
     for key in ("data_root", "data_format", "model_root"):
         if not isinstance(params.get(key, "./checkpoints/" if key == "model_root" else None), str):
             raise UsageError(f"{key} must be set for data set {params['dataset_id']!r}, got {params.get(key)!r}")
@@ -114,14 +123,14 @@ def _locate(key, value, folder):
     """The path as it is, or as seen from the entry that holds the config folder."""
     tried = [Path(value), folder.resolve().parent / value]
     for path in tried:
-        names = (path.name, f"{path.name}.parquet", f"{path.name}.npz")  # FuxiCTR completes names so
+        names = (path.name, *(f"{path.name}.{kind}" for kind in ("parquet", "npz", "h5")))  # FuxiCTR completes names so
         if path.is_dir() or any(True for name in names for _ in path.parent.glob(name)):
             return str(path if path == tried[0] else path.resolve())
     from_entry = value.startswith("..") and not Path(value).parent.is_dir()  # as the bundled test data are named
     raise missing(key, tried[1] if from_entry else tried[0])
 
 
-def _read_folder(folder, name):
+def read_entries(folder, name):
     """All entries of ``<name>.yaml``, or of the files in ``<name>/``, as FuxiCTR looks for them."""
     files = [folder / f"{name}.yaml"] if (folder / f"{name}.yaml").is_file() else sorted((folder / name).glob("*.yaml"))
     if not files:

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import fuxictr
 import torch
-from fuxictr.features import FeatureMap
 from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.utils import print_to_json, print_to_list, set_logger
 
 from fuxictr_me import __version__, models
 from fuxictr_me.config import find_config, load_settings
-from fuxictr_me.data import InMemoryLoader, build_dataset
+from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.files import append_whole, replace_whole
 from fuxictr_me.host import flavour
@@ -49,7 +48,7 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
 
     data_dir = Path(params["data_root"]) / params["dataset_id"]
     if params["data_format"] == "csv" or (params.get("feature_cols") and params.get("rebuild_dataset", True)):
-        params.update(build_dataset(params))
+        params.update(build_h5(params) if params["data_format"] == "h5" else build_dataset(params))
     feature_map = load_feature_map(data_dir, params)
 
     model = getattr(models, params["model"])(feature_map, **params)
@@ -113,18 +112,7 @@ def load_feature_map(data_dir, params):
     Raises:
         UsageError: it is not there, not whole, or names features that it has not.
     """
-    path = data_dir / "feature_map.json"
-    feature_map = FeatureMap(params["dataset_id"], str(data_dir))
-    try:
-        feature_map.load(str(path), params)
-    except FileNotFoundError as error:
-        raise UsageError(f"no feature map at {path}: is data_root right, has the data set been built?") from error
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path} is not a whole feature map: {error}") from error
-    except KeyError as error:
-        raise UsageError(f"{path} has no feature {error}, which use_features or feature_specs names") from error
-    except RuntimeError as error:
-        raise UsageError(f"{path} is of another data set: {error}") from error
+    feature_map = feature_maps.load(data_dir, params["dataset_id"], params)
     if feature_map.group_id and feature_map.group_id not in feature_map.features:
         raise unknown("group_id (a feature of type meta)", feature_map.group_id, feature_map.features)
     logging.info("Feature specs: " + print_to_json(feature_map.features))
@@ -132,10 +120,10 @@ def load_feature_map(data_dir, params):
 
 
 def load_split(feature_map, params, split):
-    """Batches of a split: parquet from memory; npz, or a ``data_loader`` of the config, as FuxiCTR does.
+    """Batches of a split: H5 and parquet as we feed them; npz, or a ``data_loader`` of the config, as FuxiCTR does.
 
     Raises:
-        UsageError: see ``InMemoryLoader``.
+        UsageError: see ``H5DataLoader`` and ``InMemoryLoader``.
     """
     path = params.get(f"{split}_data")
     if not path:
@@ -149,14 +137,12 @@ def load_split(feature_map, params, split):
         loaders = RankDataLoader(feature_map, stage=stage, **own, **{key: path})
         loaders = loaders.make_iterator() if hasattr(loaders, "make_iterator") else loaders
         return loaders if split == "test" else loaders[0]
-    return InMemoryLoader(
-        feature_map,
-        path,
-        split=split,
-        batch_size=params.get("batch_size", 32),
-        shuffle=shuffle,
-        seed=params.get("seed", 2024),
-    )
+    common = {"split": split, "batch_size": params.get("batch_size", 32), "shuffle": shuffle}
+    common["seed"] = params.get("seed", 2024)
+    if params["data_format"] == "h5":
+        own = {key: params[key] for key in ("gpu", "task", "data_placement", "window_rows") if key in params}
+        return H5DataLoader(feature_map, path, **common, **own)
+    return InMemoryLoader(feature_map, path, **common)
 
 
 def start_log(params, console=True):

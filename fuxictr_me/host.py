@@ -58,6 +58,8 @@ def run_script(script, arguments):
     path = Path(script)
     if not path.is_file():
         raise missing("script", script)
+    import fuxictr_me.data  # noqa: F401 - so that YAML's !!python/name finds its loaders
+
     register(("model_zoo", "src"))
     bridge_loaders()
     attach_configured_callbacks()

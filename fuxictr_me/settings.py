@@ -24,8 +24,9 @@ IN_DATA_SETS = {"data_root", "data_format", "train_data", "valid_data", "test_da
 IN_BUILDING = {"min_categr_count", "num_buckets", "rebuild_dataset", "data_block_size", "valid_size", "test_size"}
 IN_READING = {"split_type", "sep", "n_rows", "meta_ddf", "group_id", "use_features", "feature_specs"}
 IN_LOADERS = {"batch_size", "shuffle", "num_workers", "buffer_size", "streaming", "data_loader"}
+OURS = {"data_placement", "window_rows"}
 IN_OLD_CONFIGS = {"feature_config", "pickle_feature_encoder", "debug_mode"}
-HOST_KEYS = IN_SCRIPTS | IN_MODELS | IN_DATA_SETS | IN_BUILDING | IN_READING | IN_LOADERS | IN_OLD_CONFIGS
+HOST_KEYS = IN_SCRIPTS | IN_MODELS | IN_DATA_SETS | IN_BUILDING | IN_READING | IN_LOADERS | OURS | IN_OLD_CONFIGS
 
 
 def known_keys(model_class):

@@ -6,18 +6,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fuxictr_me.data.manifest import fingerprint
+from fuxictr_me.data.place import SPLITS, is_current, locked, put_in_place, raw_files
 from fuxictr_me.errors import UsageError
 
-SPLITS = ("train", "valid", "test")
 ROWS_A_CHUNK = 100_000  # as FuxiCTR's wheel transforms them
 
 
 def build_dataset(params):
-    """Build ``<data_root>/<dataset_id>/`` as FuxiCTR's ``build_dataset`` does, if it is not there yet.
+    """Build ``<data_root>/<dataset_id>/`` as FuxiCTR's ``build_dataset`` does, unless it is there and current.
 
     The files are FuxiCTR's: ``feature_map.json``, ``feature_vocab.json``, ``feature_processor.pkl`` and the
     ids of each split as parquet. They are built in a temporary folder and moved into place when whole,
@@ -35,25 +35,29 @@ def build_dataset(params):
     """
     from fuxictr.preprocess import build_dataset as fuxictr_build
 
-    from fuxictr_me.data.processor import PaperFeatureProcessor
+    from fuxictr_me.data.processor import PreparingProcessor, named_errors
 
     data_dir = Path(params["data_root"]) / params["dataset_id"]
     names = {split: split if params.get("data_block_size") else f"{split}.parquet" for split in SPLITS}
-    if (data_dir / "feature_map.json").exists():
-        logging.info(f"Data set {data_dir} is there already; delete it to build it anew.")
-    else:
-        for split, name in names.items():
-            _keep_raw_data(params.get(f"{split}_data"), data_dir / name)
-        data_dir.mkdir(parents=True, exist_ok=True)
+    raw = {split: raw_files(params[f"{split}_data"]) for split in SPLITS if params.get(f"{split}_data")}
+    for split in raw:
+        _keep_raw_data(params[f"{split}_data"], data_dir / names[split])
+    made_from = fingerprint(params, raw)
+    with locked(data_dir):
+        if is_current(data_dir, made_from):
+            return _paths(params, data_dir, names)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=data_dir) as temporary:
             building = {**params, "data_root": temporary}
-            encoder = PaperFeatureProcessor(**building)
-            with _without_ray(), _named_errors(encoder, params["dataset_id"]):
+            encoder = PreparingProcessor(**building)
+            with _without_ray(), named_errors(encoder, params["dataset_id"]):
                 fuxictr_build(encoder, **building)
             built = Path(encoder.data_dir)
-            _save_with_final_paths(encoder, data_dir)
-            for path in sorted(built.iterdir(), key=lambda path: path.name == "feature_map.json"):
-                path.replace(data_dir / path.name)
+            encoder.save_for(data_dir)
+            put_in_place(built, data_dir, made_from, splits={split: {} for split in raw})
+    return _paths(params, data_dir, names)
+
+
+def _paths(params, data_dir, names):
     return {f"{split}_data": str(data_dir / names[split]) if params.get(f"{split}_data") else None for split in SPLITS}
 
 
@@ -62,29 +66,6 @@ def _keep_raw_data(raw, target):
     if raw and target.exists() and (target.is_dir() or target.samefile(raw)):
         what = "a folder" if target.is_dir() else "the raw data"
         raise UsageError(f"the ids would go to {target}, where {what} is: set another dataset_id or data_root")
-
-
-def _save_with_final_paths(encoder, final):
-    """Write FuxiCTR's pickled feature processor again, with the paths of the final folder in it."""
-    pickled = encoder.pickle_file
-    encoder.data_dir = encoder.feature_map.data_dir = str(final)
-    for attribute in ("pickle_file", "json_file", "vocab_file"):
-        setattr(encoder, attribute, str(final / Path(getattr(encoder, attribute)).name))
-    encoder.save_pickle(pickled)
-
-
-@contextlib.contextmanager
-def _named_errors(encoder, dataset_id):
-    """One line for what is wrong with raw data, where polars and FuxiCTR give a traceback."""
-    try:
-        yield
-    except pl.exceptions.PolarsError as error:
-        raise UsageError(
-            f"the raw data of {dataset_id!r} do not fit its config: {str(error).splitlines()[0]}"
-        ) from error
-    except IndexError as error:  # FuxiCTR's tokenizer, of a vocabulary without a word
-        field = next(reversed(encoder.feature_map.features), "?")
-        raise UsageError(f"field {field!r} of {dataset_id!r} has no value in the training data") from error
 
 
 @contextlib.contextmanager

@@ -1,15 +1,23 @@
-"""FuxiCTR's FeatureProcessor, and what the paper's preparation asks of it."""
+"""FuxiCTR's FeatureProcessor, with all that its data sets and the paper's ask of it."""
+
+import contextlib
+from pathlib import Path
 
 import polars as pl
-from fuxictr.preprocess import FeatureProcessor
+from fuxictr.datasets.avazu import CustomizedFeatureProcessor as AvazuProcessor
+from fuxictr.datasets.criteo import CustomizedFeatureProcessor as CriteoProcessor
 
-from fuxictr_me.errors import unknown
+from fuxictr_me.errors import UsageError, unknown
 
-PREPROCESSING = ("copy_from", "squared_log")
+PREPROCESSING = ("copy_from", "squared_log", "convert_to_bucket", "convert_weekday", "convert_weekend", "convert_hour")
 
 
-class PaperFeatureProcessor(FeatureProcessor):
-    """With ``preprocess: squared_log`` for Criteo's counts; another unknown name is named before data are read."""
+class PreparingProcessor(CriteoProcessor, AvazuProcessor):
+    """FuxiCTR's, with the functions of its Criteo and Avazu, and the paper's ``squared_log``, for ``preprocess:``.
+
+    FuxiCTR has the former in two classes of their own, which its scripts do not use. A name that none of
+    them has is named before data are read.
+    """
 
     def __init__(self, feature_cols=(), label_col=(), **kwargs):
         for column in feature_cols:
@@ -32,3 +40,29 @@ class PaperFeatureProcessor(FeatureProcessor):
         v = pl.col(column).cast(pl.Float64, strict=False)
         bucket = pl.when(v > 2).then(v.log().pow(2).floor()).otherwise(v - 2)
         return pl.when(v.is_null()).then(pl.lit("missing")).otherwise(bucket.cast(pl.Int64).cast(pl.String))
+
+    def save_for(self, folder):
+        """Write FuxiCTR's pickle of it again, with the paths of the folder to which it will be moved."""
+        pickled = self.pickle_file
+        self.data_dir = self.feature_map.data_dir = str(folder)
+        for attribute in ("pickle_file", "json_file", "vocab_file"):
+            setattr(self, attribute, str(folder / Path(getattr(self, attribute)).name))
+        self.save_pickle(pickled)
+
+
+@contextlib.contextmanager
+def named_errors(processor, dataset_id):
+    """One line for what is wrong with raw data, where polars and FuxiCTR give a traceback.
+
+    Raises:
+        UsageError
+    """
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(
+            f"the raw data of {dataset_id!r} do not fit its config: {str(error).splitlines()[0]}"
+        ) from error
+    except IndexError as error:  # FuxiCTR's tokenizer, of a vocabulary without a word
+        field = next(reversed(processor.feature_map.features), "?")
+        raise UsageError(f"field {field!r} of {dataset_id!r} has no value in the training data") from error

@@ -1,0 +1,241 @@
+"""``fuxictr-me data``: build, look at, verify, convert and generate data sets."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fuxictr_me.errors import UsageError, missing, unknown
+from fuxictr_me.resources import bundled
+
+PARTS = {"train": 0, "valid": 1, "test": 2}
+SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
+
+
+def build(dataset_id, config=None, out="./data/", raw=None):
+    """Build an H5 data set from a ``dataset_config.yaml``.
+
+    Args:
+        dataset_id (str): an entry of the file.
+        config (str): the file, or a folder that holds it; the bundled entry that has ``dataset_id`` if None.
+        out (str): ``data_root``: the set goes to ``<out>/<dataset_id>/``.
+        raw (str): folder of the csv or parquet files; None takes the paths of the config.
+
+    Returns:
+        str: what ``info`` says of it.
+    """
+    from fuxictr_me.config import check_dataset
+    from fuxictr_me.data.build import build_h5
+    from fuxictr_me.data.place import SPLITS
+
+    entry = find_entry(dataset_id, config)
+    params = {**entry, "dataset_id": dataset_id, "data_root": str(out), "data_format": "h5"}
+    if raw is not None:
+        params |= {
+            f"{s}_data": str(Path(raw) / Path(entry[f"{s}_data"]).name) for s in SPLITS if entry.get(f"{s}_data")
+        }
+    group = [column["name"] for column in entry.get("feature_cols", []) if column.get("type") == "meta"]
+    params["group_id"] = group[0] if group else None
+    check_dataset(params)
+    build_h5(params)
+    return info(Path(out) / dataset_id)
+
+
+def info(folder):
+    """What a built data set holds: rows, fields, vocabularies, sizes, and what it was made from.
+
+    Returns:
+        str: a table that pastes well.
+
+    Raises:
+        UsageError: no data set there.
+    """
+    from fuxictr_me.data.layout import Layout
+    from fuxictr_me.data.manifest import read_manifest
+
+    folder = Path(folder)
+    feature_map, manifest = read_feature_map(folder), read_manifest(folder)
+    layout = Layout.of(feature_map)
+    lines = [f"{folder}: {len(feature_map.features)} fields, {layout.row_bytes} bytes a row as H5"]
+    if manifest is None:
+        lines.append("no manifest: not built by fuxictr-me")
+    else:
+        made = manifest["made_from"]
+        how = f"FuxiCTR's {made['fuxictr']}" if "fuxictr" in made else ", ".join(made)
+        lines.append(f"made by {manifest['made_by']} ({how})")
+        for split, entry in manifest["splits"].items():
+            files = entry.get("files", {})
+            size = sum((folder / name).stat().st_size for name in files if (folder / name).exists()) / 1e6
+            lines.append(f"{split:<6} {entry.get('rows', '?'):>12,} rows, {len(files)} files, {size:,.1f} MB")
+    lines.append(f"{'field':<24} {'type':<12} {'vocabulary':>10}  stored as")
+    for name, place in layout.places.items():
+        spec = feature_map.features.get(name, {"type": "label"})
+        width = f" x {place.stop - place.start}" if place.is_vector else ""
+        size = f"{spec['vocab_size']:,}" if "vocab_size" in spec else ""
+        lines.append(f"{name:<24} {spec['type']:<12} {size:>10}  {place.matrix}{width}")
+    return "\n".join(lines)
+
+
+def verify(folder):
+    """Check a built data set against its manifest and feature map; or published csv files against their md5.
+
+    Args:
+        folder (str): of a built set, or of the csv files of a bundled data set, by its published name.
+
+    Returns:
+        (bool, str): whether all is well; a line a file.
+
+    Raises:
+        UsageError: neither of these.
+    """
+    folder = Path(folder)
+    if (folder / "feature_map.json").exists():
+        return _verify_built(folder)
+    published = {}
+    for file in sorted(bundled("dataset_configs").glob("*/files.json")):
+        content = json.loads(file.read_text())
+        published[content["folder"]] = content
+    if folder.name not in published:
+        if not folder.is_dir():
+            raise missing("folder", folder)
+        kind = "data set (a built one has a feature_map.json; published ones go by their folder's name)"
+        raise unknown(kind, folder.name, published)
+    return _verify_published(folder, published[folder.name])
+
+
+def _verify_built(folder):
+    from fuxictr_me.data.h5_file import H5File, checksums
+    from fuxictr_me.data.manifest import read_manifest
+    from fuxictr_me.data.sources import Rows
+
+    manifest, feature_map = read_manifest(folder), read_feature_map(folder)
+    if manifest is None:
+        raise UsageError(f"{folder} has no manifest to check it against")
+    lines, good = [], True
+    for split, entry in manifest["splits"].items():
+        for name, stored in entry.get("files", {}).items():
+            try:
+                file = H5File(folder / name)
+                found = checksums(file)
+                wrong = [matrix for matrix, digest in stored["checksums"].items() if found.get(matrix) != digest]
+                if file.rows != stored["rows"]:
+                    wrong.append(f"{file.rows} rows in place of {stored['rows']}")
+                problem = f"differs from what was built: {', '.join(wrong)}" if wrong else None
+            except UsageError as error:
+                problem = str(error)
+            good = good and problem is None
+            lines.append(f"{name}: {problem or 'as it was built'}")
+        if good:
+            rows = Rows(feature_map, folder / f"{split}.h5", split)
+            for start in range(0, len(rows), 1 << 18):
+                rows.check(rows.read(start, min(start + (1 << 18), len(rows))))
+    return good, "\n".join(lines)
+
+
+def _verify_published(folder, content):
+    lines, good = [], True
+    for name, expected in content["files"].items():
+        path = folder / name
+        if not path.exists():
+            problem = "is not there"
+        elif expected["md5"] is None:
+            problem = None
+        else:
+            found = md5(path)
+            problem = None if found == expected["md5"] else f"has md5 {found}, published is {expected['md5']}"
+        good = good and problem is None
+        lines.append(f"{path}: {problem or ('as published' if expected['md5'] else 'there; no md5 is published')}")
+    if not good:
+        lines.append(f"published at {content['source']}")
+    return good, "\n".join(lines)
+
+
+def convert(source, target):
+    """Write the ids of a built data set (FuxiCTR's H5 of 1.x to 2.1, npz, parquet) as our H5.
+
+    Args:
+        source (str): its folder, with ``feature_map.json``.
+        target (str): folder to write, which must not be there.
+
+    Returns:
+        str: what ``info`` says of it.
+
+    Raises:
+        UsageError: no such set, or ``target`` is there.
+    """
+    from fuxictr_me.data.convert import convert_set
+
+    convert_set(Path(source), Path(target))
+    return info(target)
+
+
+def generate(out, rows=1_000_000, **settings):
+    """Write a Criteo-shaped data set with planted interactions: 80 % of the rows train, 10 % valid, 10 % test.
+
+    Args:
+        out (str): folder to write, which must not be there.
+        rows (int): of all splits together.
+        **settings: of ``SyntheticClicks``.
+
+    Returns:
+        str: what ``info`` says of it, and the best AUC that a model can reach.
+    """
+    from fuxictr_me.data.convert import write_set
+    from fuxictr_me.data.synthetic import SyntheticClicks
+
+    clicks, out = SyntheticClicks(**settings), Path(out)
+    counts = {split: max(1, int(rows * share)) for split, share in SHARES.items()}
+    with tqdm(total=sum(counts.values()), unit="row", unit_scale=True, disable=None, desc=out.name) as bar:
+
+        def chunks(split):
+            for chunk in clicks.chunks(counts[split], part=PARTS[split]):
+                yield chunk
+                bar.update(len(chunk["label"]))
+
+        write_set(out, clicks.feature_map(out.name), counts, chunks, {"generated": {"rows": rows, **settings}})
+    return f"{info(out)}\nbest AUC that a model can reach: {clicks.bayes_auc():.4f}"
+
+
+def find_entry(dataset_id, config=None):
+    """An entry of a ``dataset_config.yaml``, or of those that come with the package.
+
+    Raises:
+        UsageError: no such file or entry.
+    """
+    from fuxictr_me.config import read_entries
+
+    if config is not None:
+        path = Path(config)
+        folder, name = (path.parent, path.stem) if path.is_file() else (path, "dataset_config")
+        entries = read_entries(folder, name)
+    else:
+        entries = {}
+        for folder in sorted(bundled("dataset_configs").iterdir()):
+            if (folder / "dataset_config.yaml").exists():
+                entries |= read_entries(folder, "dataset_config")
+    if dataset_id not in entries:
+        raise unknown("dataset_id", dataset_id, entries)
+    return entries[dataset_id]
+
+
+def read_feature_map(folder):
+    """The feature map of a built set, by the id that it says it has.
+
+    Raises:
+        UsageError: no such set.
+    """
+    from fuxictr_me.data.feature_maps import load
+
+    return load(Path(folder))
+
+
+def md5(path):
+    """md5 of a file, with a bar where the output is a terminal."""
+    digest, path = hashlib.md5(usedforsecurity=False), Path(path)
+    bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, disable=None, desc=path.name)
+    with open(path, "rb") as file, bar:
+        while block := file.read(1 << 22):
+            digest.update(block)
+            bar.update(len(block))
+    return digest.hexdigest()

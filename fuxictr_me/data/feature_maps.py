@@ -1,0 +1,94 @@
+"""FuxiCTR's feature maps on disk, of every version since 1.0."""
+
+import json
+import logging
+from pathlib import Path
+
+from fuxictr.features import FeatureMap
+
+from fuxictr_me.errors import UsageError
+
+
+def load(folder, dataset_id=None, params=None):
+    """The feature map of a built data set.
+
+    Args:
+        folder (Path): of the set.
+        dataset_id (str or None): that it must have; None takes what it says.
+        params (dict or None): settings of a run: ``use_features``, ``feature_specs``, ``group_id``, ``label_col``.
+
+    Returns:
+        FeatureMap
+
+    Raises:
+        UsageError: it is not there, not whole, or names features that it has not.
+    """
+    path, params = Path(folder) / "feature_map.json", params or {}
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UsageError(f"no feature map at {path}: is data_root right, has the data set been built?") from error
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path} is not a whole feature map: {error}") from error
+    feature_map = FeatureMap(dataset_id or content.get("dataset_id"), str(folder))
+    try:
+        if "feature_specs" in content:  # FuxiCTR 1.x
+            logging.info(f"{path} is of FuxiCTR 1.x")
+            _fill(feature_map, from_version_1(content, params.get("label_col")), params)
+        else:
+            feature_map.load(str(path), params)
+    except KeyError as error:
+        raise UsageError(f"{path} has no feature {error}, which use_features or feature_specs names") from error
+    except RuntimeError as error:
+        raise UsageError(f"{path} is of another data set: {error}") from error
+    return feature_map
+
+
+def from_version_1(content, label_col=None):
+    """A feature map of FuxiCTR 1.x in the form of today's: columns in the order of its ``index``, the label last.
+
+    Args:
+        content (dict): of its JSON file.
+        label_col (dict or None): of the config: the map of 1.x does not name its label; ``label`` if None.
+
+    Returns:
+        dict
+    """
+
+    def first(spec):
+        index = spec.get("index", 0)
+        return index[0] if isinstance(index, list) else index
+
+    specs = sorted(content["feature_specs"].items(), key=lambda item: first(item[1]))
+    features = []
+    for name, old in specs:
+        spec = {key: value for key, value in old.items() if key not in ("index", "min_categr_count", "encoder")}
+        if old["type"] == "sequence" and old.get("encoder"):
+            spec["feature_encoder"] = f"layers.{old['encoder']}()"
+        features.append({name: spec})
+    label = label_col["name"] if isinstance(label_col, dict) else "label"
+    return {
+        "dataset_id": content["dataset_id"],
+        "num_fields": content["num_fields"],
+        "total_features": content.get("num_features", 0),
+        "input_length": content.get("input_length", 0),
+        "labels": [label],
+        "features": features,
+    }
+
+
+def _fill(feature_map, content, params):
+    """What ``FeatureMap.load`` does with the content of a file."""
+    if content["dataset_id"] != feature_map.dataset_id:
+        raise RuntimeError(f"dataset_id={feature_map.dataset_id} does not match feature_map!")
+    feature_map.labels = content["labels"]
+    feature_map.total_features = content["total_features"]
+    feature_map.input_length = content["input_length"]
+    feature_map.group_id = params.get("group_id")
+    feature_map.default_emb_dim = params.get("embedding_dim")
+    features = {name: spec for entry in content["features"] for name, spec in entry.items()}
+    feature_map.features.update({name: features[name] for name in params.get("use_features") or features})
+    feature_map.num_fields = feature_map.get_num_fields()
+    if params.get("feature_specs"):
+        feature_map.update_feature_specs(params["feature_specs"])
+    feature_map.set_column_index()
