@@ -24,6 +24,8 @@ bench: .venv/dev         ## what a claim about speed rests on
 	$(BIN)/python benchmarks/abundance.py
 	$(BIN)/python benchmarks/callback_cost.py
 	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/feed.py
+	$(BIN)/python benchmarks/build.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "fuxictr-me needs Python 3.10 or newer: PYTHON=python3.11 make ..."; exit 2; }

@@ -597,3 +597,35 @@ def test_h5_of_fuxictr_1(tmp_path):
     narrow = make_feature_map({"user": categorical(300)})
     with pytest.raises(UsageError, match=r"'data' has shape \(120, 6\), .* are 2 wide"):
         H5DataLoader(narrow, tmp_path / "train.h5")
+
+
+# --- against FuxiCTR's own loader -------------------------------------------------------------------------
+
+
+def test_batches_are_those_of_fuxictrs_npz_loader(tmp_path):
+    from fuxictr.pytorch.dataloaders import RankDataLoader
+
+    feature_map = make_feature_map({name: FEATURES[name] for name in ("tiny", "small", "large", "clicks", "price")})
+    columns = write_split(feature_map, tmp_path / "train.h5", 500)
+    np.savez(tmp_path / "train.npz", **columns)
+
+    def theirs(shuffle):
+        options = {"batch_size": 64, "shuffle": shuffle, "num_workers": 0, "data_format": "npz"}
+        loader = RankDataLoader(feature_map, stage="train", train_data=str(tmp_path / "train.npz"), **options)
+        return (loader.make_iterator() if hasattr(loader, "make_iterator") else loader)[0]
+
+    mine = H5DataLoader(feature_map, tmp_path / "train.h5", batch_size=64)
+    assert len(mine) == len(theirs(False))
+    for a, b in zip(mine, theirs(False), strict=True):
+        assert list(a) == list(b)
+        for name in a:
+            assert a[name].shape == b[name].shape
+            np.testing.assert_array_equal(a[name].float().numpy(), b[name].float().numpy(), err_msg=name)
+
+    def rows(loader):
+        whole = [
+            torch.cat([batch[name].float().reshape(len(batch["label"]), -1) for name in batch], 1) for batch in loader
+        ]
+        return sorted(map(tuple, torch.cat(whole).tolist()))
+
+    assert rows(H5DataLoader(feature_map, tmp_path / "train.h5", batch_size=64, shuffle=True)) == rows(theirs(True))

@@ -15,7 +15,8 @@ from fuxictr_me.errors import UsageError, positive_int, unknown
 PLACEMENTS = ("auto", "device", "memory", "stream")
 SHARE_OF_FREE_MEMORY = 0.5
 LOAD_ROWS = 1 << 18  # read at a time when all are held
-BLOCK_ROWS = 1 << 10
+BLOCKS_A_WINDOW = 1 << 11  # the more, the nearer to a uniform shuffle; the fewer, the longer the reads
+BLOCK_ROWS = (16, 1 << 10)  # at least, at most
 WINDOW_BYTES = 1 << 28
 
 
@@ -70,8 +71,9 @@ class H5DataLoader:
         self.num_samples, self.num_blocks = len(self.rows), len(self.rows.files)
         self.placement = self._place(data_placement)
         layout = self.rows.layout
-        window_rows = positive_int("window_rows", window_rows or max(BLOCK_ROWS, WINDOW_BYTES // layout.row_bytes))
-        self.order = WindowOrder(self.num_samples, min(BLOCK_ROWS, window_rows), window_rows, shuffle)
+        window_rows = positive_int("window_rows", window_rows or max(1, WINDOW_BYTES // layout.row_bytes))
+        block_rows = min(window_rows, sorted((*BLOCK_ROWS, window_rows // BLOCKS_A_WINDOW))[1])
+        self.order = WindowOrder(self.num_samples, block_rows, window_rows, shuffle)
         self._held = None if self.placement == "stream" else self._load_all()
         size = f"{self.num_samples:,} rows, {self.num_samples * layout.row_bytes / 1e6:,.0f} MB"
         logging.info(f"{split} data of {Path(data_path)}: {size}, {self.placement}")
