@@ -40,7 +40,7 @@ SIZES = {
     "SE 4x": {"num_sets": 1, "embedding_dim": 40},
     "ME 4x": {"num_sets": 4, "embedding_dim": 10},
 }
-GRID = (1e-4, 1e-3, 1e-2)
+GRID = (1e-4, 1e-3)
 SEEDS = (2024, 2025, 2026)
 BASE = {
     "model_root": "./checkpoints/",

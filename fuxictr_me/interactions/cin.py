@@ -31,10 +31,11 @@ class CompressedInteraction(nn.Module):
 
     def forward(self, x0):
         """(B, M, F, K) -> (B, M, ΣC)."""
+        x0 = x0.permute(1, 0, 3, 2).contiguous()  # (M, B, K, F)
         x, pooled = x0, []
         for layer in self.layers:
-            products = torch.einsum("bmfk,bmck->bkmfc", x0, x).flatten(3)  # (B, K, M, F·C)
-            x = layer(products.flatten(0, 1)).unflatten(0, products.shape[:2])  # (B, K, M, C')
-            x = self.activation(x).permute(0, 2, 3, 1)  # (B, M, C', K)
-            pooled.append(x.sum(dim=-1))
-        return torch.cat(pooled, dim=-1)
+            products = (x0.unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2)  # (M, B, K, F·C)
+            x = layer.by_set(products.flatten(1, 2)).unflatten(1, x0.shape[1:3])  # (M, B, K, C')
+            x = self.activation(x)
+            pooled.append(x.sum(dim=2))
+        return torch.cat(pooled, dim=-1).transpose(0, 1)

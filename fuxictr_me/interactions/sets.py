@@ -40,8 +40,14 @@ class SetLinear(nn.Module):
 
     def apply_weight(self, x, weight):
         """As ``forward``, with another weight (M, out, in) in place of its own."""
-        y = torch.baddbmm(self.bias.unsqueeze(1), x.transpose(0, 1), weight.transpose(1, 2))  # (M, B, out)
-        return y.transpose(0, 1)
+        return self._multiply(x.transpose(0, 1), weight).transpose(0, 1)
+
+    def by_set(self, x):
+        """(M, B, in) -> (M, B, out)."""
+        return self._multiply(x, self.weight)
+
+    def _multiply(self, x, weight):
+        return torch.baddbmm(self.bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
 class PerChannel(nn.Module):
