@@ -120,7 +120,7 @@ def test_the_papers_rows_differ_in_size_alone(name):
         for size, (sets, dim) in expected.items():
             params = load_config(str(folder), f"{name}_ME_{dataset}_{size}")
             assert (params.pop("num_sets"), params.pop("embedding_dim")) == (sets, dim)
-            assert params.pop("dataset_id") == f"{dataset}_paper" and params["data_format"] == "csv"
+            assert params.pop("dataset_id") == f"{dataset}_paper" and params["data_format"] == "h5"
             assert {key: params[key] for key in settings} == settings
             check_model_settings(getattr(models, f"{name}_ME"), {**params, "gpu": -1})
             params.pop("model_id")

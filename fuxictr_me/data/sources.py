@@ -1,5 +1,6 @@
-"""Ids on disk, whatever wrote them: ours, FuxiCTR's H5 of versions 1.x to 2.1, its npz and parquet."""
+"""Ids on disk as H5: ours, and those of FuxiCTR 1.x to 2.1."""
 
+from bisect import bisect_right
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,12 @@ class Rows:
             UsageError: a file that cannot be read.
         """
         into = self.layout.empty(stop - start) if into is None else into
-        for file, first, last in zip(self.files, self.starts, self.starts[1:], strict=False):
-            low, high = max(start, first), min(stop, last)
-            if low < high:
-                part = {matrix: array[low - start : high - start] for matrix, array in into.items()}
-                file.read(low - first, high - first, part)
+        at, done = bisect_right(self.starts, start) - 1, start
+        while done < stop:
+            first, upto = self.starts[at], min(stop, self.starts[at + 1])
+            part = {matrix: array[done - start : upto - start] for matrix, array in into.items()}
+            self.files[at].read(done - first, upto - first, part)
+            at, done = at + 1, upto
         return into
 
     def check(self, matrices):
