@@ -18,11 +18,13 @@ import torch
 import yaml
 from conftest import categorical, make_feature_map, sequence
 from fuxictr.features import FeatureMap
+from fuxictr.preprocess import FeatureProcessor
 from samples import SAMPLES, write_sample
 from test_data import write_raw
 
 from fuxictr_me import UsageError
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5
+from fuxictr_me.data.counting import count_tokens
 from fuxictr_me.data.encode import Lookup, pad
 from fuxictr_me.data.h5_file import H5File, H5Writer, checksums
 from fuxictr_me.data.layout import Layout
@@ -271,6 +273,12 @@ def test_h5_holds_the_ids_of_the_parquet_build(tmp_path, monkeypatch, block_size
     assert len(list((tmp_path / "ours/h5").glob("train/*.h5"))) == (3 if block_size else 0)
 
 
+class Reference(PreparingProcessor):
+    """FuxiCTR's own way to its vocabularies, column by column."""
+
+    _collect_statistics = getattr(FeatureProcessor, "_collect_statistics", None)
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
     entries = yaml.safe_load((bundled("dataset_configs") / name / "dataset_config.yaml").read_text())
@@ -297,6 +305,26 @@ def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
             rows = whole(H5DataLoader(feature_map, built[f"{split}_data"], batch_size=64))
             for column in rows:
                 np.testing.assert_allclose(rows[column].numpy(), np.array(list(expected[column])), rtol=1e-6)
+
+
+def test_tokens_are_counted_over_chunks_as_at_once(tmp_path, monkeypatch):
+    import polars as pl
+
+    random = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            "word": random.choice(["a", "b", "c", None], 1000).tolist(),
+            "number": random.zipf(1.5, 1000),
+            "clicks": ["^".join(map(str, random.integers(0, 30, n))) for n in random.integers(1, 7, 1000)],
+        }
+    )
+    monkeypatch.setattr("fuxictr_me.data.counting.chunks", lambda lazy: lazy.collect().iter_slices(37))
+    counts, longest = count_tokens(frame.lazy(), {"word": None, "number": None, "clicks": "^"})
+    assert counts["word"] == pd.Series(frame["word"].to_list()).value_counts().to_dict()
+    assert counts["number"] == pd.Series(frame["number"].to_list()).value_counts().to_dict()
+    every = [token for row in frame["clicks"] for token in row.split("^")]
+    assert counts["clicks"] == pd.Series(every).value_counts().to_dict()
+    assert longest == {"clicks": 6} and count_tokens(frame.lazy(), {}) == ({}, {})
 
 
 def test_tokens_that_are_unknown_missing_or_look_like_marks():

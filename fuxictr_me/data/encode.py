@@ -67,13 +67,9 @@ class Encoder:
         return self._lookups[name]
 
     def _sequence(self, name, tokenizer, column):
-        tokens = column.str.split(tokenizer._splitter)
-        lengths = tokens.list.len().to_numpy().astype(np.int64)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # polars 2 will treat empty lists otherwise; a split is never empty
-            flat = tokens.explode()
-        ids = self._lookup(name, tokenizer)(flat)
-        ids[(flat == tokenizer._na_value).to_numpy()] = tokenizer.vocab["__PAD__"]
+        tokens, lengths = tokens_of(column, tokenizer._splitter)
+        ids = self._lookup(name, tokenizer)(tokens)
+        ids[(tokens == tokenizer._na_value).to_numpy()] = tokenizer.vocab["__PAD__"]
         return pad(ids, lengths, tokenizer.max_len, tokenizer.padding)
 
 
@@ -104,6 +100,23 @@ class Lookup:
         values = column.to_numpy()
         at = np.searchsorted(self._keys, values).clip(max=len(self._keys) - 1)
         return np.where(self._keys[at] == values, self._ids[at], self.oov)
+
+
+def tokens_of(column, splitter):
+    """The tokens of a column of sequences, one after the other, and how many there are in each row.
+
+    Args:
+        column (pl.Series): (n,) of text.
+        splitter (str): between tokens.
+
+    Returns:
+        (pl.Series, array): (Σ lengths,) and (n,).
+    """
+    lists = column.str.split(splitter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # polars 2 will treat empty lists otherwise; a split is never empty
+        tokens = lists.explode()
+    return tokens, lists.list.len().to_numpy().astype(np.int64)
 
 
 def pad(ids, lengths, max_len, padding):
@@ -147,7 +160,8 @@ def chunks(lazy, rows=CHUNK_ROWS):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # polars calls it unstable
         for batch in lazy.collect_batches(chunk_size=rows, maintain_order=True):
-            yield from batch.iter_slices(rows)
+            if len(batch):
+                yield from batch.iter_slices(rows)
 
 
 def count_rows(lazy):

@@ -7,6 +7,7 @@ import polars as pl
 from fuxictr.datasets.avazu import CustomizedFeatureProcessor as AvazuProcessor
 from fuxictr.datasets.criteo import CustomizedFeatureProcessor as CriteoProcessor
 
+from fuxictr_me.data.counting import count_tokens
 from fuxictr_me.errors import UsageError, unknown
 
 PREPROCESSING = ("copy_from", "squared_log", "convert_to_bucket", "convert_weekday", "convert_weekend", "convert_hour")
@@ -25,6 +26,35 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
             if not callable(getattr(self, function, None)):
                 raise unknown(f"preprocess of column {column['name']!r}", function, PREPROCESSING)
         super().__init__(feature_cols=list(feature_cols), label_col=label_col, **kwargs)
+
+    def _collect_statistics(self, train_ddf, meta_ddf=None):
+        """FuxiCTR's (wheel), with all tokens counted in one pass where it takes one for each column."""
+        everything = self.feature_cols
+        counted = [
+            column
+            for column in everything
+            if column.get("active", True)
+            and column.get("remap", True)
+            and column["type"] in ("categorical", "meta", "sequence")
+            and "category_processor" not in column
+        ]
+        splitters = {
+            column["name"]: column.get("splitter", "^") if column["type"] == "sequence" else None for column in counted
+        }
+        metas = {column["name"] for column in counted if column["type"] == "meta"} if meta_ddf is not None else set()
+        self.feature_cols = [column for column in everything if column["type"] == "numeric"]
+        try:
+            statistics = super()._collect_statistics(train_ddf, meta_ddf)
+        finally:
+            self.feature_cols = everything
+        of_train = {name: splitter for name, splitter in splitters.items() if name not in metas}
+        for rows, of_rows in ((train_ddf, of_train), (meta_ddf, dict.fromkeys(metas))):
+            counts, longest = count_tokens(rows, of_rows)
+            for name, count in counts.items():
+                statistics[name] = {"value_counts": count}
+                if name in longest:
+                    statistics[name]["max_len"] = longest[name]
+        return statistics
 
     def squared_log(self, column):
         """A count as a category: v - 2 where v ≤ 2, floor((ln v)²) where v > 2, ``missing`` where there is none.
