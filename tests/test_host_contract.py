@@ -4,6 +4,7 @@ Runs on the FuxiCTR that is installed. Where the environment variable FUXICTR_SR
 reczoo/FuxiCTR, the last test runs this file again on that one.
 """
 
+import importlib
 import inspect
 import os
 import subprocess
@@ -220,6 +221,34 @@ def test_building_goes_through_a_transform_that_can_be_replaced():
     assert callable(module.transform) and hasattr(module, "init_ray") is WHEEL
     if WHEEL:
         assert list(inspect.signature(module.transform).parameters) == ["feature_encoder", "ddf", "split", "block_size"]
+
+
+def test_what_the_h5_build_relies_on(tmp_path):
+    """Lazy reading and preprocessing, a fit that leaves vocabularies, and (wheel) statistics that can be replaced."""
+    (tmp_path / "a.csv").write_text("word,words,label\n" + "a,a^b,1\nb,b,0\n" * 3 + ",c,1\n")
+    columns = [
+        {"name": "word", "active": True, "dtype": "str", "type": "categorical"},
+        {"name": "words", "active": True, "dtype": "str", "type": "sequence", "splitter": "^", "max_len": 2},
+    ]
+    label = {"name": "label", "dtype": "float"}
+    processor = FeatureProcessor(feature_cols=columns, label_col=label, dataset_id="a", data_root=str(tmp_path))
+    rows = processor.preprocess(processor.read_data(str(tmp_path / "a.csv"), data_format="csv", sep=",", n_rows=None))
+    assert isinstance(rows, pl.LazyFrame)
+    if WHEEL:
+        statistics = processor._collect_statistics(rows, None)
+        assert statistics["word"] == {"value_counts": {"a": 3, "b": 3, "": 1}}
+        assert statistics["words"]["value_counts"] == {"a": 3, "b": 6, "c": 1}
+        assert callable(build_module().merge_meta_ddf)
+        processor.fit(rows, rebuild_dataset=True, meta_ddf=None)
+        tokenizer = processor.processor_dict["words::tokenizer"]
+        assert (tokenizer._splitter, tokenizer._na_value, tokenizer.max_len, tokenizer.padding) == ("^", "", 2, "post")
+        assert set(tokenizer.vocab) == {"a", "b", "c", "__PAD__", "__OOV__"} and tokenizer.vocab["__PAD__"] == 0
+    for module, functions in (
+        ("criteo", ["convert_to_bucket"]),
+        ("avazu", ["convert_weekday", "convert_weekend", "convert_hour"]),
+    ):
+        cls = importlib.import_module(f"fuxictr.datasets.{module}").CustomizedFeatureProcessor
+        assert issubclass(cls, FeatureProcessor) and all(callable(getattr(cls, name)) for name in functions)
 
 
 def test_splitting_by_size_fails():

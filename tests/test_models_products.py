@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import MODEL, categorical, make_batch, make_feature_map
-from fuxictr.pytorch.layers import CompressedInteractionNet, InnerProductInteraction
+from fuxictr.pytorch.layers import CompressedInteractionNet, CrossNetV2, InnerProductInteraction, MLP_Block
 from test_models import (
     HIDDEN,
     L2_EMBEDDING,
@@ -17,7 +17,7 @@ from test_models import (
 )
 
 from fuxictr_me import PNN_ME, FinalMLP_ME, NFwFM_ME, UsageError, xDeepFM_ME
-from fuxictr_me.interactions import CompressedInteraction, InnerProduct
+from fuxictr_me.interactions import MLP, CompressedInteraction, CrossNetwork, InnerProduct
 
 CIN = [3, 2]
 OPTIONS = {
@@ -192,6 +192,21 @@ def test_interactions_are_fuxictrs_layers_set_by_set():
     mine, theirs = InnerProduct(5)(e), InnerProductInteraction(5, output="inner_product")
     for m in range(3):
         torch.testing.assert_close(mine[:, m], theirs(e[:, m]), rtol=0, atol=1e-5)
+    flat = e.flatten(2)
+    cross = CrossNetwork(3, [4] * 5, 2)
+    for m in range(3):
+        reference = CrossNetV2(20, 2)
+        for layer, linear in zip(cross.cross_layers, reference.cross_layers, strict=True):
+            linear.weight.data, linear.bias.data = layer.weight[m], layer.bias[m]
+        torch.testing.assert_close(cross(flat)[:, m], reference(flat[:, m]), rtol=1e-5, atol=1e-5)
+    mlp = torch.nn.Sequential(*MLP([6, 4], "ReLU", 0, True).layers(3, 20))
+    hidden = mlp(flat)
+    for m in range(3):
+        reference = MLP_Block(20, hidden_units=[6, 4], batch_norm=True)
+        for mine, theirs in zip(mlp, reference.mlp, strict=True):
+            if isinstance(theirs, torch.nn.Linear):
+                theirs.weight.data, theirs.bias.data = mine.weight[m], mine.bias[m]
+        torch.testing.assert_close(hidden[:, m], reference(flat[:, m]), rtol=1e-5, atol=1e-5)
     cin = CompressedInteraction(3, 5, [4, 2], activation=None)
     out = cin(e)
     for m in range(3):
