@@ -18,7 +18,7 @@ import yaml
 from conftest import ROOT, run_cli
 from fuxictr.utils import load_config
 
-from fuxictr_me import models
+from fuxictr_me import UsageError, models
 from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.cli import main
 from fuxictr_me.experiment import load_trained, run_expid
@@ -144,6 +144,15 @@ def test_same_seed_same_result_and_other_seed_another():
         config = write_config({"seed": seed})
         results.append(run_expid("mine", config)["test"])
     assert results[0] == results[1] != results[2]
+
+
+@pytest.mark.parametrize("data_format", ["csv", "h5"])
+def test_a_last_batch_of_one_row_is_named_before_training(data_format):
+    odd = write_config({"batch_size": 1999, "batch_norm": True}, {"data_format": data_format})  # of 2,000 rows
+    with pytest.raises(UsageError, match="2000 rows in batches of 1999 end in a batch of one row, on which batch norm"):
+        run_expid("mine", odd)
+    without = write_config({"batch_size": 1999, "batch_norm": False}, {"data_format": data_format})
+    assert run_expid("mine", without)["steps"] == 2
 
 
 def test_load_trained_is_what_was_evaluated():

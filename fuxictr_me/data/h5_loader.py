@@ -186,14 +186,18 @@ class H5DataLoader:
 
 
 def free_memory():
-    """Bytes of RAM that a process can still take; infinite where the system does not say."""
+    """Bytes of RAM that a process can still take, a container's limit included; infinite where nothing says."""
+    free = [float("inf")]
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
+                free.append(int(line.split()[1]) * 1024)
+        group = Path("/sys/fs/cgroup")
+        limit, used = (group / name for name in ("memory.max", "memory.current"))
+        free.append(int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError):  # another system, no container, or one without a limit ("max")
         pass
-    return float("inf")
+    return min(free)
 
 
 def _submit(reader, read, windows):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from fuxictr.pytorch.models import BaseModel
+from torch import nn
 
 from fuxictr_me.checkpoint import load_state_dict, save_state_dict
 from fuxictr_me.errors import RunError, UsageError
@@ -18,13 +19,25 @@ class CheckedModel(BaseModel):
         """FuxiCTR's, which without an evaluation would end by loading the checkpoint of an earlier run.
 
         Raises:
-            UsageError: no validation data, or ``eval_steps`` beyond the last step.
+            UsageError: no validation data, ``eval_steps`` beyond the last step, or batch norm and a last batch
+                of one row, on which FuxiCTR would fail at the end of the first epoch.
         """
         steps = epochs * len(data_generator)
         if validation_data is None:
             raise UsageError("fit needs validation_data: the best checkpoint is chosen by it")
         if self._eval_steps and self._eval_steps > steps:
             raise UsageError(f"eval_steps is {self._eval_steps}, but training ends after {steps} steps: no evaluation")
+        rows, batch_size = (getattr(data_generator, name, None) for name in ("num_samples", "batch_size"))
+        if (
+            rows
+            and batch_size
+            and rows % batch_size == 1
+            and any(isinstance(m, nn.BatchNorm1d) for m in self.modules())
+        ):
+            raise UsageError(
+                f"{rows} rows in batches of {batch_size} end in a batch of one row, on which batch norm cannot train: "
+                "choose another batch_size"
+            )
         super().fit(data_generator, epochs, validation_data, max_gradient_norm, **kwargs)
 
     def num_parameters(self, count_embedding=True):
