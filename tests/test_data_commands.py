@@ -88,6 +88,26 @@ def test_build_info_verify_convert(capsys):
     assert "test.h5: sets/again/test.h5 is not a whole H5 file" in capsys.readouterr().out
 
 
+def test_a_parquet_set_has_no_checksums_but_can_be_looked_at(tmp_path, capsys):
+    build_dataset(write_raw(tmp_path))
+    assert main(["data", "info", str(tmp_path / "ours/made")]) == 0
+    assert "train  1 files, " in capsys.readouterr().out
+    assert "was built as parquet, of which no checksums are kept" in fails(
+        capsys, "data", "verify", str(tmp_path / "ours/made")
+    )
+
+
+def test_what_was_generated_gives_way_to_a_build_with_a_word(tmp_path, caplog):
+    params = {**write_raw(tmp_path), "data_format": "h5"}
+    small = ["--num-fields", "6", "--num-ids", "20000", "--rank", "2"]
+    assert main(["data", "generate", "--out", str(tmp_path / "ours/made"), "--rows", "2000", *small]) == 0
+    built = build_h5(params)
+    assert "is built anew: it was generated, not built from raw data" in caplog.text
+    Path(built["valid_data"]).unlink()
+    build_h5(params)
+    assert "is built anew: valid.h5 is not there any more" in caplog.text and Path(built["valid_data"]).exists()
+
+
 def test_verify_says_which_published_file_differs(capsys, monkeypatch):
     folder = write_sample("frappe_x1", Path("Frappe_x1"))
     published = {"train.csv": "0" * 32, "valid.csv": "0" * 32, "test.csv": "0" * 32}

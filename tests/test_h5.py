@@ -531,6 +531,7 @@ def test_damaged_files_are_named(feature_map, columns, tmp_path):
         H5DataLoader(longer, path)
     assert "batch_size must be an integer of 1 or more, got 0" in message(batch_size=0)
     assert "unknown data_placement 'gpu'" in message(data_placement="gpu")
+    assert "window_rows must be an integer of 1 or more, got 0" in message(window_rows=0)
     assert "needs a GPU, and gpu is -1" in message(data_placement="device")
 
 

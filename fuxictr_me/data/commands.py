@@ -65,9 +65,10 @@ def info(folder):
         how = f"FuxiCTR's {made['fuxictr']}" if "fuxictr" in made else ", ".join(made)
         lines.append(f"made by {manifest['made_by']} ({how})")
         for split, entry in manifest["splits"].items():
-            files = entry.get("files", {})
-            size = sum((folder / name).stat().st_size for name in files if (folder / name).exists()) / 1e6
-            lines.append(f"{split:<6} {entry.get('rows', '?'):>12,} rows, {len(files)} files, {size:,.1f} MB")
+            there = [folder / name for name in entry["files"] if (folder / name).is_file()]
+            size = sum(path.stat().st_size for path in there) / 1e6
+            rows = f"{entry['rows']:>12,} rows, " if "rows" in entry else ""  # parquet keeps no count in the manifest
+            lines.append(f"{split:<6} {rows}{len(entry['files'])} files, {size:,.1f} MB")
     lines.append(f"{'field':<24} {'type':<12} {'vocabulary':>10}  stored as")
     for name, place in layout.places.items():
         spec = feature_map.features.get(name, {"type": "label"})
@@ -112,9 +113,11 @@ def _verify_built(folder):
     manifest, feature_map = read_manifest(folder), read_feature_map(folder)
     if manifest is None:
         raise UsageError(f"{folder} has no manifest to check it against")
+    if not all("rows" in entry for entry in manifest["splits"].values()):
+        raise UsageError(f"{folder} was built as parquet, of which no checksums are kept; convert it to H5")
     lines, good = [], True
     for split, entry in manifest["splits"].items():
-        for name, stored in entry.get("files", {}).items():
+        for name, stored in entry["files"].items():
             try:
                 file = H5File(folder / name)
                 found = checksums(file)

@@ -71,7 +71,9 @@ class H5DataLoader:
         self.num_samples, self.num_blocks = len(self.rows), len(self.rows.files)
         self.placement = self._place(data_placement)
         layout = self.rows.layout
-        window_rows = positive_int("window_rows", window_rows or max(1, WINDOW_BYTES // layout.row_bytes))
+        if window_rows is None:
+            window_rows = max(1, WINDOW_BYTES // layout.row_bytes)
+        positive_int("window_rows", window_rows)
         block_rows = min(window_rows, sorted((*BLOCK_ROWS, window_rows // BLOCKS_A_WINDOW))[1])
         self.order = WindowOrder(self.num_samples, block_rows, window_rows, shuffle)
         self._held = None if self.placement == "stream" else self._load_all()

@@ -41,7 +41,9 @@ def fingerprint(params, raw_files):
 
 
 def difference(old, new):
-    """In words, what differs between two fingerprints."""
+    """In words, what differs between two fingerprints; the old one may be of a set that was not built from raw data."""
+    if "settings" not in old:
+        return f"it was {' and '.join(old)}, not built from raw data"
     changed = [
         f"{key} {old['settings'].get(key, 'not set')!r} is now {new['settings'].get(key, 'not set')!r}"
         for key in sorted({*old["settings"], *new["settings"]})

@@ -37,6 +37,10 @@ def is_current(data_dir, made_from):
     if manifest["made_from"] != made_from:
         logging.warning(f"{data_dir} is built anew: {difference(manifest['made_from'], made_from)}")
         return False
+    files = [name for split in manifest["splits"].values() for name in split["files"]]
+    if gone := [name for name in ("feature_map.json", *files) if not (data_dir / name).exists()]:
+        logging.warning(f"{data_dir} is built anew: {', '.join(gone)} is not there any more")
+        return False
     logging.info(f"Data set {data_dir} is there already, of these settings and files.")
     return True
 

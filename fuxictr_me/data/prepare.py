@@ -53,7 +53,7 @@ def build_dataset(params):
                 fuxictr_build(encoder, **building)
             built = Path(encoder.data_dir)
             encoder.save_for(data_dir)
-            put_in_place(built, data_dir, made_from, splits={split: {} for split in raw})
+            put_in_place(built, data_dir, made_from, splits={split: {"files": {names[split]: {}}} for split in raw})
     return _paths(params, data_dir, names)
 
 
