@@ -4,9 +4,11 @@ from functools import partial
 
 import torch
 from fuxictr.pytorch.layers import FeatureEmbedding, PretrainedEmbedding
+from fuxictr.utils import not_in_whitelist
 from torch import nn
 
 from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.table import FusedTable, plain_fields
 
 FUXICTR_INITIALIZER = "partial(nn.init.normal_, std=1e-4)"  # the default of FuxiCTR's FeatureEmbedding
 
@@ -18,6 +20,10 @@ class MultiEmbedding(nn.Module):
     sequence with its encoder, pretrained, shared, own dimension, padding row) holds in every set, and
     FuxiCTR's ``embedding_regularizer`` counts each set as it counts one. With ``num_sets=1`` and equal
     weights the output is FuxiCTR's, bit for bit.
+
+    With ``fused`` the plain categorical fields of all sets lie in one ``FusedTable``, which is read in one look-up;
+    sequence, numeric, pretrained and shared fields, and those of a dimension of their own, stay with FuxiCTR's
+    layers. The state dict, the numbers drawn by the initialiser, and all results are the same either way.
 
     Two things differ from M separate layers. A *frozen* pretrained table is held once and read by all
     sets. And a field whose ``share_embedding`` names a field that is not in this layer, or comes later in
@@ -31,8 +37,11 @@ class MultiEmbedding(nn.Module):
             xavier_uniform over the table of all fields of a set, (ΣD, K), so U(±√(6/(ΣD + K))) (authors' code).
         required_feature_columns, not_required_feature_columns (list of str): fields to keep, to leave out.
         use_pretrain, use_sharing (bool): as in FuxiCTR's ``FeatureEmbedding``.
+        fused (bool): one table for all plain categorical fields. It wants a model whose regulariser and training
+            step know it (``fuxictr_me.training.FastTraining``): FuxiCTR's ``embedding_regularizer`` would pass it by.
 
     Attributes:
+        table (FusedTable or None): of the plain categorical fields.
         field_dims (list of dict): of each set, field -> width of its embedding, in the order of the output.
         output_dims (list of int): of each set, ΣK, its width with all fields side by side.
 
@@ -51,6 +60,7 @@ class MultiEmbedding(nn.Module):
         not_required_feature_columns=None,
         use_pretrain=True,
         use_sharing=True,
+        fused=False,
     ):
         super().__init__()
         self.embedding_dims = dims_of_sets(embedding_dim, num_sets)
@@ -58,8 +68,10 @@ class MultiEmbedding(nn.Module):
         self.feature_map = feature_map
         if embedding_initializer == "paper":
             rows = self._total_ids(required_feature_columns, not_required_feature_columns)
-        self.sets = nn.ModuleList(
-            FeatureEmbedding(
+        self.register_module("table", None)  # before the sets: a state dict that is loaded passes it first
+        self.sets = nn.ModuleList()
+        for m, dim in enumerate(self.embedding_dims):
+            embedding = FeatureEmbedding(
                 feature_map,
                 dim,
                 embedding_initializer=paper_initializer(rows, dim)
@@ -70,8 +82,9 @@ class MultiEmbedding(nn.Module):
                 use_pretrain=use_pretrain,
                 use_sharing=use_sharing,
             )
-            for dim in self.embedding_dims
-        )
+            self.sets.append(embedding)
+            if fused:
+                self._fuse(m, embedding.embedding_layer)
         self.field_dims = [
             {field: self._field_dim(field, dim) for field in self._layers(m)}
             for m, dim in enumerate(self.embedding_dims)
@@ -107,7 +120,9 @@ class MultiEmbedding(nn.Module):
     def per_set(self, X, feature_source=None, feature_type=None, flatten_emb=False):
         """As ``forward``, but a list of M tensors (B, F, K), or (B, ΣK), which may differ in K."""
         try:
-            return [embedding(X, feature_source, feature_type, flatten_emb) for embedding in self.sets]
+            if self.table is None:
+                return [embedding(X, feature_source, feature_type, flatten_emb) for embedding in self.sets]
+            return self._per_set_fused(X, feature_source, feature_type, flatten_emb)
         except IndexError as error:
             raise UsageError(self._id_past_the_table(X) or str(error)) from error
         except RuntimeError as error:
@@ -116,6 +131,77 @@ class MultiEmbedding(nn.Module):
                     f"fields have unequal dimensions {self.field_dims[0]}; use flatten_emb=True"
                 ) from error
             raise
+
+    def by_group(self, X, groups):
+        """Look up a batch for sets that are computed together.
+
+        Args:
+            X (dict): as ``forward`` takes it.
+            groups (list of slice): of sets of equal dimension that follow one another.
+
+        Returns:
+            list of Tensor: (B, M_g, ΣK) a group.
+
+        Raises:
+            UsageError: an id past its field's table.
+        """
+        if self.table is None or self.table.fields != list(self.field_dims[0]):
+            per_set = self.per_set(X, flatten_emb=True)
+            return [torch.stack(per_set[group], dim=1) for group in groups]
+        try:
+            e = self.table(X)  # (B, F, ΣK of all sets)
+        except IndexError as error:
+            raise UsageError(self._id_past_the_table(X) or str(error)) from error
+        return [self._set_by_set(e, group) for group in groups]
+
+    def _set_by_set(self, e, group):
+        """(B, F, ΣK of all sets) -> (B, M_g, F·K), in memory set after set, as batched products read it."""
+        columns = self.table.columns[group]
+        e = e[..., columns[0].start : columns[-1].stop].unflatten(-1, (len(columns), -1))  # (B, F, M_g, K)
+        return e.permute(2, 0, 1, 3).flatten(2).transpose(0, 1)
+
+    def _per_set_fused(self, X, feature_source, feature_type, flatten_emb):
+        X = {field: x for field, x in X.items() if self._is_asked(field, feature_source, feature_type)}
+        fused = [field for field in self.table.fields if field in X]
+        others = {field: x for field, x in X.items() if field not in fused}
+        if fused:
+            e = self.table({field: X[field] for field in fused})  # (B, F, ΣK of all sets)
+        per_set = []
+        for m, embedding in enumerate(self.sets):
+            named = dict(zip(fused, e[..., self.table.columns[m]].unbind(1), strict=True)) if fused else {}
+            named.update(embedding.embedding_layer(others))
+            per_set.append(embedding.embedding_layer.dict2tensor(named, flatten_emb=flatten_emb))
+        return per_set
+
+    def _is_asked(self, field, feature_source, feature_type):
+        spec = self.feature_map.features[field]
+        return not (
+            (feature_source and not_in_whitelist(spec["source"], feature_source))
+            or (feature_type and not_in_whitelist(spec["type"], feature_type))
+        )
+
+    def _fuse(self, m, embedding_dict):
+        """Move the plain categorical fields of set ``m`` into the fused table."""
+        if m == 0:
+            features, layers = self.feature_map.features, embedding_dict.embedding_layers
+            fields = [
+                field
+                for field in plain_fields(embedding_dict, self.embedding_dims[0])
+                if all(features[field].get("embedding_dim", dim) == dim for dim in self.embedding_dims)
+            ]
+            if fields:
+                self.table = FusedTable(fields, [len(layers[field].weight) for field in fields], self.embedding_dims)
+        if self.table is not None:
+            self.table.take(m, embedding_dict)
+
+    def _apply(self, fn, recurse=True):
+        """PyTorch's ``to``, ``double`` …: the views follow the table rather than move by themselves."""
+        if self.table is not None:
+            self.table.untie()
+        super()._apply(fn, recurse)
+        if self.table is not None:
+            self.table.tie()
+        return self
 
     def init_weights(self):
         """Initialise the tables that FuxiCTR's own ``init_weights`` skips (see the class's docstring)."""
@@ -135,6 +221,8 @@ class MultiEmbedding(nn.Module):
             ids look up, projection included. A field that shares another's table is listed once, under
             the first field that holds it. Numeric and ``embedding`` fields have no table.
         """
+        if self.table is not None:
+            self.table.settled()
         per_set = [id_tables(embedding.embedding_layer) for embedding in self.sets]
         return {field: [tables[field] for tables in per_set] for field in per_set[0]}
 
@@ -149,6 +237,8 @@ class MultiEmbedding(nn.Module):
         Raises:
             UsageError: no set of that index, or not exactly one embedding layer in it that fits.
         """
+        if self.table is not None:
+            self.table.settled()
         if not 0 <= index < self.num_sets:
             raise UsageError(f"set {index} does not exist: there are sets 0 to {self.num_sets - 1}")
         own = self.sets[index].embedding_layer.state_dict()

@@ -11,6 +11,8 @@ import pytest
 import torch
 from fuxictr.features import FeatureMap
 
+from fuxictr_me import MultiEmbedding
+
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"optimizer": "adam", "loss": "binary_crossentropy", "task": "binary_classification", "verbose": 0}
 
@@ -70,6 +72,20 @@ def make_batch(feature_map, rows=32, seed=1):
             batch[field] = torch.randn(rows, spec["pretrain_dim"], generator=random)
     batch["label"] = torch.randint(0, 2, (rows,), generator=random).double()
     return batch
+
+
+def gradients(model):
+    """Name in the state dict -> gradient, of every trained parameter; those of a fused table in parts."""
+    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    for prefix, module in model.named_modules():
+        table = getattr(module, "table", None)
+        if isinstance(module, MultiEmbedding) and table is not None:
+            whole = found.pop(f"{prefix}.table.weight")
+            for m, columns in enumerate(table.columns):
+                for field, rows in zip(table.fields, table.rows, strict=True):
+                    name = f"{prefix}.sets.{m}.embedding_layer.embedding_layers.{field}.weight"
+                    found[name] = None if whole is None else whole[rows, columns]
+    return found
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import math
 
 import pytest
 import torch
-from conftest import MODEL, categorical, make_batch, make_feature_map
+from conftest import MODEL, categorical, gradients, make_batch, make_feature_map
 from fuxictr.pytorch.layers import CrossNetMix
 
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
@@ -110,7 +110,7 @@ def parts(model, feature_map):
     batch = make_batch(feature_map, rows=32)
     X = {field: batch[field] for field in feature_map.features}
     weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    trained = list(gradients(model))
     return batch, X, batch["label"].float().view(-1, 1), weights, trained
 
 
@@ -140,17 +140,19 @@ def test_loss_gradient_and_adam_step_are_the_papers(plain_map, model_class, num_
     expected = plain_loss(leaves, X, y, num_sets, 4 if model_class is DCNv2_ME else 0, trained)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
     expected.backward()
-    gradients = {k: leaves[k].grad for k in trained}
+    expected_gradients = {k: leaves[k].grad for k in trained}
     for field in plain_map.features:
         for m in range(num_sets):
-            gradients[f"embedding_layer.sets.{m}.embedding_layer.embedding_layers.{field}.weight"][0] = 0  # padding
-    parameters = dict(model.named_parameters())
+            expected_gradients[f"embedding_layer.sets.{m}.embedding_layer.embedding_layers.{field}.weight"][0] = (
+                0  # padding
+            )
+    found, updated = gradients(model), model.state_dict()
     for name in trained:
-        torch.testing.assert_close(parameters[name].grad, gradients[name], rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(found[name], expected_gradients[name], rtol=1e-4, atol=1e-6, msg=name)
     # Adam's first step is lr · sign(g) where |g| is large against eps and rounding
-    for name, value in plain_adam_step({k: v.detach() for k, v in leaves.items()}, gradients).items():
-        sure = gradients[name].abs() > 1e-5
-        torch.testing.assert_close(parameters[name].detach()[sure], value[sure], rtol=0, atol=1e-6, msg=name)
+    for name, value in plain_adam_step({k: v.detach() for k, v in leaves.items()}, expected_gradients).items():
+        sure = expected_gradients[name].abs() > 1e-5
+        torch.testing.assert_close(updated[name][sure], value[sure], rtol=0, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("structure", ["crossnet_only", "stacked", "parallel", "stacked_parallel"])
@@ -226,10 +228,10 @@ def test_gradients_reach_every_set(plain_map, model_class):
     model = build(model_class, plain_map, 3)
     batch = make_batch(plain_map)
     model.compute_loss(model(batch), model.get_labels(batch)).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        if parameter.dim() == 3:  # (M, out, in)
-            assert all(one_set.abs().sum() > 0 for one_set in parameter.grad), name
+    for name, gradient in gradients(model).items():
+        assert gradient is not None and gradient.abs().sum() > 0, name
+        if gradient.dim() == 3:  # (M, out, in)
+            assert all(one_set.abs().sum() > 0 for one_set in gradient), name
 
 
 def test_network_initializers(plain_map):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import MODEL, categorical, make_batch, make_feature_map
+from conftest import MODEL, categorical, gradients, make_batch, make_feature_map
 from fuxictr.pytorch.layers import CompressedInteractionNet, CrossNetV2, InnerProductInteraction, MLP_Block
 from test_models import (
     HIDDEN,
@@ -162,18 +162,18 @@ def test_loss_gradient_and_adam_step_are_the_papers(plain_map, model_class, num_
         expected = expected + factor / 2 * (leaves[name] ** 2).sum()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     expected.backward()
-    gradients = {k: leaves[k].grad for k in trained}
-    for name, gradient in gradients.items():
+    expected_gradients = {k: leaves[k].grad for k in trained}
+    for name, gradient in expected_gradients.items():
         if "embedding" in name:
             gradient[0] = 0  # padding
-    parameters = dict(model.named_parameters())
-    norm = sum(float((g**2).sum()) for g in gradients.values()) ** 0.5
+    found, updated = gradients(model), model.state_dict()
+    norm = sum(float((g**2).sum()) for g in expected_gradients.values()) ** 0.5
     for name in trained:
-        clipped = gradients[name] * min(1.0, 10 / (norm + 1e-6))
-        torch.testing.assert_close(parameters[name].grad, clipped, rtol=1e-4, atol=2e-6, msg=name)
-    for name, value in plain_adam_step({k: v.detach() for k, v in leaves.items()}, gradients).items():
-        sure = gradients[name].abs() > 1e-4
-        torch.testing.assert_close(parameters[name].detach()[sure], value[sure], rtol=0, atol=1e-6, msg=name)
+        clipped = expected_gradients[name] * min(1.0, 10 / (norm + 1e-6))
+        torch.testing.assert_close(found[name], clipped, rtol=1e-4, atol=2e-6, msg=name)
+    for name, value in plain_adam_step({k: v.detach() for k, v in leaves.items()}, expected_gradients).items():
+        sure = expected_gradients[name].abs() > 1e-4
+        torch.testing.assert_close(updated[name][sure], value[sure], rtol=0, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("num_sets", [1, 3])
@@ -246,10 +246,10 @@ def test_gradients_reach_every_set(plain_map, model_class):
     model = build(model_class, plain_map, 3, network_initializer="fuxictr")
     batch = make_batch(plain_map)
     model.compute_loss(model(batch), model.get_labels(batch)).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        if parameter.dim() == 3:
-            assert all(one_set.abs().sum() > 0 for one_set in parameter.grad), name
+    for name, gradient in gradients(model).items():
+        assert gradient is not None, name
+        if gradient.dim() == 3:
+            assert all(one_set.abs().sum() > 0 for one_set in gradient), name
 
 
 @pytest.mark.parametrize("model_class", [PNN_ME, NFwFM_ME, xDeepFM_ME])

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import make_batch
+from conftest import gradients, make_batch
 from families import EVERY_FAMILY, FAMILIES, build, single_model
 
 from fuxictr_me import DNN_ME, PNN_ME, DCNv2_ME, FinalMLP_ME, NFwFM_ME, UsageError, xDeepFM_ME
@@ -91,10 +91,9 @@ def test_an_ensemble_is_m_single_models_trained_as_one(plain_map, model_class, t
     loss.backward()
     model.loss_fn(torch.sigmoid(sum(logits) / 3), model.get_labels(batch), reduction="mean").backward()
     for m, single in enumerate(singles):
-        name = "sets.{}.embedding_layer.embedding_layers.user.weight"
-        mine, alone = model.embedding_layer, single.embedding_layer
-        gradients = [mine.get_parameter(name.format(m)).grad, alone.get_parameter(name.format(0)).grad]
-        torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
+        name = "embedding_layer.sets.{}.embedding_layer.embedding_layers.user.weight"
+        mine, alone = gradients(model)[name.format(m)], gradients(single)[name.format(0)]
+        torch.testing.assert_close(mine, alone, rtol=1e-3, atol=1e-6)
 
 
 def test_ensemble_members_of_pnn_are_the_papers_single_models(plain_map):
@@ -172,8 +171,9 @@ def test_sets_that_share_an_interaction_have_tables_of_their_own(plain_map):
     model = build(DCNv2_ME, plain_map, shared_interaction=True)
     batch = make_batch(plain_map)
     model.compute_loss(model(batch), model.get_labels(batch)).backward()
-    gradients = [model.embedding_layer.sets[m].embedding_layer.embedding_layers["user"].weight.grad for m in range(3)]
-    assert all(g.abs().sum() > 0 for g in gradients) and not torch.equal(gradients[0], gradients[1])
+    name = "embedding_layer.sets.{}.embedding_layer.embedding_layers.user.weight"
+    of_set = [gradients(model)[name.format(m)] for m in range(3)]
+    assert all(g.abs().sum() > 0 for g in of_set) and not torch.equal(of_set[0], of_set[1])
 
 
 # --- without the non-linear projection -------------------------------------------------------------

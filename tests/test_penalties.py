@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
-from conftest import categorical, make_batch, make_feature_map
+from conftest import categorical, gradients, make_batch, make_feature_map
 from families import EVERY_FAMILY, build
 
 from fuxictr_me import DNN_ME, DCNv2_ME, Mixed_ME, NFwFM_ME, UsageError
@@ -166,7 +166,7 @@ def test_penalties_on_embeddings_and_representations_go_with_every_model(plain_m
     assert got["set_covariance"].item() == pytest.approx(plain_set_covariance(h), rel=1e-3)
     sum(got.values()).backward()
     for m in range(3):
-        grad = model.embedding_layer.sets[m].embedding_layer.embedding_layers["user"].weight.grad
+        grad = gradients(model)[f"embedding_layer.sets.{m}.embedding_layer.embedding_layers.user.weight"]
         assert grad.isfinite().all() and grad.abs().sum() > 0
 
 

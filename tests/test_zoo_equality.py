@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MODEL, categorical, make_batch, make_feature_map, sequence
+from conftest import MODEL, categorical, gradients, make_batch, make_feature_map, sequence
 
 from fuxictr_me import DNN_ME, PNN_ME, DCNv2_ME, FinalMLP_ME, xDeepFM_ME
 
@@ -55,9 +55,10 @@ def assert_equal_steps(ours, theirs, feature_map):
     ours._max_gradient_norm = theirs._max_gradient_norm = 10.0
     losses = [model.train_step(batch).item() for model in (ours, theirs)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
-    mine = ours.embedding_layer.sets[0].embedding_layer
-    for (name, a), b in zip(mine.named_parameters(), theirs.embedding_layer.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-7, msg=name)
+    mine = gradients(ours)
+    for name, parameter in theirs.embedding_layer.embedding_layer.named_parameters():
+        own = mine[f"embedding_layer.sets.0.embedding_layer.{name}"]
+        torch.testing.assert_close(own, parameter.grad, rtol=1e-4, atol=1e-7, msg=name)
 
 
 @pytest.fixture

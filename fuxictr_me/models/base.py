@@ -3,6 +3,7 @@
 import logging
 
 import torch
+from fuxictr.pytorch.torch_utils import get_loss
 from torch import nn
 
 from fuxictr_me.aggregation import AGGREGATIONS
@@ -22,6 +23,7 @@ from fuxictr_me.settings import (
     check_optimizer_and_loss,
     check_weight,
 )
+from fuxictr_me.training import build_optimizer
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
 
@@ -88,6 +90,8 @@ class MultiEmbeddingModel(CheckedModel):
         restricted_interaction_regularizer=0,
         set_covariance_regularizer=0,
         first_set_checkpoint=None,
+        fused_embedding=True,
+        embedding_updates="dense",
         callbacks=None,
         optimizer="adam",
         loss="binary_crossentropy",
@@ -101,6 +105,7 @@ class MultiEmbeddingModel(CheckedModel):
         check_initializer(embedding_initializer)
         check_bool("nonlinear_projection", nonlinear_projection)
         check_bool("shared_interaction", shared_interaction)
+        check_bool("fused_embedding", fused_embedding)
         if aggregation not in AGGREGATIONS:
             raise unknown("aggregation", aggregation, AGGREGATIONS)
         if weight_decay is not None:
@@ -123,7 +128,10 @@ class MultiEmbeddingModel(CheckedModel):
         self._weight_decay = weight_decay
         if num_sets is None and not isinstance(embedding_dim, list | tuple):
             num_sets = 4
-        self.embedding_layer = MultiEmbedding(feature_map, embedding_dim, num_sets, embedding_initializer)
+        self.fused_embedding, self.embedding_updates = fused_embedding, embedding_updates
+        self.embedding_layer = MultiEmbedding(
+            feature_map, embedding_dim, num_sets, embedding_initializer, fused=fused_embedding
+        )
         self.num_sets = self.embedding_layer.num_sets
         check_options(
             self.num_sets, aggregation, nonlinear_projection, shared_interaction, self.embedding_layer.embedding_dims
@@ -173,8 +181,9 @@ class MultiEmbeddingModel(CheckedModel):
         self.model_to_device()
 
     def compile(self, optimizer, loss, lr):
-        """FuxiCTR's, and the optimizer's weight decay, which FuxiCTR does not pass on."""
-        super().compile(optimizer, loss, lr)
+        """FuxiCTR's, the optimizer fused, and with the weight decay that FuxiCTR does not pass on."""
+        self.optimizer = build_optimizer(optimizer, self.parameters(), lr)
+        self.loss_fn = get_loss(loss)
         if self._weight_decay is None:
             return
         if "weight_decay" not in self.optimizer.defaults:
@@ -194,7 +203,7 @@ class MultiEmbeddingModel(CheckedModel):
 
     def embed(self, X):
         """e: field -> ids (B,) ... -> a list of (B, M, ΣK), one a group."""
-        return self._by_group(self.embedding_layer.per_set(X, flatten_emb=True))
+        return self.embedding_layer.by_group(X, self.groups)
 
     def represent(self, e, X):
         """h⁽ᵐ⁾ = projection⁽ᵐ⁾(interaction⁽ᵐ⁾(e⁽ᵐ⁾)) -> (B, M, H)."""
@@ -240,9 +249,6 @@ class MultiEmbeddingModel(CheckedModel):
     def fields_apart(self, e):
         """The ``id_fields`` of a group: (B, M, ΣK) -> (B, M, F, K)."""
         return e.unflatten(-1, (len(self.embedding_layer.field_dims[0]), -1))[:, :, self.id_fields]
-
-    def _by_group(self, per_set):
-        return [torch.stack(per_set[group], dim=1) for group in self.groups]
 
 
 def _init_as_paper(module):

@@ -5,14 +5,14 @@ import os
 from pathlib import Path
 
 import torch
-from fuxictr.pytorch.models import BaseModel
 from torch import nn
 
 from fuxictr_me.checkpoint import load_state_dict, save_state_dict
 from fuxictr_me.errors import RunError, UsageError
+from fuxictr_me.training import FastTraining, split_parameters
 
 
-class CheckedModel(BaseModel):
+class CheckedModel(FastTraining):
     """A FuxiCTR model whose training stops with one clear line where FuxiCTR's would go on, or die of it."""
 
     def fit(self, data_generator, epochs=1, validation_data=None, max_gradient_norm=10.0, **kwargs):
@@ -42,11 +42,8 @@ class CheckedModel(BaseModel):
 
     def num_parameters(self, count_embedding=True):
         """Number of trained parameters; FuxiCTR's ``count_parameters`` only logs it."""
-        return sum(
-            p.numel()
-            for name, p in self.named_parameters()
-            if p.requires_grad and (count_embedding or "embedding_layer." not in name)
-        )
+        tables, embeddings, networks = split_parameters(self)
+        return sum(p.numel() for p in networks + (tables + embeddings if count_embedding else []))
 
     def add_loss(self, return_dict, y_true):
         """FuxiCTR's task loss, after naming what the loss function only calls out of range.

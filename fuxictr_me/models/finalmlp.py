@@ -70,13 +70,17 @@ class FinalMLP_ME(MultiEmbeddingModel):
 
     def interact(self, e, X):
         """e, and the embeddings of the gates' contexts -> the inputs of the two streams, for each group."""
-        contexts = [self._by_group(context.per_set(X, flatten_emb=True)) for context in self.contexts]
+        contexts = [context.by_group(X, self.groups) for context in self.contexts]
         return self.interaction(e, *contexts)
 
     def _embed(self, fields):
         dims = self.embedding_layer.embedding_dims
         return MultiEmbedding(
-            self.feature_map, dims, embedding_initializer=self.embedding_initializer, required_feature_columns=fields
+            self.feature_map,
+            dims,
+            embedding_initializer=self.embedding_initializer,
+            required_feature_columns=fields,
+            fused=self.fused_embedding,
         )
 
     def _checked_context(self, name, fields):

@@ -1,0 +1,161 @@
+"""One training step, equal to FuxiCTR's, without its sweeps over the tables."""
+
+import torch
+from fuxictr.pytorch.layers import FeatureEmbeddingDict
+from fuxictr.pytorch.torch_utils import get_regularizer
+
+from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.table import FusedTable
+from fuxictr_me.training.catch_up import CaughtUpRows
+from fuxictr_me.training.rows import UPDATES, DenseRows, LazyRows
+
+
+class Step:
+    """Backward, regularisers, clipping and update of a model.
+
+    What FuxiCTR's ``train_step`` does, in the same arithmetic: the regularisers' gradients are added to those of the
+    loss rather than found by autograd, and nothing waits for the device.
+
+    Args:
+        model (BaseModel): with its optimizer.
+        embedding_updates (str): ``dense``, ``catch_up`` or ``lazy``; see ``DenseRows``, ``CaughtUpRows``, ``LazyRows``.
+
+    Raises:
+        UsageError: row-wise updates with an optimizer or a regulariser that they do not go with.
+    """
+
+    def __init__(self, model, embedding_updates="dense"):
+        self.optimizer = model.optimizer
+        tables = [module for module in model.modules() if isinstance(module, FusedTable)]
+        of_tables, of_embeddings, of_networks = split_parameters(model)
+        penalties = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
+        check_updates(embedding_updates, tables, self.optimizer, any(penalties.values()))
+        if embedding_updates == "dense":
+            self.rows = [DenseRows(table, self.optimizer, penalties[1], penalties[2]) for table in tables]
+        else:
+            by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
+            self.rows = [by_rows(table, self.optimizer) for table in tables]
+        for table, rows in zip(tables, self.rows, strict=True):
+            table.updates = rows
+        self.parameters = of_embeddings + of_networks
+        self.penalised = [
+            (parameters, p, weight)
+            for parameters, regularizer in (
+                (of_embeddings, model._embedding_regularizer),
+                (of_networks, model._net_regularizer),
+            )
+            for p, weight in get_regularizer(regularizer)
+            if parameters
+        ]
+        self.on_cpu = all(p.device.type == "cpu" for p in [*self.parameters, *of_tables])
+
+    def __call__(self, forward, max_gradient_norm):
+        """Do the step.
+
+        Args:
+            forward (callable): gives the task loss, a Tensor ().
+            max_gradient_norm (float): of the gradient of all parameters.
+
+        Returns:
+            Tensor: the loss, regularisers included, detached.
+        """
+        self.optimizer.zero_grad()
+        for rows in self.rows:
+            rows.begin()
+            rows.reading = True
+        try:
+            loss = forward()
+        finally:
+            for rows in self.rows:
+                rows.reading = False
+        loss.backward()
+        with torch.no_grad():
+            loss = loss.detach()
+            squares = []
+            for rows in self.rows:
+                square, penalty = rows.collect()
+                squares.append(square)
+                loss = loss + penalty
+            loss = loss + self._regularise()
+            self._clip(squares, max_gradient_norm)
+        self.optimizer.step()
+        for rows in self.rows:
+            rows.finish()
+        return loss
+
+    def _regularise(self):
+        """Add the gradients of (λ/p)‖w‖ₚᵖ of the parameters outside fused tables; returns its value."""
+        value = 0.0
+        for parameters, p, weight in self.penalised:
+            for parameter in parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            grads = [parameter.grad for parameter in parameters]
+            values = torch._foreach_norm(parameters, p)
+            if p == 2:
+                torch._foreach_add_(grads, parameters, alpha=weight)
+                values = torch._foreach_mul(values, values)
+            else:
+                torch._foreach_add_(grads, torch._foreach_sign(parameters), alpha=weight)
+            value = value + weight / p * torch.stack(values).sum()
+        return value
+
+    def _clip(self, squares, max_gradient_norm):
+        """As ``torch.nn.utils.clip_grad_norm_`` on all parameters; ‖·‖² of the tables' gradients are given."""
+        grads = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norms = torch.stack(torch._foreach_norm(grads))
+        factor = (max_gradient_norm / ((norms.square().sum() + sum(squares)).sqrt() + 1e-6)).clamp(max=1.0)
+        if self.on_cpu and factor == 1:  # where asking costs nothing
+            return
+        torch._foreach_mul_(grads, factor)
+        for rows in self.rows:
+            rows.scale(factor)
+
+
+def split_parameters(model):
+    """The trained parameters of a model as FuxiCTR's regularisers tell them apart.
+
+    Returns:
+        (list, list, list): fused tables, other parameters of feature-embedding layers, all the rest.
+    """
+    tables, embeddings = [], {}
+    for module in model.modules():
+        if isinstance(module, FusedTable):
+            tables.append(module.weight)
+        elif type(module) is FeatureEmbeddingDict:
+            embeddings.update({id(p): p for p in module.parameters() if p.requires_grad})
+    known = {id(p) for p in tables} | set(embeddings)
+    return tables, list(embeddings.values()), [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+
+
+def penalty(model):
+    """FuxiCTR's regularisation loss Σ (λ/p)‖w‖ₚᵖ, for autograd; fused tables count as the embeddings that they are."""
+    tables, embeddings, networks = split_parameters(model)
+    return sum(
+        (weight / p) * torch.norm(parameter, p) ** p
+        for parameters, regularizer in (
+            (tables + embeddings, model._embedding_regularizer),
+            (networks, model._net_regularizer),
+        )
+        for p, weight in get_regularizer(regularizer)
+        for parameter in parameters
+    )
+
+
+def check_updates(embedding_updates, tables, optimizer, is_regularised):
+    """Refuse updates by rows where every row has a gradient, or where the optimizer is not plain Adam."""
+    if embedding_updates not in UPDATES:
+        raise unknown("embedding_updates", embedding_updates, UPDATES)
+    if embedding_updates == "dense":
+        return
+    reason = None
+    if not tables:
+        reason = "there is no fused table (fused_embedding: False, or no plain categorical field)"
+    elif is_regularised:
+        reason = "embedding_regularizer gives every row a gradient: set it to 0"
+    elif type(optimizer) is not torch.optim.Adam:
+        reason = f"the optimizer must be adam, got {type(optimizer).__name__}"
+    elif optimizer.param_groups[0]["weight_decay"]:
+        reason = "weight_decay gives every row a gradient: leave it out"
+    if reason:
+        raise UsageError(f"embedding_updates: {embedding_updates} cannot be: {reason}")
