@@ -85,7 +85,7 @@ def _double_logloss(y_true, y_pred):
 
 
 def _sortable(values):
-    """Integers in the order of the floats, ties kept: torch sorts integers by radix, on the CPU twice as fast."""
+    """Integers in the order of the floats, ties kept: on the CPU torch sorts integers by radix, which is faster."""
     values = values if values.dtype == torch.float64 else values.float()
     bits = (values + 0.0).view(torch.int64 if values.dtype == torch.float64 else torch.int32)  # -0.0 + 0.0 is 0.0
     return torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits)
