@@ -107,6 +107,10 @@ class FusedTable(nn.Module):
             self.out_of_range.zero_()
             raise IndexError("an id past its field's table")
 
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self.tie()  # deepcopy gives views a memory of their own
+
     def _view(self, m, f):
         return self.weight.detach()[self.rows[f], self.columns[m]]
 

@@ -23,7 +23,7 @@ from fuxictr_me.settings import (
     check_optimizer_and_loss,
     check_weight,
 )
-from fuxictr_me.training import build_optimizer
+from fuxictr_me.training import build_optimizer, check_updates
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
 
@@ -184,12 +184,12 @@ class MultiEmbeddingModel(CheckedModel):
         """FuxiCTR's, the optimizer fused, and with the weight decay that FuxiCTR does not pass on."""
         self.optimizer = build_optimizer(optimizer, self.parameters(), lr)
         self.loss_fn = get_loss(loss)
-        if self._weight_decay is None:
-            return
-        if "weight_decay" not in self.optimizer.defaults:
-            raise UsageError(f"optimizer {optimizer!r} has no weight_decay")
-        for group in self.optimizer.param_groups:
-            group["weight_decay"] = self._weight_decay
+        if self._weight_decay is not None:
+            if "weight_decay" not in self.optimizer.defaults:
+                raise UsageError(f"optimizer {optimizer!r} has no weight_decay")
+            for group in self.optimizer.param_groups:
+                group["weight_decay"] = self._weight_decay
+        check_updates(self, self.embedding_updates)
 
     def forward(self, inputs):
         """inputs: field -> (B,) or (B, L) -> {"y_pred": (B, 1)}, and in training the penalties."""

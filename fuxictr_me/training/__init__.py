@@ -3,6 +3,6 @@
 from fuxictr_me.training.loop import FastTraining
 from fuxictr_me.training.optimizer import build_optimizer
 from fuxictr_me.training.rows import UPDATES
-from fuxictr_me.training.step import split_parameters
+from fuxictr_me.training.step import check_updates, split_parameters
 
-__all__ = ["UPDATES", "FastTraining", "build_optimizer", "split_parameters"]
+__all__ = ["UPDATES", "FastTraining", "build_optimizer", "check_updates", "split_parameters"]

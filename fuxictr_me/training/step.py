@@ -26,10 +26,10 @@ class Step:
 
     def __init__(self, model, embedding_updates="dense"):
         self.optimizer = model.optimizer
-        tables = [module for module in model.modules() if isinstance(module, FusedTable)]
+        check_updates(model, embedding_updates)
+        tables = fused_tables(model)
         of_tables, of_embeddings, of_networks = split_parameters(model)
         penalties = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
-        check_updates(embedding_updates, tables, self.optimizer, any(penalties.values()))
         if embedding_updates == "dense":
             self.rows = [DenseRows(table, self.optimizer, penalties[1], penalties[2]) for table in tables]
         else:
@@ -142,16 +142,20 @@ def penalty(model):
     )
 
 
-def check_updates(embedding_updates, tables, optimizer, is_regularised):
-    """Refuse updates by rows where every row has a gradient, or where the optimizer is not plain Adam."""
+def check_updates(model, embedding_updates):
+    """Refuse updates by rows where every row has a gradient, or where the optimizer is not plain Adam.
+
+    Raises:
+        UsageError: one line that gives the reason.
+    """
     if embedding_updates not in UPDATES:
         raise unknown("embedding_updates", embedding_updates, UPDATES)
     if embedding_updates == "dense":
         return
-    reason = None
-    if not tables:
+    optimizer, reason = model.optimizer, None
+    if not fused_tables(model):
         reason = "there is no fused table (fused_embedding: False, or no plain categorical field)"
-    elif is_regularised:
+    elif model._embedding_regularizer:
         reason = "embedding_regularizer gives every row a gradient: set it to 0"
     elif type(optimizer) is not torch.optim.Adam:
         reason = f"the optimizer must be adam, got {type(optimizer).__name__}"
@@ -159,3 +163,8 @@ def check_updates(embedding_updates, tables, optimizer, is_regularised):
         reason = "weight_decay gives every row a gradient: leave it out"
     if reason:
         raise UsageError(f"embedding_updates: {embedding_updates} cannot be: {reason}")
+
+
+def fused_tables(model):
+    """The ``FusedTable`` modules of a model."""
+    return [module for module in model.modules() if isinstance(module, FusedTable)]
