@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fuxictr_me.errors import UsageError
+
 
 class FusedTable(nn.Module):
     """The tables of plain categorical fields of all sets as one, (ΣD, ΣK): one look-up a batch in place of M·F.
@@ -35,7 +37,7 @@ class FusedTable(nn.Module):
         self.register_buffer("sizes", torch.tensor(sizes), persistent=False)
         self.register_buffer("first_rows", torch.tensor([rows.start for rows in self.rows]), persistent=False)
         self.register_buffer("padding_ids", torch.full_like(self.sizes, -1), persistent=False)
-        self.register_buffer("out_of_range", torch.zeros((), dtype=torch.bool), persistent=False)
+        self.register_buffer("out_of_range", torch.zeros_like(self.sizes, dtype=torch.bool), persistent=False)
         self.updates = None
         self._layers = [{} for _ in dims]  # of each set; a list, so that they are no submodules of this one
 
@@ -73,17 +75,11 @@ class FusedTable(nn.Module):
             IndexError: an id past its field's table. On a GPU, which looking would stall, ``check`` tells later.
         """
         present = [f for f, field in enumerate(self.fields) if field in X]
-        ids = torch.stack([X[self.fields[f]] for f in present], dim=1).long()  # (B, F)
-        of_field = [self.sizes, self.first_rows, self.padding_ids]
-        if len(present) < len(self.fields):
-            of_field = [of_each[present] for of_each in of_field]
-        sizes, first_rows, padding_ids = of_field
-        outside = ((ids < 0) | (ids >= sizes)).any()
-        if outside.is_cuda:
-            self.out_of_range |= outside
-        elif outside:
-            raise IndexError("an id past its field's table")
-        rows, padded = ids + first_rows, ids == padding_ids
+        present = slice(None) if len(present) == len(self.fields) else present
+        fields = [field for field in self.fields if field in X]
+        ids = torch.stack([X[field] for field in fields], dim=1).long()  # (B, F)
+        self._look_at(ids, present)
+        rows, padded = ids + self.first_rows[present], ids == self.padding_ids[present]
         if not torch.is_grad_enabled():
             return F.embedding(rows, self.settled())
         if self.updates is not None and self.updates.reading:
@@ -98,13 +94,21 @@ class FusedTable(nn.Module):
         return self.weight
 
     def check(self):
-        """Raise what ``forward`` would have, but for a GPU.
+        """Raise what ``forward`` could not on a GPU, without stalling it.
 
         Raises:
-            IndexError: an id that was looked up since the last call was past its field's table.
+            UsageError: ids that were looked up since the last call were past their field's table.
         """
-        if self.out_of_range:
+        if self.out_of_range.any():
+            bad = [field for field, is_bad in zip(self.fields, self.out_of_range.tolist(), strict=True) if is_bad]
             self.out_of_range.zero_()
+            raise UsageError(f"ids past the table were read, in the fields {', '.join(bad)}")
+
+    def _look_at(self, ids, present):
+        outside = (ids < 0) | (ids >= self.sizes[present])
+        if outside.device.type != "cpu":
+            self.out_of_range[present] |= outside.any(dim=0)
+        elif outside.any():
             raise IndexError("an id past its field's table")
 
     def __setstate__(self, state):

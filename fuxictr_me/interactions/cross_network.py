@@ -49,7 +49,7 @@ class CrossNetwork(nn.Module):
         """(B, M, ΣK) -> (B, M, ΣK)."""
         x = x0
         for layer, weight in zip(self.cross_layers, self.weights(), strict=True):
-            x = x0 * layer.apply_weight(x, weight) + x
+            x = torch.addcmul(x, x0, layer.apply_weight(x, weight))
         return x
 
     def weights(self):

@@ -23,7 +23,7 @@ from fuxictr_me.settings import (
     check_optimizer_and_loss,
     check_weight,
 )
-from fuxictr_me.training import build_optimizer, check_updates
+from fuxictr_me.training import PRECISIONS, CompiledOrEager, autocast, build_optimizer, check_updates
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
 
@@ -61,6 +61,11 @@ class MultiEmbeddingModel(CheckedModel):
             ``fuxictr_me.penalties`` and ``CrossNetwork.distance_from_orthogonal`` compute; 0 leaves it out.
             They enter the training loss, and the log names each beside it.
         first_set_checkpoint (str): a checkpoint of a FuxiCTR model whose embeddings become set 0.
+        fused_embedding (bool): one table for the plain categorical fields of all sets; False: M·F of FuxiCTR's.
+        embedding_updates (str): ``dense`` (FuxiCTR's), ``catch_up`` (the same, by the batch's rows; needs Adam and no
+            ``embedding_regularizer``) or ``lazy`` (SparseAdam, which is another optimizer).
+        compile (bool): ``torch.compile`` what follows the embeddings, on a GPU as CUDA graphs.
+        precision (str): of matrix products: ``float32``, ``tf32`` or ``bf16``; the last two change results.
         callbacks (list): names, ``{name: {argument: value}}``, or ``Callback`` objects.
         metrics (list of str), model_root (str), verbose (int), **kwargs: of FuxiCTR's ``BaseModel``, e.g.
             ``embedding_regularizer``, ``net_regularizer``, ``monitor``, ``early_stop_patience``.
@@ -92,6 +97,8 @@ class MultiEmbeddingModel(CheckedModel):
         first_set_checkpoint=None,
         fused_embedding=True,
         embedding_updates="dense",
+        compile=False,
+        precision="float32",
         callbacks=None,
         optimizer="adam",
         loss="binary_crossentropy",
@@ -106,6 +113,9 @@ class MultiEmbeddingModel(CheckedModel):
         check_bool("nonlinear_projection", nonlinear_projection)
         check_bool("shared_interaction", shared_interaction)
         check_bool("fused_embedding", fused_embedding)
+        check_bool("compile", compile)
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
         if aggregation not in AGGREGATIONS:
             raise unknown("aggregation", aggregation, AGGREGATIONS)
         if weight_decay is not None:
@@ -128,7 +138,8 @@ class MultiEmbeddingModel(CheckedModel):
         self._weight_decay = weight_decay
         if num_sets is None and not isinstance(embedding_dim, list | tuple):
             num_sets = 4
-        self.fused_embedding, self.embedding_updates = fused_embedding, embedding_updates
+        self.fused_embedding, self.embedding_updates, self.precision = fused_embedding, embedding_updates, precision
+        self._compiled_answer = CompiledOrEager(self.answer, self.device) if compile else None
         self.embedding_layer = MultiEmbedding(
             feature_map, embedding_dim, num_sets, embedding_initializer, fused=fused_embedding
         )
@@ -195,11 +206,19 @@ class MultiEmbeddingModel(CheckedModel):
         """inputs: field -> (B,) or (B, L) -> {"y_pred": (B, 1)}, and in training the penalties."""
         X = self.get_inputs(inputs)
         e = self.embed(X)
-        h = self.represent(e, X)
-        return_dict = {"y_pred": self.output_activation(self.logit(h, e, X))}
-        if self.training and self.penalties:
-            return_dict["penalties"] = self.penalties(self, e, h)
+        with autocast(self.precision, self.device):
+            logit, penalties = (self._compiled_answer or self.answer)(e, X)
+        logit = logit.to(e[0].dtype, copy=True)  # the next replay of a CUDA graph overwrites its output
+        return_dict = {"y_pred": self.output_activation(logit)}
+        if penalties:
+            return_dict["penalties"] = penalties
         return return_dict
+
+    def answer(self, e, X):
+        """What follows the embeddings, and ``compile: True`` compiles -> logit (B, 1), in training the penalties."""
+        h = self.represent(e, X)
+        penalties = self.penalties(self, e, h) if self.training and self.penalties else {}
+        return self.logit(h, e, X), penalties
 
     def embed(self, X):
         """e: field -> ids (B,) ... -> a list of (B, M, ΣK), one a group."""

@@ -1,8 +1,15 @@
 """The picture of the toy experiment: IA(E₁) against iterations, for a D₃ of few ids and of many (paper, figure 4)."""
 
 from pathlib import Path
+from statistics import fmean, stdev
 
 from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from fuxictr_me.collapse.toy import toy
+from fuxictr_me.errors import positive_int
+
+PAPERS_D3 = (3, 100)
 
 STYLES = (("#D55E00", "-"), ("#0072B2", "--"), ("#009E73", "-."), ("#CC79A7", ":"))  # colours of Okabe and Ito
 
@@ -41,3 +48,30 @@ def draw_toy(trajectories, path):
     for file in written:
         figure.savefig(file, dpi=150)
     return written
+
+
+def run(out, seeds=5, iterations=5_000):
+    """Do the experiment for D₃ = 3 and 100, and draw it.
+
+    Args:
+        out (str or Path): folder for ``toy.png`` and ``toy.svg``.
+        seeds (int): how many, from 0.
+        iterations (int): SGD steps.
+
+    Returns:
+        str: the table of IA(E₁), and where the pictures are.
+    """
+    positive_int("seeds", seeds), positive_int("iterations", iterations)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    runs = [(d3, seed) for d3 in PAPERS_D3 for seed in range(seeds)]
+    trajectories = {d3: [] for d3 in PAPERS_D3}
+    for d3, seed in tqdm(runs, desc="toy"):
+        trajectories[d3].append(toy(d3, iterations=iterations, seed=seed))
+    written = draw_toy(trajectories, Path(out) / "toy.png")
+    lines = [f"Information abundance of E1 (100 ids, K = 10) over {seeds} seeds, {iterations:,} iterations:"]
+    for d3, of_d3 in trajectories.items():
+        ends = [float(trajectory[-1]) for trajectory in of_d3]
+        spread = f" ± {stdev(ends):.2f}" if seeds > 1 else ""
+        start = fmean(float(trajectory[0]) for trajectory in of_d3)
+        lines.append(f"  D3 = {d3:>3}: {start:.2f} at the start, {fmean(ends):.2f}{spread} at the end")
+    return "\n".join([*lines, *map(str, written)])

@@ -9,17 +9,18 @@ from fuxictr.pytorch.models import BaseModel
 from tqdm import tqdm
 
 from fuxictr_me.training.metrics import evaluate_metrics
-from fuxictr_me.training.step import Step, penalty
+from fuxictr_me.training.precision import matmul_precision
+from fuxictr_me.training.step import Step, fused_tables, penalty
 
 
 class FastTraining(BaseModel):
     """A FuxiCTR model whose steps and evaluations are FuxiCTR's in value, but not in time.
 
-    A subclass sets ``embedding_updates`` before it trains. One that overrides ``compute_loss`` has its loss computed
-    whole, regulariser and all, by autograd.
+    A subclass may set ``embedding_updates`` and ``precision`` before it trains. One that overrides ``compute_loss`` has
+    its loss computed whole, regulariser and all, by autograd.
     """
 
-    embedding_updates = "dense"
+    embedding_updates, precision = "dense", "float32"
     _step = None
 
     def regularization_loss(self):
@@ -36,7 +37,8 @@ class FastTraining(BaseModel):
         def task_loss():
             return self.add_loss(self.forward(batch_data), self.get_labels(batch_data))
 
-        return self._step(task_loss, self._max_gradient_norm)
+        with matmul_precision(self.precision):
+            return self._step(task_loss, self._max_gradient_norm)
 
     def train_epoch(self, data_generator):
         """FuxiCTR's; the loss is summed on the device, so that it is asked for once an evaluation."""
@@ -54,6 +56,7 @@ class FastTraining(BaseModel):
                 self.eval_step()
             if self._stop_training:
                 break
+        self._check_ids()
 
     def evaluate(self, data_generator, metrics=None):
         """FuxiCTR's; predictions and labels are gathered on the device, and handed over once.
@@ -100,7 +103,14 @@ class FastTraining(BaseModel):
         self.eval()
         batches = tqdm(data_generator, disable=False, file=sys.stdout) if self._verbose > 0 else data_generator
         for batch_data in batches:
-            yield batch_data, self.forward(batch_data)["y_pred"]
+            with matmul_precision(self.precision):
+                y_pred = self.forward(batch_data)["y_pred"]
+            yield batch_data, y_pred
+        self._check_ids()
+
+    def _check_ids(self):
+        for table in fused_tables(self):
+            table.check()
 
 
 def _column(parts):

@@ -1,0 +1,26 @@
+"""The precision of matrix products, by choice."""
+
+import contextlib
+
+import torch
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+
+@contextlib.contextmanager
+def matmul_precision(precision):
+    """Matrix products of float32 in TF32 for ``tf32`` (10 bits of mantissa; on GPUs that have it), else as they are."""
+    if precision != "tf32":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def autocast(precision, device):
+    """PyTorch's autocast to bfloat16 for ``bf16``: parameters, their updates and the loss stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
