@@ -56,7 +56,8 @@ class CaughtUpRows(TouchedRows):
 
     def finish(self):
         if self.missed is None:
-            DenseRows.finish(self)
+            self.gradient = self.table.weight.grad = None  # so that memory has no peak before steps go by rows
+            self.stale = []
         else:
             self._update_touched()
         self.steps += 1

@@ -78,7 +78,7 @@ class FastTraining(BaseModel):
             _column(y_true),
             _column(y_pred),
             self.validation_metrics if metrics is None else metrics,
-            torch.cat(group_id).view(-1).numpy() if group_id else None,
+            torch.cat(group_id).view(-1).cpu().numpy() if group_id else None,
         )
         logging.info("[Metrics] " + " - ".join(f"{name}: {value:.6f}" for name, value in logs.items()))
         return logs

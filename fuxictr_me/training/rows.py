@@ -23,6 +23,7 @@ class DenseRows:
 
     def __init__(self, table, optimizer, l1=0.0, l2=0.0):
         self.table, self.optimizer, self.l1, self.l2 = table, optimizer, l1, l2
+        self.regularised = bool(l1 or l2)
         self.reading, self.reads, self.gradient = False, [], None
         self.stale = []  # rows of the buffer that hold the last step's gradient
 
@@ -51,30 +52,18 @@ class DenseRows:
         Returns:
             (Tensor, Tensor or float): its squared norm ‖G‖², and the regulariser's value.
         """
-        W = self.table.weight.detach()
-        penalty = square = 0.0
         if self.gradient is None:
-            self.gradient = torch.zeros_like(W)
+            self.gradient = torch.zeros_like(self.table.weight)
         G = self.gradient
-        for rows in self.stale:
-            G.index_fill_(0, rows, 0)
-        if self.l1 or self.l2:
-            torch.mul(W, self.l2, out=G)
-            if self.l2:
-                penalty = self.l2 / 2 * _dot(W, W)
-                square = 2 * self.l2 * penalty
-            if self.l1:
-                penalty = penalty + self.l1 * W.abs().sum()
-                square = _dot(G.add_(W.sign(), alpha=self.l1), G)
+        square, penalty = self._regularise(G)
         batch = list(self._gradients())
-        before = [F.embedding(rows, G) if self.l1 or self.l2 else 0 for rows, _ in batch]
+        before = [F.embedding(rows, G) if self.regularised else 0 for rows, _ in batch]
         for rows, g in batch:
             G.index_add_(0, rows.flatten(), g.flatten(0, 1))
         for (rows, g), G_before in zip(batch, before, strict=True):
             # ‖G + ΔG‖² - ‖G‖² = ⟨ΔG, G + (G + ΔG)⟩, and ΔG is the sum of g over the batch's occurrences of a row.
             square = square + (g * (G_before + F.embedding(rows, G))).sum()
-        if not (self.l1 or self.l2):
-            self.stale = [rows.flatten() for rows, _ in batch]
+        self.stale = [rows.flatten() for rows, _ in batch]
         self.table.weight.grad = G
         return square, penalty
 
@@ -87,6 +76,20 @@ class DenseRows:
 
     def settle(self):
         """Nothing is put off."""
+
+    def _regularise(self, G):
+        """Make G the regulariser's gradient; returns ‖G‖², and the regulariser's value."""
+        if not self.regularised:
+            for rows in self.stale:
+                G.index_fill_(0, rows, 0)
+            return 0.0, 0.0
+        W = self.table.weight.detach()
+        of_l2 = self.l2 / 2 * _squared_norm(W)
+        if not self.l1:
+            torch.mul(W, self.l2, out=G)
+            return 2 * self.l2 * of_l2, of_l2
+        torch.sign(W, out=G).mul_(self.l1).add_(W, alpha=self.l2)
+        return _squared_norm(G), of_l2 + self.l1 * torch.linalg.vector_norm(W, 1)
 
     def _gradients(self):
         for rows, padded, e in self.reads:
@@ -108,7 +111,7 @@ class TouchedRows(DenseRows):
         self.gradient = self.table.weight.new_zeros(len(self.touched), self.table.weight.shape[1])
         if batch:
             self.gradient.index_add_(0, place, torch.cat([g.flatten(0, 1) for _, g in batch]))
-        return _dot(self.gradient, self.gradient), 0.0
+        return _squared_norm(self.gradient), 0.0
 
     def scale(self, factor):
         self.gradient.mul_(factor)
@@ -142,5 +145,5 @@ class LazyRows(TouchedRows):
         weight.grad = self.gradient = None
 
 
-def _dot(a, b):
-    return torch.dot(a.view(-1), b.view(-1))
+def _squared_norm(x):
+    return torch.linalg.vector_norm(x).square()
