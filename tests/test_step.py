@@ -3,6 +3,8 @@
 import pytest
 import torch
 from conftest import categorical, make_batch, make_feature_map, sequence
+from families import EVERY_FAMILY
+from families import build as build_one
 from test_embedding import write_pretrained
 from test_models import fixed_dropout  # noqa: F401 - a fixture
 from test_plain import PAIRS, SETTINGS, plain_models
@@ -223,3 +225,20 @@ def test_a_model_with_a_loss_of_its_own_has_it_differentiated_whole(rare_map):
     batch = make_batch(rare_map)
     single, doubled = (model.train_step(batch).item() for model in models)
     assert doubled == pytest.approx(2 * single, rel=1e-6)
+
+
+@EVERY_FAMILY
+@pytest.mark.parametrize("regularizer", [None, 0.1, "l1(0.1)"])
+def test_a_step_asks_the_device_nothing(plain_map, model_class, regularizer, monkeypatch):
+    """On tensors without data, whatever waits for a value raises."""
+    monkeypatch.setattr(model_class, "model_to_device", lambda self: None)
+    with torch.device("meta"):
+        model = build_one(model_class, plain_map, embedding_regularizer=regularizer, net_regularizer=regularizer)
+    model.device = torch.device("meta")
+    model.train()
+    model._max_gradient_norm = 10.0
+    batch = {field: x.to("meta") for field, x in make_batch(plain_map).items()}
+    for _ in range(2):
+        assert model.train_step(batch).device.type == "meta"
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        model.train_step(batch).item()

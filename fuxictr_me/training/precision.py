@@ -23,4 +23,4 @@ def matmul_precision(precision):
 
 def autocast(precision, device):
     """PyTorch's autocast to bfloat16 for ``bf16``: parameters, their updates and the loss stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
