@@ -1,6 +1,8 @@
 """Checkpoints as FuxiCTR writes them, a state dict a file; whole or not there, and never run as code."""
 
+import errno
 import pickle
+import warnings
 
 import torch
 
@@ -27,12 +29,22 @@ def load_state_dict(path):
         UsageError: no such file, or not a file of weights.
     """
     try:
-        state_dict = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's on foreign pickles, beside the error
+            state_dict = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise missing("checkpoint", path) from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
+    except pickle.UnpicklingError as error:
+        raise UsageError(
+            f"{path} is not a checkpoint of weights: what else it holds could run code, and is not loaded"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path} is not a checkpoint of weights: {reason[:200]}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what torch says of an archive that is cut short
+            raise
+        raise UsageError(f"{path} is not a checkpoint of weights: it is cut short") from error
     if not isinstance(state_dict, dict):
         raise UsageError(f"{path} is not a checkpoint of weights: it holds a {type(state_dict).__name__}")
     return state_dict

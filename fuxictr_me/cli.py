@@ -138,7 +138,7 @@ def _toy(arguments):
 
 
 def _plan(arguments):
-    from fuxictr_me.plan import run
+    from fuxictr_me.planning import run
 
     print(run(arguments.expid, arguments.config, gpu_model=arguments.gpu_model))
 

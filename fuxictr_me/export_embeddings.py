@@ -2,28 +2,24 @@
 
 import json
 import tempfile
-import zipfile
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from fuxictr_me import __version__, models
+from fuxictr_me import __version__
 from fuxictr_me.collapse import field_tables
-from fuxictr_me.config import find_config, load_settings
+from fuxictr_me.collapse.checkpoint_tables import checkpoint_layers
 from fuxictr_me.embedding import MultiEmbedding
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.experiment import load_feature_map
+from fuxictr_me.run_files import find_run
+from fuxictr_me.table_files import WRITERS
 
-CHUNK_ROWS = 1 << 15  # rows converted and written at a time
 VOCABULARY = "feature_vocab.json"
 
 
 def run(expid, config, out, file_format="parquet", fields=None, checkpoint=None):
-    """``fuxictr-me export-embeddings``: the tables of a finished run.
+    """``fuxictr-me export-embeddings``: the tables of a finished run of any FuxiCTR model, by its files alone.
 
     Args:
         expid (str): experiment id.
@@ -35,15 +31,15 @@ def run(expid, config, out, file_format="parquet", fields=None, checkpoint=None)
         str: a table of what was written.
 
     Raises:
-        UsageError: no such run, a checkpoint that does not fit the config; see also ``export_embeddings``.
+        UsageError: no such run, a checkpoint that does not fit the feature map; see also ``export_embeddings``.
     """
     _check(out, file_format)
-    params = load_settings(config or find_config(expid), expid)
-    feature_map = load_feature_map(Path(params["data_root"]) / params["dataset_id"], params)
-    model = getattr(models, params["model"])(feature_map, **params)
-    checkpoint = str(checkpoint or model.checkpoint)
-    model.load_weights(checkpoint)
-    return _summary(export_embeddings(model, out, file_format, fields, checkpoint), Path(out))
+    found = find_run(expid, config, checkpoint)
+    layers = checkpoint_layers(found.state_dict(), found.feature_map)
+    tables = [(table, layer.sharing(table.field)) for layer in layers for table in layer.tables]
+    return _summary(
+        _export(tables, found.feature_map, out, file_format, fields, expid, str(found.checkpoint)), Path(out)
+    )
 
 
 def export_embeddings(model, out, file_format="parquet", fields=None, checkpoint=None):
@@ -78,12 +74,21 @@ def export_embeddings(model, out, file_format="parquet", fields=None, checkpoint
         OSError: no space, no permission.
     """
     _check(out, file_format)
-    out, tables = Path(out), _named_tables(model, fields)
-    feature_map = _embedding_dict(model, tables[0][0].layer)._feature_map
+    tables = []
+    for table in field_tables(model):
+        layers = _embedding_dict(model, table.layer).embedding_layers
+        tables.append((table, [field for field, layer in layers.items() if layer is layers[table.field]]))
+    feature_map = _embedding_dict(model, tables[0][0].layer)._feature_map if tables else None
+    return _export(tables, feature_map, out, file_format, fields, getattr(model, "model_id", None), checkpoint)
+
+
+def _export(tables, feature_map, out, file_format, fields, expid, checkpoint):
+    """Write (FieldTables, the fields that share it) pairs; see ``export_embeddings``."""
+    out, tables = Path(out), _chosen(tables, fields)
     vocabulary = read_vocabulary(feature_map.data_dir)
     index = {
         "made_by": f"fuxictr_me {__version__}",
-        "expid": getattr(model, "model_id", None),
+        "expid": expid,
         "checkpoint": checkpoint,
         "dataset_id": feature_map.dataset_id,
         "format": file_format,
@@ -158,68 +163,6 @@ def raw_values(vocabulary, fields, rows):
     return values
 
 
-def write_parquet(path, sets, values):
-    """Write one table as parquet, a row group a chunk.
-
-    Args:
-        path (Path): must not exist.
-        sets (list of Tensor): M tables (D, K).
-        values (list of str or None): D raw tokens.
-    """
-    kinds = [(f"set_{m}", pa.list_(pa.float32(), table.shape[1])) for m, table in enumerate(sets)]
-    schema = pa.schema([("id", pa.int64()), ("value", pa.string()), *kinds])
-    with open(path, "xb") as file, pq.ParquetWriter(file, schema, use_dictionary=False) as writer:
-        for chunk in _chunks(len(values)):
-            columns = [pa.array(np.arange(chunk.start, chunk.stop)), pa.array(values[chunk], pa.string())]
-            columns += [_lists(_float32(table, chunk)) for table in sets]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
-
-
-def write_npz(path, sets, values):
-    """Write one table as ``np.savez`` would, chunk by chunk; the text, which is mostly padding, compressed.
-
-    Args:
-        path (Path): must not exist.
-        sets (list of Tensor): M tables (D, K).
-        values (list of str or None): D raw tokens.
-    """
-    rows, width = len(values), max((len(value) for value in values if value), default=1)
-    texts = ([value or "" for value in values[chunk]] for chunk in _chunks(rows))
-    known = ([value is not None for value in values[chunk]] for chunk in _chunks(rows))
-    with zipfile.ZipFile(path, "x") as archive:
-        _add_array(archive, "ids", "int64", (rows,), (np.arange(c.start, c.stop) for c in _chunks(rows)))
-        _add_array(archive, "values", f"U{width}", (rows,), texts)
-        _add_array(archive, "has_value", "bool", (rows,), known)
-        for m, table in enumerate(sets):
-            vectors = (_float32(table, chunk) for chunk in _chunks(rows))
-            _add_array(archive, f"set_{m}", "float32", tuple(table.shape), vectors)
-
-
-WRITERS = {"parquet": write_parquet, "npz": write_npz}
-
-
-def _add_array(archive, name, dtype, shape, chunks):
-    dtype, entry = np.dtype(dtype), zipfile.ZipInfo(f"{name}.npy")
-    entry.compress_type = zipfile.ZIP_DEFLATED if dtype.kind == "U" else zipfile.ZIP_STORED
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    with archive.open(entry, "w", force_zip64=True) as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for chunk in chunks:
-            file.write(np.asarray(chunk, dtype).tobytes())
-
-
-def _chunks(rows):
-    return (slice(start, min(start + CHUNK_ROWS, rows)) for start in range(0, rows, CHUNK_ROWS))
-
-
-def _lists(matrix):
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
-
-
-def _float32(table, chunk):
-    return table[chunk].float().cpu().numpy()
-
-
 def _check(out, file_format):
     if file_format not in WRITERS:
         raise unknown("format", file_format, WRITERS)
@@ -227,12 +170,8 @@ def _check(out, file_format):
         raise UsageError(f"{out} exists already")
 
 
-def _named_tables(model, fields):
-    """The FieldTables of ``fields`` (all if None), each with the names of the fields that share it."""
-    tables = []
-    for table in field_tables(model):
-        layers = _embedding_dict(model, table.layer).embedding_layers
-        tables.append((table, [field for field, layer in layers.items() if layer is layers[table.field]]))
+def _chosen(tables, fields):
+    """The pairs of ``fields``, all if None."""
     names = {name for _, sharing in tables for name in sharing}
     for field in fields or ():
         if field not in names:
