@@ -8,6 +8,7 @@ from fuxictr.utils import not_in_whitelist
 from torch import nn
 
 from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.foreign_layer import find_layer
 from fuxictr_me.table import FusedTable, plain_fields
 
 FUXICTR_INITIALIZER = "partial(nn.init.normal_, std=1e-4)"  # the default of FuxiCTR's FeatureEmbedding
@@ -154,6 +155,47 @@ class MultiEmbedding(nn.Module):
             raise UsageError(self._id_past_the_table(X) or str(error)) from error
         return [self._set_by_set(e, group) for group in groups]
 
+    def init_weights(self):
+        """Initialise the tables that FuxiCTR's own ``init_weights`` skips (see the class's docstring)."""
+        for m, embedding in enumerate(self.sets):
+            layers = self._layers(m)
+            initialise = embedding.embedding_layer.embedding_initializer
+            for field, layer in layers.items():
+                base = self.feature_map.features[field].get("share_embedding")
+                if base is not None and layers.get(base) is not layer and type(layer) is nn.Embedding:
+                    initialise(layer.weight if layer.padding_idx is None else layer.weight[1:])
+
+    def tables(self):
+        """The embedding tables, as the collapse measures see them.
+
+        Returns:
+            dict: field -> list of M tensors (D, K), detached. A pretrained field's table is what its
+            ids look up, projection included. A field that shares another's table is listed once, under
+            the first field that holds it. Numeric and ``embedding`` fields have no table.
+        """
+        if self.table is not None:
+            self.table.settled()
+        per_set = [id_tables(embedding.embedding_layer) for embedding in self.sets]
+        return {field: [tables[field] for tables in per_set] for field in per_set[0]}
+
+    def load_set(self, index, state_dict):
+        """Load set ``index`` from the weights of a trained FuxiCTR model, or of one of our models.
+
+        Args:
+            index (int): the set to fill, 0 to M - 1.
+            state_dict (dict): of a whole model; the one embedding layer in it whose fields and shapes
+                are this layer's is taken.
+
+        Raises:
+            UsageError: no set of that index, or not exactly one embedding layer in it that fits.
+        """
+        if not 0 <= index < self.num_sets:
+            raise UsageError(f"set {index} does not exist: there are sets 0 to {self.num_sets - 1}")
+        if self.table is not None:
+            self.table.settled()
+        layer = self.sets[index].embedding_layer
+        layer.load_state_dict(find_layer(layer.state_dict(), state_dict, prefer=f"sets.{index}."))
+
     def _set_by_set(self, e, group):
         """(B, F, ΣK of all sets) -> (B, M_g, F·K), in memory set after set, as batched products read it."""
         columns = self.table.columns[group]
@@ -203,58 +245,6 @@ class MultiEmbedding(nn.Module):
             self.table.tie()
         return self
 
-    def init_weights(self):
-        """Initialise the tables that FuxiCTR's own ``init_weights`` skips (see the class's docstring)."""
-        for m, embedding in enumerate(self.sets):
-            layers = self._layers(m)
-            initialise = embedding.embedding_layer.embedding_initializer
-            for field, layer in layers.items():
-                base = self.feature_map.features[field].get("share_embedding")
-                if base is not None and layers.get(base) is not layer and type(layer) is nn.Embedding:
-                    initialise(layer.weight if layer.padding_idx is None else layer.weight[1:])
-
-    def tables(self):
-        """The embedding tables, as the collapse measures see them.
-
-        Returns:
-            dict: field -> list of M tensors (D, K), detached. A pretrained field's table is what its
-            ids look up, projection included. A field that shares another's table is listed once, under
-            the first field that holds it. Numeric and ``embedding`` fields have no table.
-        """
-        if self.table is not None:
-            self.table.settled()
-        per_set = [id_tables(embedding.embedding_layer) for embedding in self.sets]
-        return {field: [tables[field] for tables in per_set] for field in per_set[0]}
-
-    def load_set(self, index, state_dict):
-        """Load set ``index`` from the weights of a trained FuxiCTR model, or of one of our models.
-
-        Args:
-            index (int): the set to fill, 0 to M - 1.
-            state_dict (dict): of a whole model; the one embedding layer in it whose fields and shapes
-                are this layer's is taken.
-
-        Raises:
-            UsageError: no set of that index, or not exactly one embedding layer in it that fits.
-        """
-        if self.table is not None:
-            self.table.settled()
-        if not 0 <= index < self.num_sets:
-            raise UsageError(f"set {index} does not exist: there are sets 0 to {self.num_sets - 1}")
-        own = self.sets[index].embedding_layer.state_dict()
-        first = next(iter(own))
-        prefixes = [key[: -len(first)] for key in state_dict if ("." + key).endswith("." + first)]
-        fitting = [
-            prefix
-            for prefix in prefixes
-            if all(prefix + k in state_dict and state_dict[prefix + k].shape == v.shape for k, v in own.items())
-        ]
-        if ours := [prefix for prefix in fitting if f"sets.{index}." in prefix]:
-            fitting = ours
-        if len(fitting) != 1:
-            raise UsageError(self._why_no_set_fits(own, state_dict, prefixes, fitting))
-        self.sets[index].embedding_layer.load_state_dict({k: state_dict[fitting[0] + k] for k in own})
-
     def _total_ids(self, required, not_required):
         return sum(
             spec["vocab_size"]
@@ -292,19 +282,6 @@ class MultiEmbedding(nn.Module):
                         f"but its table holds 0 to {spec['vocab_size'] - 1}"
                     )
         return None
-
-    @staticmethod
-    def _why_no_set_fits(own, state_dict, prefixes, fitting):
-        if len(fitting) > 1:
-            return f"several embedding layers of the checkpoint fit: {', '.join(fitting)}"
-        if not prefixes:
-            return f"the checkpoint has no embedding layer with {next(iter(own))!r}"
-        for key, tensor in own.items():
-            found = state_dict.get(prefixes[0] + key)
-            if found is None or found.shape != tensor.shape:
-                has = "nothing" if found is None else tuple(found.shape)
-                return f"{prefixes[0] + key!r} does not fit: the checkpoint has {has}, here is {tuple(tensor.shape)}"
-        return "the checkpoint does not fit"
 
 
 def dims_of_sets(embedding_dim, num_sets):

@@ -4,22 +4,19 @@ import contextlib
 import io
 import json
 import logging
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
 
-import fuxictr
-import torch
 from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.utils import print_to_json, print_to_list, set_logger
 
-from fuxictr_me import __version__, models
+from fuxictr_me import models
 from fuxictr_me.config import find_config, load_settings
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.files import append_whole, replace_whole
-from fuxictr_me.host import flavour
+from fuxictr_me.versions import versions
 
 
 def run_expid(expid, config=None, gpu=-1, progress=None):
@@ -155,16 +152,6 @@ def start_log(params, console=True):
     for handler in logging.root.handlers[:]:
         if not isinstance(handler, logging.FileHandler):
             logging.root.removeHandler(handler)
-
-
-def versions():
-    """What the run ran on; FuxiCTR's number alone does not tell its two flavours apart."""
-    return {
-        "fuxictr_me": __version__,
-        "fuxictr": f"{fuxictr.__version__} ({flavour()})",
-        "torch": torch.__version__,
-        "python": sys.version.split()[0],
-    }
 
 
 def append_result_row(filename, command, expid, dataset_id, valid_result, test_result):

@@ -20,13 +20,6 @@ class UnknownModel(UsageError, AttributeError):
     """A model that neither FuxiCTR's zoo nor ours has."""
 
 
-def flavour():
-    """``"wheel"`` or ``"main"``: which of the two FuxiCTR 2.3.10 is installed."""
-    from fuxictr.pytorch.dataloaders import RankDataLoader
-
-    return "main" if isinstance(RankDataLoader, type) else "wheel"
-
-
 def register(packages=("model_zoo",)):
     """Let ``import model_zoo`` give our models beside those of FuxiCTR's checkout.
 

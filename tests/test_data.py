@@ -19,7 +19,7 @@ from fuxictr.preprocess import build_dataset as fuxictr_build
 
 from fuxictr_me import UsageError
 from fuxictr_me.data import InMemoryLoader, build_dataset
-from fuxictr_me.host import flavour
+from fuxictr_me.versions import flavour
 
 COLUMNS = [
     {"name": ["user", "item"], "active": True, "dtype": "str", "type": "categorical"},

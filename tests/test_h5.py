@@ -31,8 +31,8 @@ from fuxictr_me.data.layout import Layout
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.data.order import WindowOrder, mixing
 from fuxictr_me.data.processor import PreparingProcessor
-from fuxictr_me.host import flavour
 from fuxictr_me.resources import bundled
+from fuxictr_me.versions import flavour
 
 SPLITS = ("train", "valid", "test")
 FEATURES = {

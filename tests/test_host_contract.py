@@ -24,8 +24,8 @@ from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.torch_utils import get_optimizer, get_regularizer
 from fuxictr.utils import Monitor, load_config, print_to_list, set_logger
 
-from fuxictr_me.host import flavour
 from fuxictr_me.settings import HOST_KEYS, known_keys
+from fuxictr_me.versions import flavour
 
 WHEEL = flavour() == "wheel"
 

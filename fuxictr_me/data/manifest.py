@@ -30,7 +30,7 @@ def fingerprint(params, raw_files):
     Returns:
         dict: JSON as it is, so that it compares equal with what was read back.
     """
-    from fuxictr_me.host import flavour
+    from fuxictr_me.versions import flavour
 
     raw = {
         split: [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
