@@ -2,7 +2,7 @@
 
 import torch
 
-from fuxictr_me.training.rows import DenseRows, TouchedRows
+from fuxictr_me.training.rows import TouchedRows, dense_rows
 
 FIRST_STEPS = 200  # dense: only then do Adam's bias corrections change slowly enough for the series below
 WINDOW = 300  # missed steps that move a row: β₁³⁰⁰ = 2e-14
@@ -33,31 +33,31 @@ class CaughtUpRows(TouchedRows):
         super().__init__(table, optimizer)
         self.group = optimizer.param_groups[0]
         self.lr, self.steps = self.group["lr"], 0
-        self.missed = None  # until steps go by rows
+        self.dense, self.missed = dense_rows(table, optimizer), None  # the first steps; what makes up for later ones
 
     def begin(self):
-        super().begin()
         if self.group["lr"] != self.lr:
             self.settle()
             self.lr = self.group["lr"]
-        if self.steps == FIRST_STEPS and self.missed is None:
+        if self.steps == FIRST_STEPS and self.dense:
             self._leave_dense()
+        (self.dense or super()).begin()
 
     def read(self, rows, padded):
-        if self.missed is not None:
-            self._catch_up(rows.unique())
+        if self.dense:
+            return self.dense.read(rows, padded)
+        self._catch_up(rows.unique())
         return super().read(rows, padded)
 
     def collect(self):
-        return DenseRows.collect(self) if self.missed is None else super().collect()
+        return (self.dense or super()).collect()
 
     def scale(self, factor):
-        return DenseRows.scale(self, factor) if self.missed is None else super().scale(factor)
+        (self.dense or super()).scale(factor)
 
     def finish(self):
-        if self.missed is None:
-            self.gradient = self.table.weight.grad = None  # so that memory has no peak before steps go by rows
-            self.stale = []
+        if self.dense:
+            self.dense.finish()
         else:
             self._update_touched()
         self.steps += 1
@@ -65,7 +65,7 @@ class CaughtUpRows(TouchedRows):
     @torch.no_grad()
     def settle(self):
         """Catch up every row: the table is then what dense Adam would have made of it."""
-        if self.missed is None or self.settled_at == self.steps:
+        if self.dense or self.settled_at == self.steps:
             return
         for start in range(0, len(self.last), CHUNK_ROWS):
             stop = min(start + CHUNK_ROWS, len(self.last))
@@ -77,7 +77,7 @@ class CaughtUpRows(TouchedRows):
         self.exp_avg, self.exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
         self.last = torch.full_like(self.exp_avg[:, 0], self.steps, dtype=torch.int32)  # step up to which a row is done
         self.missed = MissedSteps(self.group["betas"], self.steps, self.last.device)
-        self.settled_at, self.gradient = self.steps, None
+        self.settled_at, self.dense = self.steps, None
 
     @torch.no_grad()
     def _catch_up(self, rows):

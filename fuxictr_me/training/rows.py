@@ -2,15 +2,17 @@
 
 import torch
 from torch.nn import functional as F
+from torch.optim.adam import adam
 
+PIECE = 1 << 20  # numbers of a table that are updated while they lie in the cache
 UPDATES = ("dense", "catch_up", "lazy")
 
 
 class DenseRows:
-    """Every row is updated in every step, by the model's optimizer: what FuxiCTR does, without its sweeps and pages.
+    """Every row is updated in every step, by the model's optimizer, as in FuxiCTR.
 
-    The gradient of the whole table lies in one buffer that is kept from step to step. A step begins it with the
-    regulariser's gradient, adds the batch's, and knows the norm of the sum without another sweep.
+    The gradient of the table begins with the regulariser's, to which the batch's is added; the norm of the sum is known
+    without another sweep.
 
     Args:
         table (FusedTable)
@@ -24,8 +26,7 @@ class DenseRows:
     def __init__(self, table, optimizer, l1=0.0, l2=0.0):
         self.table, self.optimizer, self.l1, self.l2 = table, optimizer, l1, l2
         self.regularised = bool(l1 or l2)
-        self.reading, self.reads, self.gradient = False, [], None
-        self.stale = []  # rows of the buffer that hold the last step's gradient
+        self.reading, self.reads = False, []
 
     def begin(self):
         """Forget the last step's reads."""
@@ -47,23 +48,21 @@ class DenseRows:
 
     @torch.no_grad()
     def collect(self):
-        """Put the gradient of the table together.
+        """Put the gradient together.
 
         Returns:
-            (Tensor, Tensor or float): its squared norm ‖G‖², and the regulariser's value.
+            (Tensor, Tensor or float): its squared norm, and the regulariser's value.
         """
-        if self.gradient is None:
-            self.gradient = torch.zeros_like(self.table.weight)
-        G = self.gradient
-        square, penalty = self._regularise(G)
+        W = self.table.weight.detach()
+        G = self._of_regulariser(W) if self.regularised else torch.zeros_like(W)
+        square, penalty = self._norm_and_penalty()
         batch = list(self._gradients())
-        before = [F.embedding(rows, G) if self.regularised else 0 for rows, _ in batch]
+        before = [F.embedding(rows, G) if self.regularised else 0.0 for rows, _ in batch]
         for rows, g in batch:
             G.index_add_(0, rows.flatten(), g.flatten(0, 1))
         for (rows, g), G_before in zip(batch, before, strict=True):
             # ‖G + ΔG‖² - ‖G‖² = ⟨ΔG, G + (G + ΔG)⟩, and ΔG is the sum of g over the batch's occurrences of a row.
             square = square + (g * (G_before + F.embedding(rows, G))).sum()
-        self.stale = [rows.flatten() for rows, _ in batch]
         self.table.weight.grad = G
         return square, penalty
 
@@ -77,31 +76,32 @@ class DenseRows:
     def settle(self):
         """Nothing is put off."""
 
-    def _regularise(self, G):
-        """Make G the regulariser's gradient; returns ‖G‖², and the regulariser's value."""
-        if not self.regularised:
-            for rows in self.stale:
-                G.index_fill_(0, rows, 0)
-            return 0.0, 0.0
-        W = self.table.weight.detach()
-        of_l2 = self.l2 / 2 * _squared_norm(W)
-        if not self.l1:
-            torch.mul(W, self.l2, out=G)
-            return 2 * self.l2 * of_l2, of_l2
-        torch.sign(W, out=G).mul_(self.l1).add_(W, alpha=self.l2)
-        return _squared_norm(G), of_l2 + self.l1 * torch.linalg.vector_norm(W, 1)
-
     def _gradients(self):
         for rows, padded, e in self.reads:
             if e.grad is not None:
                 yield rows, e.grad.masked_fill_(padded.unsqueeze(-1), 0)
 
+    def _of_regulariser(self, W, out=None):
+        """λ₁ sign(W) + λ₂ W."""
+        if not self.l1:
+            return torch.mul(W, self.l2, out=out)
+        return torch.sign(W, out=out).mul_(self.l1).add_(W, alpha=self.l2)
+
+    def _norm_and_penalty(self):
+        """‖λ₁ sign(W) + λ₂ W‖², and λ₁‖W‖₁ + λ₂/2 ‖W‖²."""
+        if not self.regularised:
+            return 0.0, 0.0
+        W = self.table.weight.detach()
+        square = _squared_norm(W)
+        if not self.l1:
+            return self.l2**2 * square, self.l2 / 2 * square
+        norm1 = torch.linalg.vector_norm(W, 1)
+        of_signs = self.l1**2 * torch.linalg.vector_norm(W, 0) + 2 * self.l1 * self.l2 * norm1
+        return of_signs + self.l2**2 * square, self.l1 * norm1 + self.l2 / 2 * square
+
 
 class TouchedRows(DenseRows):
-    """Only the rows of the batch are read, updated and clipped: the gradient is that of these rows alone.
-
-    The whole-table regulariser gives every row a gradient, so there can be none.
-    """
+    """What keeps the gradient of the batch's rows alone, summed by row, in place of that of the table."""
 
     @torch.no_grad()
     def collect(self):
@@ -119,6 +119,65 @@ class TouchedRows(DenseRows):
     def finish(self):
         """Update the rows of the batch."""
         raise NotImplementedError
+
+
+class SweptRows(TouchedRows):
+    """Dense Adam on a CPU, piece by piece: what ``DenseRows`` does, in one pass through the memory.
+
+    The gradient of the whole table is never there: that of a piece is made, used and overwritten while it lies in the
+    cache. The norm for clipping comes before, from ‖W‖ and the batch's rows alone.
+    """
+
+    @torch.no_grad()
+    def collect(self):
+        square, _ = super().collect()
+        of_regulariser, penalty = self._norm_and_penalty()
+        if self.regularised:  # ‖G + ΔG‖² = ‖G‖² + 2⟨ΔG, G⟩ + ‖ΔG‖²
+            rows = self.table.weight.detach()[self.touched]
+            square = square + 2 * (self.gradient * self._of_regulariser(rows)).sum() + of_regulariser
+        return square, penalty
+
+    def begin(self):
+        super().begin()
+        self.factor = None
+
+    def scale(self, factor):
+        self.factor = factor
+
+    @torch.no_grad()
+    def finish(self):
+        """One step of Adam on every row."""
+        weight, group = self.table.weight.detach(), self.optimizer.param_groups[0]
+        state = self.optimizer.state[self.table.weight]
+        if not state:
+            state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(weight), exp_avg_sq=torch.zeros_like(weight))
+        options = {key: group[key] for key in ("amsgrad", "lr", "weight_decay", "eps", "maximize")}
+        options |= dict(zip(("beta1", "beta2"), group["betas"], strict=True))
+        size = max(1, PIECE // weight.shape[1])
+        starts = range(0, len(weight), size)
+        bounds = torch.searchsorted(self.touched, torch.tensor([*starts, len(weight)])).tolist()
+        buffer = weight.new_zeros(min(size, len(weight)), weight.shape[1])
+        for start, first, last in zip(starts, bounds, bounds[1:], strict=False):
+            piece = slice(start, start + size)
+            W, rows = weight[piece], self.touched[first:last] - start
+            G = buffer[: len(W)]
+            if self.regularised:
+                self._of_regulariser(W, out=G)
+            G.index_add_(0, rows, self.gradient[first:last])
+            if self.factor is not None:
+                G.mul_(self.factor)
+            step, moments = state["step"].clone(), ([state[m][piece]] for m in ("exp_avg", "exp_avg_sq"))
+            adam([W], [G], *moments, [], [step], fused=True, **options)
+            if not self.regularised:
+                G.index_fill_(0, rows, 0)
+        state["step"] += 1
+        self.gradient = None
+
+
+def dense_rows(table, optimizer, l1=0.0, l2=0.0):
+    """What updates every row in every step: by pieces where a CPU runs Adam, else at once."""
+    by_pieces = table.weight.device.type == "cpu" and type(optimizer) is torch.optim.Adam
+    return (SweptRows if by_pieces else DenseRows)(table, optimizer, l1, l2)
 
 
 class LazyRows(TouchedRows):

@@ -7,7 +7,7 @@ from fuxictr.pytorch.torch_utils import get_regularizer
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.table import FusedTable
 from fuxictr_me.training.catch_up import CaughtUpRows
-from fuxictr_me.training.rows import UPDATES, DenseRows, LazyRows
+from fuxictr_me.training.rows import UPDATES, LazyRows, dense_rows
 
 
 class Step:
@@ -18,7 +18,7 @@ class Step:
 
     Args:
         model (BaseModel): with its optimizer.
-        embedding_updates (str): ``dense``, ``catch_up`` or ``lazy``; see ``DenseRows``, ``CaughtUpRows``, ``LazyRows``.
+        embedding_updates (str): see ``dense_rows``, ``CaughtUpRows``, ``LazyRows``.
 
     Raises:
         UsageError: row-wise updates with an optimizer or a regulariser that they do not go with.
@@ -31,7 +31,7 @@ class Step:
         of_tables, of_embeddings, of_networks = split_parameters(model)
         penalties = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
         if embedding_updates == "dense":
-            self.rows = [DenseRows(table, self.optimizer, penalties[1], penalties[2]) for table in tables]
+            self.rows = [dense_rows(table, self.optimizer, penalties[1], penalties[2]) for table in tables]
         else:
             by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
             self.rows = [by_rows(table, self.optimizer) for table in tables]
