@@ -152,6 +152,7 @@ def _add_plan(commands):
     )
     _add_experiment(plan)
     plan.add_argument("--gpu-model", default="H100", help="whose memory and speed to count with (default: H100)")
+    plan.add_argument("--vocabulary", help="json file, field: ids (default: of the built set, or as published)")
 
 
 def _add_experiment(parser):

@@ -140,7 +140,7 @@ def _toy(arguments):
 def _plan(arguments):
     from fuxictr_me.planning import run
 
-    print(run(arguments.expid, arguments.config, gpu_model=arguments.gpu_model))
+    print(run(arguments.expid, arguments.config, arguments.gpu_model, arguments.vocabulary))
 
 
 COMMANDS = {

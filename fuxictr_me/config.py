@@ -29,7 +29,7 @@ def find_config(expid):
     return expids[expid]
 
 
-def load_settings(config, expid, gpu=-1):
+def load_settings(config, expid, gpu=-1, find_data=True):
     """FuxiCTR's ``load_config``, with every name and path in it checked.
 
     A path of raw data that does not exist as seen from the working directory is looked for from the folder
@@ -39,12 +39,38 @@ def load_settings(config, expid, gpu=-1):
         config (str): the folder.
         expid (str): experiment id.
         gpu (int): device.
+        find_data (bool): whether the raw data must be there.
 
     Returns:
         dict: the merged settings, ``gpu`` and ``model_id`` included.
 
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.
+    """
+    params = read_params(config, expid)
+    params["gpu"] = gpu
+    known = [name for name in models.__all__ if name.endswith("_ME")]
+    if params.get("model") not in known:
+        raise unknown("model", params.get("model"), known)
+    check_gpu(gpu)
+    check_model_settings(getattr(models, params["model"]), params)
+    if find_data:
+        check_dataset(params, Path(config))
+    return params
+
+
+def read_params(config, expid):
+    """The merged settings of an experiment of any model.
+
+    Args:
+        config (str): the folder.
+        expid (str): experiment id.
+
+    Returns:
+        dict: as FuxiCTR's ``load_config`` gives them.
+
+    Raises:
+        UsageError: no such folder, expid or dataset_id.
     """
     folder = Path(config)
     if not folder.is_dir():
@@ -58,15 +84,7 @@ def load_settings(config, expid, gpu=-1):
         raise UsageError(f"{expid} is a template: copy it and set its dataset_id (known: {', '.join(datasets)})")
     if dataset_id not in datasets:
         raise unknown(f"dataset_id in {config}", dataset_id, datasets)
-    params = load_config(str(folder), expid)
-    params["gpu"] = gpu
-    known = [name for name in models.__all__ if name.endswith("_ME")]
-    if params.get("model") not in known:
-        raise unknown("model", params.get("model"), known)
-    check_gpu(gpu)
-    check_model_settings(getattr(models, params["model"]), params)
-    check_dataset(params, folder)
-    return params
+    return load_config(str(folder), expid)
 
 
 def check_dataset(params, folder=Path("config")):

@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuxictr.pytorch.torch_utils import get_initializer
-from fuxictr.utils import load_config
 
 from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.collapse import id_counts
 from fuxictr_me.collapse.checkpoint_keys import ID_TYPES
-from fuxictr_me.config import check_dataset, find_config, read_entries
+from fuxictr_me.config import check_dataset, find_config, read_params
 from fuxictr_me.data import build_dataset, build_h5, feature_maps
 from fuxictr_me.embedding import FUXICTR_INITIALIZER, paper_initializer
-from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.errors import UsageError
 from fuxictr_me.errors import missing as missing_file
 from fuxictr_me.settings import check_initializer
 
@@ -86,15 +85,8 @@ def find_run(expid, config=None, checkpoint=None):
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
     folder = Path(config or find_config(expid))
-    if not folder.is_dir():
-        raise missing_file("config folder", folder)
-    experiments, datasets = read_entries(folder, "model_config"), read_entries(folder, "dataset_config")
-    if expid not in experiments or expid == "Base":
-        raise unknown(f"expid in {folder}", expid, [name for name in experiments if name != "Base"])
-    dataset_id = {**experiments.get("Base", {}), **experiments[expid]}.get("dataset_id")
-    if dataset_id not in datasets:
-        raise unknown(f"dataset_id in {folder}", dataset_id, datasets)
-    params = load_config(str(folder), expid)
+    params = read_params(folder, expid)
+    dataset_id = params["dataset_id"]
     for key, default in (("data_root", None), ("model_root", "./checkpoints/")):
         if not isinstance(params.setdefault(key, default), str):
             raise UsageError(f"{key} must be set for {expid}, got {params[key]!r}")

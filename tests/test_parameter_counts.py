@@ -4,15 +4,18 @@ Field sizes are those that the widely used pre-processings of the two data sets 
 Criteo, 5 on Avazu): 39 fields with 1.09 million ids, 22 with 2.02 million, as in the paper.
 """
 
+import json
+
 import pytest
 import torch
-from conftest import MODEL, categorical, make_feature_map
+from conftest import MODEL, ROOT, categorical, make_feature_map
 
 from fuxictr_me import DNN_ME, PNN_ME, DCNv2_ME, FinalMLP_ME, NFwFM_ME, xDeepFM_ME
 
-CRITEO = [49, 101, 126, 45, 223, 118, 84, 76, 95, 9, 30, 40, 75, 1458, 555, 193949, 138801, 306, 19, 11970, 634, 4]
-CRITEO += [42646, 5178, 192773, 3175, 27, 11422, 181075, 11, 4654, 2032, 5, 189657, 18, 16, 59697, 86, 45571]
-AVAZU = [241, 8, 8, 3697, 4614, 25, 5481, 329, 31, 381763, 1611748, 6793, 6, 5, 2509, 9, 10, 432, 5, 68, 169, 61]
+CRITEO, AVAZU = (
+    list(json.loads((ROOT / "dataset_configs" / name / "vocabulary.json").read_text()).values())
+    for name in ("criteo_paper", "avazu_paper")
+)
 SIZES = [(1, 1), (1, 2), (1, 4), (1, 10), (2, 1), (4, 1), (10, 1)]  # sets, times the base dimension
 
 MLP_OPTIONS = {"net_dropout": 0.2, "batch_norm": True}

@@ -31,11 +31,13 @@ class CompressedInteraction(nn.Module):
 
     def forward(self, x0):
         """(B, M, F, K) -> (B, M, ΣC)."""
-        x0 = x0.permute(1, 0, 3, 2).contiguous()  # (M, B, K, F)
+        num_fields, dim = x0.shape[2:]
+        x0 = x0.permute(1, 0, 3, 2).flatten(1, 2)  # (M, B·K, F)
         x, pooled = x0, []
         for layer in self.layers:
-            products = (x0.unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2)  # (M, B, K, F·C)
-            x = layer.by_set(products.flatten(1, 2)).unflatten(1, x0.shape[1:3])  # (M, B, K, C')
-            x = self.activation(x)
-            pooled.append(x.sum(dim=2))
+            weight = layer.weight.unflatten(2, (num_fields, -1))  # (M, C', F, C)
+            factors = torch.einsum("mnf,mofc->mnco", x0, weight)
+            x = torch.einsum("mnc,mnco->mno", x, factors) + layer.bias.unsqueeze(1)
+            x = self.activation(x)  # (M, B·K, C')
+            pooled.append(x.unflatten(1, (-1, dim)).sum(dim=2))
         return torch.cat(pooled, dim=-1).transpose(0, 1)

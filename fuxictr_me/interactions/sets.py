@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fuxictr_me.errors import UsageError
 
@@ -47,6 +48,9 @@ class SetLinear(nn.Module):
         return self._multiply(x, self.weight)
 
     def _multiply(self, x, weight):
+        if x.device.type == "cpu":  # whose batched products are a seventh slower than one product a set
+            sets = zip(x.unbind(), weight.unbind(), self.bias.unbind(), strict=True)
+            return torch.stack([F.linear(*one_set) for one_set in sets])
         return torch.baddbmm(self.bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 

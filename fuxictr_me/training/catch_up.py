@@ -29,11 +29,11 @@ class CaughtUpRows(TouchedRows):
     The first ``FIRST_STEPS`` steps are dense.
     """
 
-    def __init__(self, table, optimizer):
+    def __init__(self, table, optimizer, on_cpu=None):
         super().__init__(table, optimizer)
         self.group = optimizer.param_groups[0]
         self.lr, self.steps = self.group["lr"], 0
-        self.dense, self.missed = dense_rows(table, optimizer), None  # the first steps; what makes up for later ones
+        self.dense, self.missed = dense_rows(table, optimizer, on_cpu=on_cpu), None  # in the first steps; behind them
 
     def begin(self):
         if self.group["lr"] != self.lr:

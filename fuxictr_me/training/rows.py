@@ -174,10 +174,15 @@ class SweptRows(TouchedRows):
         self.gradient = None
 
 
-def dense_rows(table, optimizer, l1=0.0, l2=0.0):
-    """What updates every row in every step: by pieces where a CPU runs Adam, else at once."""
-    by_pieces = table.weight.device.type == "cpu" and type(optimizer) is torch.optim.Adam
-    return (SweptRows if by_pieces else DenseRows)(table, optimizer, l1, l2)
+def dense_rows(table, optimizer, l1=0.0, l2=0.0, on_cpu=None):
+    """What updates every row in every step: by pieces where a CPU runs Adam, else at once.
+
+    Args:
+        table, optimizer, l1, l2: as ``DenseRows`` takes them.
+        on_cpu (bool or None): where it runs; None: where the table lies.
+    """
+    on_cpu = table.weight.device.type == "cpu" if on_cpu is None else on_cpu
+    return (SweptRows if on_cpu and type(optimizer) is torch.optim.Adam else DenseRows)(table, optimizer, l1, l2)
 
 
 class LazyRows(TouchedRows):
@@ -187,7 +192,7 @@ class LazyRows(TouchedRows):
     bias correction.
     """
 
-    def __init__(self, table, optimizer):
+    def __init__(self, table, optimizer, on_cpu=None):
         super().__init__(table, optimizer)
         group = optimizer.param_groups[0]
         self.sparse_adam = torch.optim.SparseAdam([table.weight], group["lr"], group["betas"], group["eps"])

@@ -19,22 +19,23 @@ class Step:
     Args:
         model (BaseModel): with its optimizer.
         embedding_updates (str): see ``dense_rows``, ``CaughtUpRows``, ``LazyRows``.
+        on_cpu (bool or None): whether to go the ways of a CPU; None: where the model lies.
 
     Raises:
         UsageError: row-wise updates with an optimizer or a regulariser that they do not go with.
     """
 
-    def __init__(self, model, embedding_updates="dense"):
+    def __init__(self, model, embedding_updates="dense", on_cpu=None):
         self.optimizer = model.optimizer
         check_updates(model, embedding_updates)
         tables = fused_tables(model)
         of_tables, of_embeddings, of_networks = split_parameters(model)
         penalties = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
         if embedding_updates == "dense":
-            self.rows = [dense_rows(table, self.optimizer, penalties[1], penalties[2]) for table in tables]
+            self.rows = [dense_rows(table, self.optimizer, penalties[1], penalties[2], on_cpu) for table in tables]
         else:
             by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
-            self.rows = [by_rows(table, self.optimizer) for table in tables]
+            self.rows = [by_rows(table, self.optimizer, on_cpu) for table in tables]
         for table, rows in zip(tables, self.rows, strict=True):
             table.updates = rows
         self.parameters = of_embeddings + of_networks
@@ -47,7 +48,8 @@ class Step:
             for p, weight in get_regularizer(regularizer)
             if parameters
         ]
-        self.on_cpu = all(p.device.type == "cpu" for p in [*self.parameters, *of_tables])
+        lies_on_cpu = all(p.device.type == "cpu" for p in [*self.parameters, *of_tables])
+        self.on_cpu = lies_on_cpu if on_cpu is None else on_cpu
 
     def __call__(self, forward, max_gradient_norm):
         """Do the step.

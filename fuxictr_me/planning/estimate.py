@@ -1,0 +1,157 @@
+"""What a run will take on a GPU, by a simulated step and the GPU's data sheet."""
+
+from dataclasses import dataclass
+
+from fuxictr_me.data.h5_loader import SHARE_OF_FREE_MEMORY
+from fuxictr_me.data.layout import Layout
+from fuxictr_me.errors import UsageError
+from fuxictr_me.planning.gpus import Gpu, find_gpu
+from fuxictr_me.planning.simulate import Memory, simulate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        gpu (Gpu)
+        precision (str): of matrix products.
+        batch_size (int)
+        parameters, embedding_parameters (int): in all, and of embeddings.
+        memory (Memory): of training.
+        data (dict): split -> bytes of its rows, with their order, as H5.
+        on_gpu (tuple of str): the splits that lie in the GPU's memory.
+        flops, bytes_moved (int): of a step.
+        compute_seconds (float): of its matrix products at the GPU's peak.
+        traffic_seconds (float): of its bytes at the bandwidth.
+        kernel_seconds (float): of its operations one after another, each at the slower of its two limits.
+    """
+
+    gpu: Gpu
+    precision: str
+    batch_size: int
+    parameters: int
+    embedding_parameters: int
+    memory: Memory
+    data: dict
+    on_gpu: tuple
+    flops: int
+    bytes_moved: int
+    compute_seconds: float
+    traffic_seconds: float
+    kernel_seconds: float
+
+    @property
+    def needed(self):
+        """Bytes of the GPU's memory: the peak of a step, and the data that lie there."""
+        return self.memory.peak + sum(self.data[split] for split in self.on_gpu)
+
+    @property
+    def fits(self):
+        """Whether the GPU has as many."""
+        return self.needed <= self.gpu.memory
+
+    @property
+    def floor_seconds(self):
+        """Of a step: products and traffic at their limits, each wholly behind the other.
+
+        Less only where caches and fused kernels spare traffic.
+        """
+        return max(self.compute_seconds, self.traffic_seconds)
+
+
+def plan(model_class, feature_map, params, gpu_model="H100", rows=None):
+    """Predict what training a model takes; nothing large is allocated.
+
+    Args:
+        model_class (type): a model of ours.
+        feature_map (FeatureMap): of FuxiCTR.
+        params (dict): settings of the run, as ``load_settings`` gives them.
+        gpu_model (str): of ``fuxictr_me.planning.GPUS``.
+        rows (dict or None): ``train`` and ``valid`` -> rows, where known.
+
+    Returns:
+        Plan
+
+    Raises:
+        UsageError: an unknown GPU, or settings that the model refuses.
+    """
+    gpu = find_gpu(gpu_model)
+    found = simulate(model_class, feature_map, params)
+    data, on_gpu = place_data(feature_map, params, rows or {}, gpu.memory - found.memory.weights)
+    precision = params.get("precision", "float32")
+    compute = [operation.flops / gpu.peak(precision) for operation in found.operations]
+    traffic = [operation.bytes / gpu.bandwidth for operation in found.operations]
+    return Plan(
+        gpu=gpu,
+        precision=precision,
+        batch_size=params.get("batch_size", 32),
+        parameters=found.parameters,
+        embedding_parameters=found.embedding_parameters,
+        memory=found.memory,
+        data=data,
+        on_gpu=on_gpu,
+        flops=sum(operation.flops for operation in found.operations),
+        bytes_moved=sum(operation.bytes for operation in found.operations),
+        compute_seconds=sum(compute),
+        traffic_seconds=sum(traffic),
+        kernel_seconds=sum(map(max, compute, traffic)),
+    )
+
+
+def place_data(feature_map, params, rows, free):
+    """Where ``H5DataLoader`` will hold the splits of a training run, the model being there already.
+
+    Args:
+        feature_map (FeatureMap)
+        params (dict): settings of the run.
+        rows (dict): split -> rows, where known.
+        free (float): bytes that the GPU has left.
+
+    Returns:
+        (dict, tuple): split -> bytes; the splits that go to the GPU. Nothing where data are not fed from H5.
+    """
+    if params.get("data_format") != "h5" or params.get("data_loader") or params.get("streaming"):
+        return {}, ()
+    asked, sizes, on_gpu = params.get("data_placement", "auto"), {}, []
+    for split in ("train", "valid"):
+        if split not in rows:
+            continue
+        order = 8 if split == "train" and params.get("shuffle", True) else 0
+        sizes[split] = rows[split] * (Layout.of(feature_map).row_bytes + order)
+        if asked == "device" or (asked == "auto" and sizes[split] < SHARE_OF_FREE_MEMORY * free):
+            on_gpu.append(split)
+            free -= sizes[split]
+    return sizes, tuple(on_gpu)
+
+
+def what_would_fit(model_class, feature_map, params, gpu_model="H100", rows=None):
+    """Changes of one setting each, with which a run that does not fit a GPU would.
+
+    Args:
+        model_class (type), feature_map (FeatureMap), params (dict), gpu_model (str), rows (dict): as of ``plan``.
+
+    Returns:
+        list of (str, object, Plan): setting, value, and what it would take. Sizes are halved again and again until it
+        fits; updates by rows come in the order in which they are nearest to what they replace.
+    """
+    sets, dim = params.get("num_sets") or 4, params.get("embedding_dim", 10)
+    candidates = {"data_placement": ["memory"], "embedding_updates": ["catch_up", "lazy"]}
+    if isinstance(dim, int):
+        candidates |= {"num_sets": _halved(sets)} if sets > 1 else {"embedding_dim": _halved(dim)}
+    candidates["batch_size"] = _halved(params.get("batch_size", 32), least=2)  # batch norm needs two rows
+    found = []
+    for key, values in candidates.items():
+        for value in values:
+            try:
+                changed = plan(model_class, feature_map, {**params, key: value}, gpu_model, rows)
+            except UsageError:  # it does not go with the other settings
+                break
+            if changed.fits:
+                found.append((key, value, changed))
+                break
+    return found
+
+
+def _halved(value, least=1):
+    return [value >> shift for shift in range(1, value.bit_length()) if value >> shift >= least]

@@ -1,0 +1,167 @@
+"""Training steps of a model on tensors without data: what they take, before there is anything to take it."""
+
+import contextlib
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from fuxictr_me.data.layout import VALUES, Layout
+from fuxictr_me.planning.ledger import Ledger, tensors_in
+from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
+from fuxictr_me.training.rows import LazyRows
+from fuxictr_me.training.step import Step
+
+ALONE = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None}  # no device, files or hooks
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes held at the time in a step at which most are.
+
+    Attributes:
+        weights (int): parameters and buffers.
+        gradients (int): of parameters.
+        optimizer_state (int): moments and step counts.
+        activations (int): all else: the batch, what the backward pass needs, and temporaries.
+    """
+
+    weights: int
+    gradients: int
+    optimizer_state: int
+    activations: int
+
+    @property
+    def peak(self):
+        """Bytes in all."""
+        return self.weights + self.gradients + self.optimizer_state + self.activations
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What ``simulate`` found.
+
+    Attributes:
+        parameters, embedding_parameters (int): trained; in all, and of embeddings.
+        memory (Memory)
+        operations (list of Operation): of one step.
+    """
+
+    parameters: int
+    embedding_parameters: int
+    memory: Memory
+    operations: list
+
+
+def simulate(model_class, feature_map, params, on_gpu=True):
+    """Build a model and let it train for a few steps on fake tensors, which have shapes but no data.
+
+    All code is that of a real run, so what is found follows it, but for this: ``compile`` is left out; ``lazy``
+    updates are simulated on dense tensors of the batch's rows, for fake tensors know no sparse ones; with updates by
+    rows, a batch is taken to hold as many different ids as it can, min(D, B) of a field. With ``catch_up`` memory is
+    the most of its dense first steps and of those by rows, operations are those of a step by rows.
+
+    Not seen: what kernels use for themselves, memory that the allocator holds without need, the CUDA context.
+    Optimizers without a fused kernel are simulated as on the CPU, parameter by parameter.
+
+    Args:
+        model_class (type): a model of ours.
+        feature_map (FeatureMap): of FuxiCTR.
+        params (dict): the model's settings, ``batch_size`` included.
+        on_gpu (bool): dropout as a GPU computes it, which keeps a mask of bytes; else of floats.
+
+    Returns:
+        Simulation
+
+    Raises:
+        UsageError: settings that the model refuses.
+    """
+    settings = {**params, **ALONE} | ({"compile": False} if "compile" in params else {})
+    anywhere = type(model_class.__name__, (model_class,), {"model_to_device": lambda self: None})
+    ledger = Ledger()
+    with FakeTensorMode(allow_non_fake_inputs=True), ledger, MaskedDropout() if on_gpu else contextlib.nullcontext():
+        model = anywhere(feature_map, **settings).train()
+        model._max_gradient_norm = params.get("max_gradient_norm", 10.0)
+        batch_size = params.get("batch_size", 32)
+        table = model.embedding_layer.table
+        if table is not None:
+            ledger.most_distinct = sum(min(rows.stop - rows.start, batch_size) for rows in table.rows)
+        memory, operations = _train(model, make_batch(feature_map, batch_size), ledger, on_gpu)
+    parameters = model.num_parameters()
+    embeddings = parameters - model.num_parameters(count_embedding=False)
+    return Simulation(parameters, embeddings, memory, operations)
+
+
+def make_batch(feature_map, batch_size):
+    """A batch of zeros in the shapes and dtypes in which ``H5DataLoader`` feeds it."""
+    batch = {}
+    for name, place in Layout.of(feature_map).places.items():
+        shape = (batch_size, place.stop - place.start) if place.is_vector else (batch_size,)
+        batch[name] = torch.zeros(shape, dtype=torch.float32 if place.matrix == VALUES else torch.int64)
+    return batch
+
+
+class MaskedDropout(TorchFunctionMode):
+    """Dropout as PyTorch computes it on a GPU."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.dropout:
+            return _dropout(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _dropout(x, p=0.5, training=True, inplace=False):
+    return torch.native_dropout(x, p, True)[0] if training and p > 0 else x
+
+
+def _train(model, batch, ledger, on_gpu):
+    """Two steps, for the optimizer's state is made in the first; then two by rows where rows are caught up."""
+    gradients = set()
+
+    def note_gradients(*_):
+        gradients.update(ledger.serials(p.grad for p in model.parameters() if p.grad is not None))
+
+    def step():
+        ledger.operations = []
+        model.train_step(batch)
+
+    model.optimizer.register_step_pre_hook(note_gradients)
+    model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu)
+    lazy, caught_up = ([rows for rows in model._step.rows if isinstance(rows, cls)] for cls in (LazyRows, CaughtUpRows))
+    for rows in lazy:
+        rows.finish = partial(_finish_lazily, rows)
+    ledger.start()
+    step()
+    step()
+    for rows in caught_up:
+        rows.steps = FIRST_STEPS
+    if caught_up:
+        step()
+        step()
+    weights = ledger.serials([*model.parameters(), *model.buffers()])
+    optimizers = [model.optimizer, *(rows.sparse_adam for rows in lazy)]
+    state = tensors_in([list(optimizer.state.values()) for optimizer in optimizers])
+    state += [rows.last for rows in caught_up]
+    parts = ledger.at_peak(weights, gradients, ledger.serials(state))
+    return Memory(*parts), ledger.operations
+
+
+def _finish_lazily(rows):
+    """``LazyRows.finish``: the arithmetic of ``torch.optim.SparseAdam``, its look-ups of rows on dense tensors."""
+    weight, optimizer, touched, g = rows.table.weight.detach(), rows.sparse_adam, rows.touched, rows.gradient
+    (beta1, beta2), eps = optimizer.defaults["betas"], optimizer.defaults["eps"]
+    state = optimizer.state[rows.table.weight]
+    if not state:
+        state.update(step=0, exp_avg=torch.zeros_like(weight), exp_avg_sq=torch.zeros_like(weight))
+    old_m, old_v = (F.embedding(touched, state[moment]) for moment in ("exp_avg", "exp_avg_sq"))
+    m = g.sub(old_m).mul_(1 - beta1)
+    state["exp_avg"].index_add_(0, touched, m)
+    v = g.pow(2).sub_(old_v).mul_(1 - beta2)
+    state["exp_avg_sq"].index_add_(0, touched, v)
+    move = m.add_(old_m).div_(v.add_(old_v).sqrt_().add_(eps))
+    weight.index_add_(0, touched, -move)
+    rows.gradient = None
