@@ -1,4 +1,4 @@
-"""An epoch of training and its evaluation: ours from H5, and multi-embedding on FuxiCTR's layers from FuxiCTR's loaders.
+"""An epoch of training and its evaluation: ours from H5, multi-embedding on FuxiCTR's layers from FuxiCTR's loaders.
 
     python benchmarks/epoch.py [--rows 200000] [--gpu 0] [--batch 4096]
 
@@ -50,11 +50,9 @@ def main():
                 continue
             r = run_alone(__file__, "--gpu", arguments.gpu, "--batch", arguments.batch, "--one", name, folder)
             first = first or r
-            print(
-                f"| {name} | {r['train']:.1f} | {arguments.rows / r['train']:,.0f} | {first['train'] / r['train']:.2f} | "
-                f"{r['evaluate']:.2f} | {first['evaluate'] / r['evaluate']:.2f} | {r['gpu_mb'] or r['peak_mb']:,.0f} |",
-                flush=True,
-            )
+            training = f"{r['train']:.1f} | {arguments.rows / r['train']:,.0f} | {first['train'] / r['train']:.2f}"
+            evaluation = f"{r['evaluate']:.2f} | {first['evaluate'] / r['evaluate']:.2f}"
+            print(f"| {name} | {training} | {evaluation} | {r['gpu_mb'] or r['peak_mb']:,.0f} |", flush=True)
 
 
 def write(folder, rows):

@@ -1,12 +1,11 @@
-"""Training steps of ours against multi-embedding on FuxiCTR's layers (plain.py), and against FuxiCTR's own single embedding.
+"""Training steps of ours, of multi-embedding on FuxiCTR's layers (plain.py), and of FuxiCTR's own single embedding.
 
     python benchmarks/step.py [--gpu 0] [--full] [--out folder]
 
-A cell is a family, M sets of dimension 10, a batch size and a number of ids, with Criteo's 39 fields. In each cell every
-contestant trains the same batches in a process of its own; the table shows medians over the steps, and ratios to plain
-within the cell. ``--out`` also writes step.json and step.png. Without a GPU fewer cells are measured, unless ``--full``.
-
-``catch_up`` runs by rows from step 2 on in place of step 200, so as to be measured at once: a step costs the same.
+A cell is a family, M sets of dimension 10, a batch size and a number of ids, with Criteo's 39 fields. In each cell
+every contestant trains the same batches in a process of its own; the table shows medians over the steps, and ratios to
+plain within the cell. ``--out`` also writes step.json and step.png. Without a GPU fewer cells are measured, unless
+``--full``. ``catch_up`` runs by rows from step 2 on in place of step 200, to be measured at once: a step costs the same.
 """
 
 import argparse
@@ -29,7 +28,7 @@ ON_CPU += [("DCNv2", 10, 4096, 1_000_000), ("DCNv2", 4, 2048, 1_000_000), ("DCNv
 ON_CPU += [("DNN", 4, 4096, 1_000_000), ("DNN", 4, 4096, 5_000_000)]
 FULL = list(itertools.product(FAMILIES, (1, 2, 4, 10), (2048, 4096, 10_000), (1_000_000, 5_000_000)))
 PLAIN, REGULARISER = "plain", 1e-5
-# name -> the embedding regulariser, which model, and its settings; the first of each regulariser is what it is held against
+# name -> embedding regulariser, which model, its settings; the first of each regulariser is what the others are held to
 CONTESTANTS = {
     "plain ME": (REGULARISER, PLAIN, {}),
     "ours": (REGULARISER, "ours", {}),
