@@ -5,7 +5,7 @@
 A cell is a family, M sets of dimension 10, a batch size and a number of ids, with Criteo's 39 fields. In each cell
 every contestant trains the same batches in a process of its own; the table shows medians over the steps, and ratios to
 plain within the cell. ``--out`` also writes step.json and step.png. Without a GPU fewer cells are measured, unless
-``--full``. ``catch_up`` runs by rows from step 2 on in place of step 200, to be measured at once: a step costs the same.
+``--full``. ``catch_up`` goes by rows from step 2 on rather than 200, to be measured at once: a step costs the same.
 """
 
 import argparse

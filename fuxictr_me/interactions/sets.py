@@ -43,12 +43,8 @@ class SetLinear(nn.Module):
         """As ``forward``, with another weight (M, out, in) in place of its own."""
         return self._multiply(x.transpose(0, 1), weight).transpose(0, 1)
 
-    def by_set(self, x):
-        """(M, B, in) -> (M, B, out)."""
-        return self._multiply(x, self.weight)
-
     def _multiply(self, x, weight):
-        if x.device.type == "cpu":  # whose batched products are a seventh slower than one product a set
+        if x.device.type == "cpu":  # whose batched products are slower than one product a set
             sets = zip(x.unbind(), weight.unbind(), self.bias.unbind(), strict=True)
             return torch.stack([F.linear(*one_set) for one_set in sets])
         return torch.baddbmm(self.bias.unsqueeze(1), x, weight.transpose(1, 2))

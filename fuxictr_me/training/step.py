@@ -7,6 +7,7 @@ from fuxictr.pytorch.torch_utils import get_regularizer
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.table import FusedTable
 from fuxictr_me.training.catch_up import CaughtUpRows
+from fuxictr_me.training.cpu_memory import keep_freed_memory
 from fuxictr_me.training.rows import UPDATES, LazyRows, dense_rows
 
 
@@ -50,6 +51,8 @@ class Step:
         ]
         lies_on_cpu = all(p.device.type == "cpu" for p in [*self.parameters, *of_tables])
         self.on_cpu = lies_on_cpu if on_cpu is None else on_cpu
+        if lies_on_cpu:
+            keep_freed_memory()
 
     def __call__(self, forward, max_gradient_norm):
         """Do the step.
