@@ -26,6 +26,12 @@ bench: .venv/dev         ## what a claim about speed rests on
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/feed.py
 	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/epoch.py
+	$(BIN)/python benchmarks/sets.py --sets 1 4
+	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/analyze.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "fuxictr-me needs Python 3.10 or newer: PYTHON=python3.11 make ..."; exit 2; }
