@@ -149,6 +149,17 @@ def test_what_was_put_off_does_not_come_after_a_checkpoint_is_loaded(rare_map):
     assert all(torch.equal(tensor, saved[name]) for name, tensor in ours.state_dict().items())
 
 
+def test_what_was_put_off_is_done_before_another_optimizer_goes_on(float64, rare_map):
+    ours, plain = two_models("DNN", rare_map, embedding_updates="catch_up", batch_norm=False, net_dropout=0)
+    for step, batch in rare_batches(rare_map, FIRST_STEPS + 40):
+        if step == FIRST_STEPS + 30:
+            for model in (ours, plain):
+                model.compile("adam", "binary_crossentropy", 1e-3)
+        for model in (ours, plain):
+            model.train_step(batch)
+    assert difference(ours, plain) < 1e-8
+
+
 @pytest.mark.parametrize("done, first", [(201, 200), (260, 200), (700, 200), (5000, 200)])
 def test_sums_over_missed_steps_equal_the_steps_one_by_one(done, first):
     missed = MissedSteps((0.9, 0.999), first, torch.device("cpu"))
