@@ -25,6 +25,7 @@ from measure import run_alone
 
 from fuxictr_me import DCNv2_ME
 from fuxictr_me.planning import simulate
+from fuxictr_me.training import step
 
 SHAPES = {"Criteo": (39, 1_000_000), "Avazu": (24, 3_800_000)}  # fields, ids
 SIZES = {"SE 1x": (1, 10), "SE 4x": (1, 40), "ME 4x": (4, 10), "SE 10x": (1, 100), "ME 10x": (10, 10)}  # sets, K
@@ -70,6 +71,8 @@ def row(shape, size, columns, arguments):
 def cell(shape, size, arguments):
     """Train one model for a few steps: what was predicted, what it took."""
     logging.disable()
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        step.keep_freed_memory = lambda: None  # which would keep them
     fields, ids = SHAPES[shape]
     sets, dim = SIZES[size]
     settings = {**DCNV2, "batch_size": arguments.batch, "embedding_updates": arguments.updates}
