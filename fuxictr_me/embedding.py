@@ -4,12 +4,11 @@ from functools import partial
 
 import torch
 from fuxictr.pytorch.layers import FeatureEmbedding, PretrainedEmbedding
-from fuxictr.utils import not_in_whitelist
 from torch import nn
 
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.foreign_layer import find_layer
-from fuxictr_me.table import FusedTable, plain_fields
+from fuxictr_me.table import FusedTable, past_the_table, plain_fields
 
 FUXICTR_INITIALIZER = "partial(nn.init.normal_, std=1e-4)"  # the default of FuxiCTR's FeatureEmbedding
 
@@ -125,7 +124,7 @@ class MultiEmbedding(nn.Module):
                 return [embedding(X, feature_source, feature_type, flatten_emb) for embedding in self.sets]
             return self._per_set_fused(X, feature_source, feature_type, flatten_emb)
         except IndexError as error:
-            raise UsageError(self._id_past_the_table(X) or str(error)) from error
+            raise (self._id_past_the_table(X) or UsageError(str(error))) from error
         except RuntimeError as error:
             if not flatten_emb and len(set(self.field_dims[0].values())) > 1:
                 raise UsageError(
@@ -149,10 +148,7 @@ class MultiEmbedding(nn.Module):
         if self.table is None or self.table.fields != list(self.field_dims[0]):
             per_set = self.per_set(X, flatten_emb=True)
             return [torch.stack(per_set[group], dim=1) for group in groups]
-        try:
-            e = self.table(X)  # (B, F, ΣK of all sets)
-        except IndexError as error:
-            raise UsageError(self._id_past_the_table(X) or str(error)) from error
+        e = self.table(X)  # (B, F, ΣK of all sets)
         return [self._set_by_set(e, group) for group in groups]
 
     def init_weights(self):
@@ -203,24 +199,16 @@ class MultiEmbedding(nn.Module):
         return e.permute(2, 0, 1, 3).flatten(2).transpose(0, 1)
 
     def _per_set_fused(self, X, feature_source, feature_type, flatten_emb):
-        X = {field: x for field, x in X.items() if self._is_asked(field, feature_source, feature_type)}
         fused = [field for field in self.table.fields if field in X]
         others = {field: x for field, x in X.items() if field not in fused}
         if fused:
             e = self.table({field: X[field] for field in fused})  # (B, F, ΣK of all sets)
-        per_set = []
+        asked, per_set = {"feature_source": feature_source, "feature_type": feature_type}, []
         for m, embedding in enumerate(self.sets):
             named = dict(zip(fused, e[..., self.table.columns[m]].unbind(1), strict=True)) if fused else {}
-            named.update(embedding.embedding_layer(others))
-            per_set.append(embedding.embedding_layer.dict2tensor(named, flatten_emb=flatten_emb))
+            named.update(embedding.embedding_layer(others, **asked))
+            per_set.append(embedding.embedding_layer.dict2tensor(named, flatten_emb, **asked))
         return per_set
-
-    def _is_asked(self, field, feature_source, feature_type):
-        spec = self.feature_map.features[field]
-        return not (
-            (feature_source and not_in_whitelist(spec["source"], feature_source))
-            or (feature_type and not_in_whitelist(spec["type"], feature_type))
-        )
 
     def _fuse(self, m, embedding_dict):
         """Move the plain categorical fields of set ``m`` into the fused table."""
@@ -240,10 +228,11 @@ class MultiEmbedding(nn.Module):
         """PyTorch's ``to``, ``double`` …: the views follow the table rather than move by themselves."""
         if self.table is not None:
             self.table.untie()
-        super()._apply(fn, recurse)
-        if self.table is not None:
-            self.table.tie()
-        return self
+        try:
+            return super()._apply(fn, recurse)
+        finally:
+            if self.table is not None:
+                self.table.tie()
 
     def _total_ids(self, required, not_required):
         return sum(
@@ -275,12 +264,9 @@ class MultiEmbedding(nn.Module):
         for field in self.field_dims[0]:
             spec = self.feature_map.features[field]
             if field in X and spec["type"] in ("categorical", "sequence"):
-                low, high = int(X[field].min()), int(X[field].max())
-                if low < 0 or high >= spec["vocab_size"]:
-                    return (
-                        f"field {field!r} has ids from {low} to {high}, "
-                        f"but its table holds 0 to {spec['vocab_size'] - 1}"
-                    )
+                ids, size = X[field], spec["vocab_size"]
+                if ids.min() < 0 or ids.max() >= size:
+                    return past_the_table(field, ids, size)
         return None
 
 

@@ -72,13 +72,13 @@ class FusedTable(nn.Module):
         """field -> ids (B,), of all fields or some -> embeddings (B, F, ΣK).
 
         Raises:
-            IndexError: an id past its field's table. On a GPU, which looking would stall, ``check`` tells later.
+            UsageError: an id past its field's table. On a GPU, which looking would stall, ``check`` tells later.
         """
         present = [f for f, field in enumerate(self.fields) if field in X]
         present = slice(None) if len(present) == len(self.fields) else present
         fields = [field for field in self.fields if field in X]
         ids = torch.stack([X[field] for field in fields], dim=1).long()  # (B, F)
-        self._look_at(ids, present)
+        self._look_at(ids, fields, present)
         rows, padded = ids + self.first_rows[present], ids == self.padding_ids[present]
         if not torch.is_grad_enabled():
             return F.embedding(rows, self.settled())
@@ -104,12 +104,13 @@ class FusedTable(nn.Module):
             self.out_of_range.zero_()
             raise UsageError(f"ids past the table were read, in the fields {', '.join(bad)}")
 
-    def _look_at(self, ids, present):
+    def _look_at(self, ids, fields, present):
         outside = (ids < 0) | (ids >= self.sizes[present])
         if outside.device.type != "cpu":
             self.out_of_range[present] |= outside.any(dim=0)
         elif outside.any():
-            raise IndexError("an id past its field's table")
+            f = int(outside.any(dim=0).nonzero()[0])
+            raise past_the_table(fields[f], ids[:, f], int(self.sizes[present][f]))
 
     def __setstate__(self, state):
         super().__setstate__(state)
@@ -123,6 +124,13 @@ class FusedTable(nn.Module):
 
     def _load_from_state_dict(self, *_):
         self.settled()  # nothing put off may come after the load
+
+
+def past_the_table(field, ids, size):
+    """A UsageError for ids (B,) of a field whose table has ``size`` rows."""
+    return UsageError(
+        f"field {field!r} has ids from {int(ids.min())} to {int(ids.max())}, but its table holds 0 to {size - 1}"
+    )
 
 
 def plain_fields(embedding_dict, embedding_dim):

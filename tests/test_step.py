@@ -11,6 +11,8 @@ from test_plain import PAIRS, SETTINGS, plain_models
 
 from fuxictr_me import DCNv2_ME, UsageError
 from fuxictr_me.training.catch_up import FIRST_STEPS, WINDOW, MissedSteps
+from fuxictr_me.training.rows import DenseRows
+from fuxictr_me.training.step import Step
 
 
 @pytest.fixture
@@ -80,6 +82,21 @@ def test_200_steps_give_fuxictrs_losses(float64, kinds, family, settings, max_no
     for step in range(200):
         batch = make_batch(kinds, rows=16, seed=step)
         batch["user"][:3] = 0  # padding ids
+        mine, theirs = (model.train_step(batch).item() for model in (ours, plain))
+        assert mine == pytest.approx(theirs, abs=1e-9), step
+    assert difference(ours, plain) < 1e-6
+
+
+@pytest.mark.parametrize("regularizer", [None, 0.01, "l1_l2(0.001,0.01)"])
+def test_the_ways_of_a_gpu_give_fuxictrs_losses(float64, kinds, regularizer):
+    """A CPU goes other ways by itself: here the gradient of the whole table, and clipping that does not look."""
+    ours, plain = two_models("DNN", kinds, embedding_regularizer=regularizer, batch_norm=False)
+    ours._step = Step(ours, on_cpu=False)
+    assert [type(rows) for rows in ours._step.rows] == [DenseRows]
+    for model in (ours, plain):
+        model._max_gradient_norm = 0.05
+    for step in range(60):
+        batch = make_batch(kinds, rows=16, seed=step)
         mine, theirs = (model.train_step(batch).item() for model in (ours, plain))
         assert mine == pytest.approx(theirs, abs=1e-9), step
     assert difference(ours, plain) < 1e-6
@@ -228,14 +245,20 @@ def test_a_model_with_a_loss_of_its_own_has_it_differentiated_whole(rare_map):
         def compute_loss(self, return_dict, y_true):
             return 2 * super().compute_loss(return_dict, y_true)
 
-    models = [cls(rare_map, num_sets=2, **SETTINGS, embedding_regularizer=0.1) for cls in (DCNv2_ME, Doubled)]
-    models[1].load_state_dict(models[0].state_dict())
+    class Penalised(DCNv2_ME):
+        def regularization_loss(self):
+            return super().regularization_loss() + 7
+
+    classes = (DCNv2_ME, Doubled, Penalised)
+    models = [cls(rare_map, num_sets=2, **SETTINGS, embedding_regularizer=0.1) for cls in classes]
     for model in models:
+        model.load_state_dict(models[0].state_dict())
         model.train()
         model._max_gradient_norm = 10.0
     batch = make_batch(rare_map)
-    single, doubled = (model.train_step(batch).item() for model in models)
+    single, doubled, penalised = (model.train_step(batch).item() for model in models)
     assert doubled == pytest.approx(2 * single, rel=1e-6)
+    assert penalised == pytest.approx(single + 7, rel=1e-6)
 
 
 @EVERY_FAMILY

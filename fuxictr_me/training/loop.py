@@ -16,8 +16,8 @@ from fuxictr_me.training.step import Step, fused_tables, penalty
 class FastTraining(BaseModel):
     """A FuxiCTR model whose steps and evaluations are FuxiCTR's in value, but not in time.
 
-    A subclass may set ``embedding_updates`` and ``precision`` before it trains. One that overrides ``compute_loss`` has
-    its loss computed whole, regulariser and all, by autograd.
+    A subclass may set ``embedding_updates`` and ``precision`` before it trains. One that overrides ``compute_loss`` or
+    ``regularization_loss`` takes FuxiCTR's own step: its loss is differentiated whole, and every row is updated.
     """
 
     embedding_updates, precision = "dense", "float32"
@@ -29,7 +29,10 @@ class FastTraining(BaseModel):
 
     def train_step(self, batch_data):
         """One optimizer step; returns the loss, regularisers included, on the device."""
-        if type(self).compute_loss is not BaseModel.compute_loss:
+        if (type(self).compute_loss, type(self).regularization_loss) != (
+            BaseModel.compute_loss,
+            FastTraining.regularization_loss,
+        ):
             return super().train_step(batch_data)
         if self._step is None or self._step.optimizer is not self.optimizer:
             self._step = Step(self, self.embedding_updates)

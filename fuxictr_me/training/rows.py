@@ -116,10 +116,6 @@ class TouchedRows(DenseRows):
     def scale(self, factor):
         self.gradient.mul_(factor)
 
-    def finish(self):
-        """Update the rows of the batch."""
-        raise NotImplementedError
-
 
 class SweptRows(TouchedRows):
     """Dense Adam on a CPU, piece by piece: what ``DenseRows`` does, in one pass through the memory.
