@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from fuxictr_me.arguments import build_parser
-from fuxictr_me.errors import RunError, UsageError
+from fuxictr_me.errors import RunError, UsageError, require_extra
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -132,6 +132,7 @@ def _export_embeddings(arguments):
 
 
 def _toy(arguments):
+    require_extra("toy", ("matplotlib",), "report")
     from fuxictr_me.report import toy_figure
 
     print(toy_figure.run(arguments.out, seeds=arguments.seeds, iterations=arguments.iterations))

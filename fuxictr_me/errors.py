@@ -1,6 +1,7 @@
 """What a user did wrong, and what went wrong in a run: each told in one line."""
 
 import difflib
+import importlib.util
 from pathlib import Path
 
 
@@ -49,3 +50,14 @@ def positive_int(name, value):
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name} must be an integer of 1 or more, got {value!r}")
     return value
+
+
+def require_extra(command, packages, extra):
+    """Say at once, not after minutes of work, that a package of an extra is missing.
+
+    Raises:
+        UsageError: with the command that installs it.
+    """
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
+    if absent:
+        raise UsageError(f"{command} needs {' and '.join(absent)}: pip install 'fuxictr-me[{extra}]'")

@@ -152,6 +152,11 @@ def plain_fields(embedding_dict, embedding_dim):
     ]
 
 
+def given_initializer(initializer):
+    """The initializer that a user gave, out of what ``FusedTable.take`` made of it."""
+    return initializer.args[0] if getattr(initializer, "func", None) is fill_as_contiguous else initializer
+
+
 def fill_as_contiguous(initialise, tensor):
     """Fill a view as a tensor of its own would be: PyTorch draws other numbers, and slowly, for strided ones."""
     if tensor.is_contiguous():

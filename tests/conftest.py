@@ -1,6 +1,7 @@
 """Small feature maps, batches and models that the tests share."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -104,3 +105,34 @@ def run_cli(*arguments, cwd, **environment):
         env={**os.environ, **environment},
         check=False,
     )
+
+
+@pytest.fixture
+def fixed_dropout(monkeypatch):
+    """Dropout with p = 0.2 and the same mask everywhere: every third channel is dropped."""
+
+    def dropout(x, p=0.5, training=True, inplace=False):
+        return x * mask_of(x.shape[-1]) if training else x
+
+    monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
+
+
+def mask_of(width):
+    return (torch.arange(width) % 3 != 1).float() / 0.8
+
+
+@pytest.fixture
+def float64(monkeypatch, fixed_dropout):
+    """FuxiCTR casts labels, numbers and masks by ``.float()``; here to float64. Dropout drops the same everywhere."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """The test runs in a folder of its own, and leaves no log open."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler, logging.FileHandler):
+            logging.root.removeHandler(handler)
+            handler.close()

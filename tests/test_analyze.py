@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import itertools
 import json
-import logging
 import os
 import pickle
 import re
@@ -37,14 +36,7 @@ TABLE = "embedding_layer.embedding_layer.embedding_layers.{}.weight"
 SET_TABLE = "embedding_layer.sets.{}.embedding_layer.embedding_layers.{}.weight"
 
 
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield
-    for handler in logging.root.handlers[:]:
-        if isinstance(handler, logging.FileHandler):
-            logging.root.removeHandler(handler)
-            handler.close()
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def svd(matrix):

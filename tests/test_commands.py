@@ -1,16 +1,17 @@
 """The commands on a finished run, as a user types them."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
-from test_run import own_folder, write_config  # noqa: F401 - a fixture
+from test_run import write_config
 
 from fuxictr_me.cli import main
 from fuxictr_me.experiment import run_expid
 
 
 @pytest.fixture
-def finished(own_folder):  # noqa: F811
+def finished(own_folder):
     """A config folder and its run ``mine``."""
     config = write_config({"num_sets": 2, "embedding_dim": 3, "callbacks": ["InformationAbundance"]}, {})
     run_expid("mine", config)
@@ -46,6 +47,12 @@ def test_what_is_wrong_is_one_line(finished, capsys):
         assert main(arguments) == 2
         error = capsys.readouterr().err.strip()
         assert error.startswith("fuxictr-me: error: ") and message in error and "\n" not in error
+
+
+def test_toy_without_its_extra_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["toy", "--out", str(tmp_path / "toy")]) == 2
+    assert "toy needs matplotlib: pip install 'fuxictr-me[report]'" in capsys.readouterr().err
 
 
 def test_toy(tmp_path, capsys):

@@ -17,7 +17,7 @@ from conftest import run_cli
 from samples import write_sample
 from test_data import write_raw
 from test_h5 import SPLITS, random_columns, whole
-from test_run import own_folder, write_config  # noqa: F401 - a fixture
+from test_run import write_config
 
 from fuxictr_me import UsageError
 from fuxictr_me.cli import main
@@ -25,6 +25,8 @@ from fuxictr_me.data import H5DataLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.data.h5_file import H5File
 from fuxictr_me.data.synthetic import SyntheticClicks
 from fuxictr_me.experiment import run_expid
+
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def fails(capsys, *arguments):

@@ -12,7 +12,7 @@ import torch
 from conftest import MODEL, categorical, make_feature_map, sequence
 from fuxictr.pytorch.layers import FeatureEmbedding, FeatureEmbeddingDict, LogisticRegression
 from test_embedding import every_kind  # noqa: F401 - a fixture
-from test_run import own_folder, write_config  # noqa: F401 - a fixture
+from test_run import write_config
 
 from fuxictr_me import DNN_ME, MultiEmbedding, UsageError
 from fuxictr_me import table_files as module
@@ -21,6 +21,8 @@ from fuxictr_me.experiment import load_trained, run_expid
 from fuxictr_me.export_embeddings import export_embeddings, run
 from fuxictr_me.resources import bundled
 from fuxictr_me.table_files import write_npz, write_parquet
+
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 TOKENS = {
     "user": ["__PAD__", "ann", "bob", 'a "quote"', "Ünïcode 用户", "x" * 40, "7", "8", "9", "", "__OOV__"],

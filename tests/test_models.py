@@ -9,7 +9,7 @@ import math
 
 import pytest
 import torch
-from conftest import MODEL, categorical, gradients, make_batch, make_feature_map
+from conftest import MODEL, categorical, gradients, make_batch, make_feature_map, mask_of
 from fuxictr.pytorch.layers import CrossNetMix
 
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
@@ -29,20 +29,6 @@ def build(cls, feature_map, num_sets, **more):
 @pytest.fixture(params=[DNN_ME, DCNv2_ME])
 def model_class(request):
     return request.param
-
-
-@pytest.fixture
-def fixed_dropout(monkeypatch):
-    """Dropout with p = 0.2 and the same mask everywhere: every third channel is dropped."""
-
-    def dropout(x, p=0.5, training=True, inplace=False):
-        return x * mask_of(x.shape[-1]) if training else x
-
-    monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
-
-
-def mask_of(width):
-    return (torch.arange(width) % 3 != 1).float() / 0.8
 
 
 # --- the plain computation -------------------------------------------------------------------------

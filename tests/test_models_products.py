@@ -2,15 +2,13 @@
 
 import pytest
 import torch
-from conftest import MODEL, categorical, gradients, make_batch, make_feature_map
+from conftest import MODEL, categorical, gradients, make_batch, make_feature_map, mask_of
 from fuxictr.pytorch.layers import CompressedInteractionNet, CrossNetV2, InnerProductInteraction, MLP_Block
 from test_models import (
     HIDDEN,
     L2_EMBEDDING,
     L2_NETWORK,
     LEARNING_RATE,
-    fixed_dropout,  # noqa: F401 - a fixture
-    mask_of,
     parts,
     plain_adam_step,
     plain_hidden_layer,
@@ -131,7 +129,7 @@ PLAIN = {PNN_ME: plain_pnn, NFwFM_ME: plain_nfwfm, xDeepFM_ME: plain_xdeepfm, Fi
 @MODELS
 @SETS
 @pytest.mark.parametrize("training", [True, False])
-def test_forward_is_the_papers(plain_map, model_class, num_sets, training, fixed_dropout):  # noqa: F811
+def test_forward_is_the_papers(plain_map, model_class, num_sets, training, fixed_dropout):
     model = build(model_class, plain_map, num_sets)
     batch, X, _, weights, _ = parts(model, plain_map)
     for key in weights:
@@ -148,7 +146,7 @@ def test_forward_is_the_papers(plain_map, model_class, num_sets, training, fixed
 
 @MODELS
 @SETS
-def test_loss_gradient_and_adam_step_are_the_papers(plain_map, model_class, num_sets, fixed_dropout):  # noqa: F811
+def test_loss_gradient_and_adam_step_are_the_papers(plain_map, model_class, num_sets, fixed_dropout):
     model = build(model_class, plain_map, num_sets, embedding_regularizer=L2_EMBEDDING, net_regularizer=L2_NETWORK)
     batch, X, y, weights, trained = parts(model, plain_map)
     model.train()

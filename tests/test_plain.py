@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 from conftest import MODEL, ROOT, categorical, make_batch, make_feature_map, sequence
-from test_models import fixed_dropout  # noqa: F401 - a fixture
 
 from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME
 
@@ -33,10 +32,7 @@ SETTINGS |= {"metrics": ["AUC", "logloss"], "model_root": "unused"}
 L2 = {"embedding_regularizer": 0.02, "net_regularizer": 0.01}
 
 
-@pytest.fixture(autouse=True)
-def float64(monkeypatch, fixed_dropout):  # noqa: F811
-    """FuxiCTR casts labels, numbers and masks by ``.float()``; here to float64. Dropout drops the same everywhere."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture

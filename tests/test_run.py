@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import os
 import shutil
 import signal
@@ -28,14 +27,7 @@ from fuxictr_me.settings import check_model_settings
 TINY = bundled("dataset_configs") / "tiny_flights"
 
 
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield
-    for handler in logging.root.handlers[:]:
-        if isinstance(handler, logging.FileHandler):
-            logging.root.removeHandler(handler)
-            handler.close()
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def write_config(model=None, data=None, expid="mine", base="DCNv2_ME_test"):

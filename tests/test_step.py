@@ -6,19 +6,12 @@ from conftest import categorical, make_batch, make_feature_map, sequence
 from families import EVERY_FAMILY
 from families import build as build_one
 from test_embedding import write_pretrained
-from test_models import fixed_dropout  # noqa: F401 - a fixture
 from test_plain import PAIRS, SETTINGS, plain_models
 
 from fuxictr_me import DCNv2_ME, UsageError
 from fuxictr_me.training.catch_up import FIRST_STEPS, WINDOW, MissedSteps
 from fuxictr_me.training.rows import DenseRows
 from fuxictr_me.training.step import Step
-
-
-@pytest.fixture
-def float64(monkeypatch, fixed_dropout):  # noqa: F811
-    """FuxiCTR casts labels, numbers and masks by ``.float()``; here to float64."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
 
 
 @pytest.fixture
@@ -102,7 +95,7 @@ def test_the_ways_of_a_gpu_give_fuxictrs_losses(float64, kinds, regularizer):
     assert difference(ours, plain) < 1e-6
 
 
-def test_float32_losses_drift_no_further_than_the_plain_models_own_rounding(kinds, fixed_dropout):  # noqa: F811
+def test_float32_losses_drift_no_further_than_the_plain_models_own_rounding(kinds, fixed_dropout):
     """Rounding is all that differs: the loss stays as near to plain float32 as plain float32 is to float64, times 5."""
     ours, plain = two_models("DCNv2", kinds, dtype=torch.float32, embedding_regularizer=0.01)
     exact = PAIRS["DCNv2"][1](kinds, num_sets=3, **SETTINGS, **PAIRS["DCNv2"][2], embedding_regularizer=0.01)

@@ -11,6 +11,7 @@ from test_embedding import every_kind, inputs_of  # noqa: F401 - a fixture
 
 from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME, MultiEmbedding, UsageError
 from fuxictr_me.collapse import abundance_of_sets, field_tables
+from fuxictr_me.collapse.random_tables import is_centred
 
 
 def pair(feature_map, dims=4, num_sets=3, **settings):
@@ -124,12 +125,14 @@ def test_views_follow_the_table_to_another_dtype_and_into_copies(plain_map):
 
 
 def test_measures_see_the_same_tables(plain_map):
+    """And what they started from, by which the random reference of a tall table is drawn without the table."""
     models = [build(DCNv2_ME, plain_map, fused_embedding=choice) for choice in (True, False)]
     models[1].load_state_dict(models[0].state_dict())
     mine, theirs = (field_tables(model) for model in models)
     assert [tables.field for tables in mine] == [tables.field for tables in theirs] == list(plain_map.features)
     for a, b in zip(mine, theirs, strict=True):
         assert a.exclude == b.exclude and abundance_of_sets(a) == abundance_of_sets(b)
+        assert is_centred(a.initializer) and is_centred(b.initializer)
 
 
 @pytest.mark.parametrize("regularizer", [0.2, "l1(0.2)", "l1_l2(0.2,0.1)"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from fuxictr_me.callbacks.base import Callback
-from fuxictr_me.collapse import abundance_of_sets, field_tables, random_abundance
+from fuxictr_me.collapse import abundance_of_sets, field_tables, random_reference
 from fuxictr_me.files import append_whole
 
 COLUMNS = (
@@ -45,7 +45,6 @@ class InformationAbundance(Callback):
         self.path = Path(model.model_dir) / f"{model.model_id}.ia.csv"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_bytes(_csv_block([COLUMNS]))
-        self._references = {}
         self._writer = None
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -96,16 +95,10 @@ class InformationAbundance(Callback):
                 "dim": dim,
                 "ia": ia,
                 "ia_ratio": "" if ia == "" else ia / max(1, tables.ceiling(dim)),
-                "ia_random": self._reference(tables, tuple(part_dims)),
+                "ia_random": ""
+                if tables.initializer is None
+                else random_reference(tables.num_ids, tuple(part_dims), tables.initializer).ia,
             }
-
-    def _reference(self, tables, dims):
-        if tables.initializer is None:
-            return ""
-        shape = (tables.num_ids, dims, str(tables.initializer))
-        if shape not in self._references:
-            self._references[shape] = random_abundance(tables.num_ids, dims, tables.initializer)
-        return self._references[shape]
 
 
 def summary(rows):

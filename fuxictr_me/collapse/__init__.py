@@ -4,6 +4,7 @@ from fuxictr_me.collapse.between_sets import principal_angles, table_space_simil
 from fuxictr_me.collapse.gradient import fm_gradient, gradient_coefficients
 from fuxictr_me.collapse.law import Association, InteractionCollapse, interaction_collapse
 from fuxictr_me.collapse.measures import alpha_req, effective_rank, participation_ratio, stable_rank, uniformity
+from fuxictr_me.collapse.random_tables import random_abundance, random_reference
 from fuxictr_me.collapse.spectrum import abundance, information_abundance, singular_values, triangular_factor
 from fuxictr_me.collapse.sub_embeddings import (
     block_norms,
@@ -14,7 +15,7 @@ from fuxictr_me.collapse.sub_embeddings import (
     low_rank_cross_weight,
     sub_embedding_abundance,
 )
-from fuxictr_me.collapse.tables import FieldTables, abundance_of_sets, field_tables, random_abundance
+from fuxictr_me.collapse.tables import FieldTables, abundance_of_sets, field_tables
 from fuxictr_me.collapse.weighted import (
     id_counts,
     weighted_abundance,
@@ -45,6 +46,7 @@ __all__ = [
     "participation_ratio",
     "principal_angles",
     "random_abundance",
+    "random_reference",
     "singular_values",
     "stable_rank",
     "sub_embedding_abundance",

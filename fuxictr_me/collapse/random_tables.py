@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fuxictr_me.collapse.spectrum import abundance
-from fuxictr_me.collapse.tables import random_abundance
+from fuxictr_me.collapse.spectrum import abundance, information_abundance
 
 DRAWN_ROWS = 100_000  # taller tables are not drawn
 CENTRED = ("normal_", "xavier_normal_", "xavier_uniform_", "kaiming_normal_", "kaiming_uniform_")
@@ -50,6 +49,27 @@ def random_reference(num_ids, dims, initializer, seed=0):
     else:
         ia = abundance(torch.linalg.svdvals(bartlett_factor(num_ids, sum(dims), seed)))
     return RandomReference(ia, _initial_rms(num_ids, dims[0], initializer, seed))
+
+
+@torch.no_grad()
+def random_abundance(num_ids, dims, initializer, seed=0):
+    """IA of tables of the same shape as they are at random initialisation.
+
+    Args:
+        num_ids (int): D.
+        dims (list of int): K of each set; they are drawn one by one and laid side by side.
+        initializer (callable): fills a tensor in place, as FuxiCTR's ``embedding_initializer`` does.
+        seed (int): of the draw, which leaves torch's random state as it was.
+
+    Returns:
+        float: IA([E¹ … Eᴹ]) at random initialisation.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tables = [torch.empty(num_ids, dim) for dim in dims]
+        for table in tables:
+            initializer(table)
+    return information_abundance(tables)
 
 
 def bartlett_factor(num_ids, dim, seed=0):

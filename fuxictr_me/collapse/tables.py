@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from fuxictr.pytorch.layers import FeatureEmbeddingDict, PretrainedEmbedding
 
-from fuxictr_me.collapse.spectrum import abundance, information_abundance, triangular_factor
+from fuxictr_me.collapse.spectrum import abundance, triangular_factor
 from fuxictr_me.embedding import MultiEmbedding, id_tables
+from fuxictr_me.table import given_initializer
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _of_layer(name, embedding_dict, tables):
             field=field,
             sets=sets,
             exclude=() if padding is None else (padding,),
-            initializer=None if pretrained else embedding_dict.embedding_initializer,
+            initializer=None if pretrained else given_initializer(embedding_dict.embedding_initializer),
         )
 
 
@@ -94,24 +95,3 @@ def abundance_of_sets(tables):
     R = triangular_factor(tables.sets, tables.exclude)
     blocks = R.split(tables.dims, dim=1)
     return [abundance(torch.linalg.svdvals(block)) for block in blocks], abundance(torch.linalg.svdvals(R))
-
-
-@torch.no_grad()
-def random_abundance(num_ids, dims, initializer, seed=0):
-    """IA of tables of the same shape as they are at random initialisation.
-
-    Args:
-        num_ids (int): D.
-        dims (list of int): K of each set; they are drawn one by one and laid side by side.
-        initializer (callable): fills a tensor in place, as FuxiCTR's ``embedding_initializer`` does.
-        seed (int): of the draw, which leaves torch's random state as it was.
-
-    Returns:
-        float: IA([E¹ … Eᴹ]) at random initialisation.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        tables = [torch.empty(num_ids, dim) for dim in dims]
-        for table in tables:
-            initializer(table)
-    return information_abundance(tables)

