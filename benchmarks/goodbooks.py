@@ -103,9 +103,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True, help="goodbooks.parquet")
     parser.add_argument("--out", default="goodbooks", help="folder to work in (default: goodbooks)")
+    parser.add_argument("--split-to", metavar="FOLDER", help="only write the csv splits there, for goodbooks_study/")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default: 2)")
     arguments = parser.parse_args()
     data = Path(arguments.data).resolve(strict=True)
+    if arguments.split_to:
+        split(data, Path(arguments.split_to))
+        return
     Path(arguments.out).mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.out)
     prepare(data)
@@ -123,15 +127,20 @@ def main():
     print(table)
 
 
-def prepare(data):
-    """csv splits and the config folder, unless they are there."""
-    if not Path("csv/test.csv").exists():
+def split(data, folder):
+    """Write the csv splits, unless they are there."""
+    if not (folder / "test.csv").exists():
         rows = pd.read_parquet(data)
         rows["language"] = rows["language"].replace("", "unknown")
         bounds = [int(len(rows) * share) for share in (0, 0.8, 0.9, 1)]
-        Path("csv").mkdir(exist_ok=True)
-        for split, start, stop in zip(("train", "valid", "test"), bounds, bounds[1:], strict=False):
-            rows.iloc[start:stop].to_csv(f"csv/{split}.csv", index=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, start, stop in zip(("train", "valid", "test"), bounds, bounds[1:], strict=False):
+            rows.iloc[start:stop].to_csv(folder / f"{name}.csv", index=False)
+
+
+def prepare(data):
+    """csv splits and the config folder, unless they are there."""
+    split(data, Path("csv"))
     experiments = {"Base": BASE}
     cells = {(family, size): options | SIZES[size] for family, options in FAMILIES.items() for size in SIZES}
     for control, options in (CONTROLS | UPDATES).items():

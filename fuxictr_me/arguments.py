@@ -60,6 +60,7 @@ def build_parser():
     _add_data_commands(commands)
     _add_collapse_commands(commands)
     _add_plan(commands)
+    _add_study(commands)
     return parser
 
 
@@ -153,6 +154,49 @@ def _add_plan(commands):
     _add_experiment(plan)
     plan.add_argument("--gpu-model", default="H100", help="whose memory and speed to count with (default: H100)")
     plan.add_argument("--vocabulary", help="json file, field: ids (default: of the built set, or as published)")
+
+
+def _add_study(commands):
+    study = commands.add_parser(
+        "study",
+        help="does multi-embedding scale on your data? models x kinds x sizes x seeds, with a report",
+        description="Run single and multi-embedding models at several sizes with several seeds, each run a process of "
+        "its own, and report the differences. `fuxictr-me study FILE` is short for `fuxictr-me study run FILE`.",
+    )
+    actions = study.add_subparsers(dest="action", metavar="ACTION", required=True)
+    run = actions.add_parser(
+        "run",
+        help="run a study, or go on with one",
+        description="Run what is not finished yet. Killed at any point, the same command goes on. Options take the "
+        "place of the file's settings. The folder holds tuner configs, which FuxiCTR's run_param_tuner.py runs too.",
+    )
+    run.add_argument("study", nargs="?", help="YAML file of the study, or the folder of one to go on with")
+    run.add_argument("--out", help="folder of the study (default: the file's name without its ending)")
+    run.add_argument("--dataset", metavar="ID", help="entry of dataset_config.yaml, of --config or bundled")
+    run.add_argument("--config", help="folder of configs to start from (default: the bundled entry of each model)")
+    run.add_argument("--models", metavar="A,B", help="e.g. DCNv2_ME,DNN_ME")
+    run.add_argument("--kinds", metavar="A,B", help="of SE, ME, ensemble, ME-SI (default: SE,ME)")
+    run.add_argument("--scales", metavar="A,B", help="times the embedding parameters of the base (default: 1,2,4,10)")
+    run.add_argument("--seeds", help="how many of BARS' five, or which: 5, or 2024,2025 (default: 5)")
+    run.add_argument(
+        "--gpu", type=int, nargs="+", default=[-1], metavar="N", help="CUDA devices, -1: the CPU (default: -1)"
+    )
+    run.add_argument("--jobs", type=int, default=1, help="runs at a time on each device (default: 1)")
+    run.add_argument(
+        "--dry-run", action="store_true", help="list the runs with parameters, memory and time; run nothing"
+    )
+    run.add_argument("--retry-failed", action="store_true", help="run again what failed")
+    run.add_argument("--changed", action="store_true", help="go on although finished runs have other settings")
+    status = actions.add_parser("status", help="how far a study is")
+    status.add_argument("folder", help="of the study")
+    report = actions.add_parser(
+        "report",
+        help="tables, tests, figures and a page of what is finished",
+        description="Write report/ into the study's folder: the paper's table of one's own runs, paired differences "
+        "with confidence intervals, figures; as Markdown, csv, LaTeX and HTML. Needs the [report] extra.",
+    )
+    report.add_argument("folder", help="of the study")
+    report.add_argument("--out", help="folder to write (default: <folder>/report)")
 
 
 def _add_experiment(parser):

@@ -20,6 +20,9 @@ def main(argv=None):
     Returns:
         int: exit code: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted.
     """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["study"] and argv[1:] and argv[1] not in ("run", "status", "report", "-h", "--help"):
+        argv.insert(1, "run")
     arguments = build_parser().parse_args(argv)
     try:
         COMMANDS[arguments.command](arguments)
@@ -144,6 +147,35 @@ def _plan(arguments):
     print(run(arguments.expid, arguments.config, arguments.gpu_model, arguments.vocabulary))
 
 
+def _study(arguments):
+    from fuxictr_me.study import commands
+
+    a = arguments
+    if a.action == "status":
+        print(commands.status(a.folder))
+        return
+    if a.action == "report":
+        print(commands.report(a.folder, a.out))
+        return
+    given = {"dataset_id": a.dataset, "config": a.config, "models": _names(a.models), "kinds": _names(a.kinds)}
+    given |= {"scales": _numbers("--scales", a.scales), "seeds": _numbers("--seeds", a.seeds)}
+    if given["seeds"] is not None and "," not in a.seeds:
+        given["seeds"] = given["seeds"][0]
+    options = {"dry_run": a.dry_run, "retry_failed": a.retry_failed, "changed": a.changed}
+    print(commands.run(a.study, a.out, a.gpu, a.jobs, **options, **given))
+
+
+def _names(text):
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def _numbers(option, text):
+    try:
+        return None if text is None else [int(number) for number in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} must be whole numbers such as 1,2,4, got {text!r}") from None
+
+
 COMMANDS = {
     "run_expid": _run_expid,
     "host": _host,
@@ -154,6 +186,7 @@ COMMANDS = {
     "export-embeddings": _export_embeddings,
     "toy": _toy,
     "plan": _plan,
+    "study": _study,
 }
 
 

@@ -4,10 +4,12 @@ import contextlib
 import io
 import json
 import logging
+import resource
 import time
 from datetime import datetime
 from pathlib import Path
 
+import torch
 from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.utils import print_to_json, print_to_list, set_logger
 
@@ -72,6 +74,7 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
         "parameters_without_embeddings": model.num_parameters(count_embedding=False),
         "steps": model._total_steps,
         "seconds": round(time.perf_counter() - started, 3),
+        "peak_memory": peak_memory(gpu),
         "checkpoint": model.checkpoint,
         "versions": versions(),
         "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
@@ -152,6 +155,13 @@ def start_log(params, console=True):
     for handler in logging.root.handlers[:]:
         if not isinstance(handler, logging.FileHandler):
             logging.root.removeHandler(handler)
+
+
+def peak_memory(gpu):
+    """The most bytes held so far: of the GPU's memory by tensors, on the CPU by the whole process."""
+    if gpu >= 0:
+        return torch.cuda.max_memory_allocated(gpu)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts in KiB
 
 
 def append_result_row(filename, command, expid, dataset_id, valid_result, test_result):

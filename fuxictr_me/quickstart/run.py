@@ -1,8 +1,6 @@
 """The quickstart: three runs of DCNv2, a table and a picture."""
 
-import contextlib
 import csv
-import os
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +13,7 @@ from fuxictr_me.collapse import abundance, field_tables, random_abundance, singu
 from fuxictr_me.embedding import FUXICTR_INITIALIZER
 from fuxictr_me.errors import require_extra
 from fuxictr_me.experiment import load_trained, run_expid
+from fuxictr_me.files import working_in
 from fuxictr_me.quickstart.flights import write_csv
 from fuxictr_me.resources import PACKAGE, bundled
 
@@ -162,14 +161,3 @@ class Bar:
     def __iter__(self):
         self.epoch += 1
         yield from tqdm(self.loader, desc=f"{self.title} epoch {self.epoch}", leave=False, unit="batch")
-
-
-@contextlib.contextmanager
-def working_in(folder):
-    """``contextlib.chdir``, which Python 3.10 lacks."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)

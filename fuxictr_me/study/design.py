@@ -1,0 +1,260 @@
+"""What a study is: models, kinds, scales, seeds and what is tuned, out of a YAML file or the command line."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from fuxictr_me import models
+from fuxictr_me.config import read_entries
+from fuxictr_me.errors import UsageError, missing, positive_int, unknown
+from fuxictr_me.resources import bundled, zoo_configs
+from fuxictr_me.study.results import BASE, MULTI, SINGLE
+
+BARS_SEEDS = (2021, 190034, 992817, 27011, 948432)  # of BARS' entries with five runs
+CONTROLS = {"ensemble": {"aggregation": "ensemble"}, "ME-SI": {"shared_interaction": True}}  # changes of ME
+KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
+EQUAL = {"metrics", "monitor", "monitor_mode", "early_stop_patience", "epochs", "batch_size", "eval_steps", "shuffle"}
+EQUAL |= {"save_best_only", "reduce_lr_on_plateau", "dataset_id", "model", "seed", "task", "loss"}
+SIZE = {"num_sets", "embedding_dim"}
+IA = "InformationAbundance"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model of one kind and size.
+
+    Attributes:
+        model (str), kind (str), scale (int): as ``CellResult`` has them.
+        settings (dict): of a run, FuxiCTR's; seed and grid hold their first values.
+        grid (dict): setting -> values to choose from.
+    """
+
+    model: str
+    kind: str
+    scale: int
+    settings: dict
+    grid: dict = field(default_factory=dict)
+
+    @property
+    def name(self):
+        """FuxiCTR's base expid, e.g. ``DCNv2_ME_SE_4x``."""
+        return f"{self.model}_{self.kind}" + ("" if self.kind == BASE else f"_{self.scale}x")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study.
+
+    Attributes:
+        name (str), dataset_id (str)
+        dataset (dict): FuxiCTR's entry of the data set; paths as its config has them.
+        source (Path): folder from which the paths are looked for, beside the working directory.
+        seeds (tuple of int)
+        cells (tuple of Cell): by model, base first.
+        kinds (tuple of str): in order, base left out.
+    """
+
+    name: str
+    dataset_id: str
+    dataset: dict
+    source: Path
+    seeds: tuple
+    cells: tuple
+    kinds: tuple
+
+
+def read_study(path, **given):
+    """A study out of a YAML file, what is given on the command line put in its place.
+
+    Args:
+        path (str): of the YAML file, whose keys are ``KEYS``; None for none.
+        **given: of ``KEYS``; None counts as not given.
+
+    Returns:
+        Study
+
+    Raises:
+        UsageError: one line: what is wrong, what was found, what is allowed.
+    """
+    content = {}
+    if path is not None:
+        if not Path(path).is_file():
+            raise missing("study file", path)
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except yaml.YAMLError as error:
+            raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise UsageError(f"{path} must hold settings by name, got {content!r}")
+    content |= {key: value for key, value in given.items() if value is not None}
+    for key in content:
+        if key not in KEYS:
+            raise unknown("setting of a study", key, KEYS)
+    for key in ("dataset_id", "models"):
+        if not content.get(key):
+            raise UsageError(f"a study needs {key}")
+    config = content.get("config")
+    if config is not None and path is not None and not Path(config).is_dir():
+        config = Path(path).parent / config  # as seen from the study's file
+    return design(
+        name=content.pop("name", None) or (Path(path).stem if path else "study"), **content | {"config": config}
+    )
+
+
+def design(
+    name,
+    dataset_id,
+    models,
+    config=None,
+    kinds=(SINGLE, MULTI),
+    scales=(1, 2, 4, 10),
+    seeds=5,
+    settings=None,
+    grid=None,
+):
+    """A study of the given parts.
+
+    Args:
+        name (str)
+        dataset_id (str): an entry of ``config``'s dataset_config.yaml, or of the bundled data-set configs.
+        models (list or dict): names, e.g. ``DCNv2_ME``; with own settings as name -> dict, whose ``expid`` names the
+            entry to start from (default: ``<model>_default``, of ``config`` or of the bundled model zoo).
+        config (str or Path): folder of configs.
+        kinds (list): of SE, ME, the controls ensemble and ME-SI, and of own ones as {name: {setting: value}}, each a
+            change of ME. A setting ``like: SE`` makes it a change of SE.
+        scales (list of int): k; 1 is the base, which all kinds share and every study has.
+        seeds (int or list of int): how many of BARS' five, or which.
+        settings (dict): of every run.
+        grid (dict): setting -> values, tuned for each cell by itself; or kind -> {setting: values}, the same settings
+            in each.
+
+    Returns:
+        Study
+
+    Raises:
+        UsageError
+    """
+    folder = None if config is None else Path(config)
+    if folder is not None and not folder.is_dir():
+        raise missing("config folder", folder)
+    kinds = _kinds(kinds)
+    scales = sorted({1, *(positive_int("a scale", scale) for scale in _list("scales", scales))})
+    seeds = _seeds(seeds)
+    own = models if isinstance(models, dict) else dict.fromkeys(_list("models", models))
+    grids = _grids(grid or {}, kinds)
+    cells = []
+    for model, extra in own.items():
+        start = _start(model, dict(extra or {}), folder) | (settings or {}) | {"dataset_id": dataset_id}
+        dim = start.get("embedding_dim", 10)
+        if not isinstance(dim, int):
+            raise UsageError(f"embedding_dim of {model} must be one number to scale it, got {dim!r}")
+        for kind, scale in [(BASE, 1), *((kind, scale) for kind in kinds for scale in scales if scale > 1)]:
+            changes = dict(kinds.get(kind, {}))
+            wide = changes.pop("like", MULTI) == SINGLE or kind == BASE
+            size = {"num_sets": 1 if wide else scale, "embedding_dim": dim * scale if wide else dim}
+            tuned = grids[SINGLE if kind == BASE else kind]
+            first = {key: values[0] for key, values in tuned.items()}
+            # FuxiCTR numbers runs by the product of what varies, the first key slowest: seeds can be added to
+            merged = {"seed": seeds[0], **start, **size, **changes, **first} | {"seed": seeds[0]}
+            cells.append(Cell(model, kind, scale, merged, tuned))
+    dataset, source = _dataset(dataset_id, folder)
+    return Study(name, dataset_id, dataset, source, seeds, tuple(cells), tuple(kinds))
+
+
+def _list(key, value):
+    if not isinstance(value, list | tuple) or not value:
+        raise UsageError(f"{key} must be a list, got {value!r}")
+    return list(value)
+
+
+def _seeds(seeds):
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        if not 1 <= seeds <= len(BARS_SEEDS):
+            raise UsageError(f"seeds: {seeds} is not 1 to {len(BARS_SEEDS)} (BARS' own); give a list for others")
+        return BARS_SEEDS[:seeds]
+    listed = _list("seeds", seeds)
+    for seed in listed:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise UsageError(f"a seed must be an integer of 0 or more, got {seed!r}")
+    return tuple(dict.fromkeys(listed))
+
+
+def _kinds(kinds):
+    """name -> its changes of settings."""
+    known = {SINGLE: {"like": SINGLE}, MULTI: {}, **CONTROLS}
+    found = {}
+    for kind in _list("kinds", kinds):
+        if isinstance(kind, dict):
+            for name, changes in kind.items():
+                if name in (*known, BASE) or not isinstance(changes, dict):
+                    raise UsageError(f"an own kind is a new name with settings, got {name}: {changes!r}")
+                if held := EQUAL & changes.keys():
+                    raise UsageError(f"{', '.join(sorted(held))} must be equal for all kinds; kind {name!r} changes it")
+                if changes.get("like", MULTI) not in (SINGLE, MULTI):
+                    raise unknown(f"kind that {name!r} is like", changes["like"], (SINGLE, MULTI))
+                found[name] = changes
+        elif kind in known:
+            found[kind] = known[kind]
+        else:
+            raise unknown("kind", kind, known)
+    return found
+
+
+def _grids(grid, kinds):
+    """kind -> setting -> values; what is tuned for one is tuned for all."""
+    if not isinstance(grid, dict):
+        raise UsageError(f"grid must be settings with values to try, got {grid!r}")
+    by_kind = grid if grid and set(grid) <= {*kinds, SINGLE, MULTI} else dict.fromkeys({*kinds, SINGLE, MULTI}, grid)
+    if by_kind is grid and not {SINGLE, MULTI} <= set(grid):
+        raise UsageError(f"a grid for each kind needs SE and ME, got {', '.join(grid)}: both are tuned or none")
+    found = {kind: by_kind.get(kind, by_kind[MULTI]) for kind in {*kinds, SINGLE, MULTI}}
+    for kind, settings in found.items():
+        if not isinstance(settings, dict):
+            raise UsageError(f"the grid of {kind} must be settings with values to try, got {settings!r}")
+        if held := (EQUAL | SIZE) & settings.keys():
+            raise UsageError(f"{', '.join(sorted(held))} cannot be tuned: it must be equal for all kinds")
+        if other := settings.keys() ^ found[SINGLE].keys():
+            raise UsageError(f"{', '.join(sorted(other))} is tuned for one of SE and {kind} alone: tune it for both")
+        for key, values in settings.items():
+            _list(f"{key} in the grid", values)
+    return found
+
+
+def _start(model, extra, folder):
+    """The settings that a model starts from."""
+    known = [name for name in models.__all__ if name.endswith("_ME")]
+    if model not in known:
+        raise unknown("model", model, known)
+    expid = extra.pop("expid", None)
+    sources = ([folder] if folder is not None and _has(folder, "model_config") else []) + [zoo_configs()[model]]
+    for source in sources:
+        entries = read_entries(source, "model_config")
+        if (expid or f"{model}_default") in entries:
+            start = {**entries.get("Base", {}), **entries[expid or f"{model}_default"]}
+            if start.get("model") != model:
+                raise UsageError(f"{expid} in {source} is of model {start.get('model')!r}, not {model}")
+            break
+    else:
+        raise unknown(f"expid of {model}", expid, [key for key in entries if key != "Base"])
+    callbacks = start.get("callbacks") or []
+    watched = any(IA in callback for callback in callbacks)
+    always = {"model_root": "./checkpoints/", "verbose": 0, "debug_mode": False}
+    return {**start, "callbacks": callbacks if watched else [*callbacks, IA], **always, **extra}
+
+
+def _dataset(dataset_id, folder):
+    """The entry of a data set, and the folder from whose parent its paths are also looked for."""
+    own = read_entries(folder, "dataset_config") if folder is not None and _has(folder, "dataset_config") else {}
+    shipped = bundled("dataset_configs")
+    if dataset_id in own:
+        return own[dataset_id], folder
+    if (shipped / str(dataset_id) / "dataset_config.yaml").is_file():
+        # its paths are as seen from an entry of the model zoo: from what lies beside a config folder
+        return read_entries(shipped / dataset_id, "dataset_config")[dataset_id], shipped / dataset_id / "config"
+    with_config = [path.parent.name for path in shipped.glob("*/dataset_config.yaml")]
+    raise unknown("dataset_id", dataset_id, [*own, *with_config])
+
+
+def _has(folder, name):
+    return (folder / f"{name}.yaml").is_file() or (folder / name).is_dir()

@@ -1,0 +1,96 @@
+"""From the files of a study to its results, cell by cell."""
+
+import csv
+from pathlib import Path
+
+from fuxictr_me.callbacks.information_abundance import ALL
+from fuxictr_me.study.results import CellResult, RunResult, StudyResults
+from fuxictr_me.study.state import monitored, read_state
+
+SHARED = ("optimizer", "learning_rate", "batch_size", "epochs", "early_stop_patience", "reduce_lr_on_plateau")
+SHARED += ("metrics", "embedding_initializer", "network_initializer", "embedding_regularizer", "net_regularizer")
+SHARED += ("weight_decay", "max_gradient_norm")
+NUMBERS = ("num_ids", "dim", "ia", "ia_ratio", "ia_random")
+
+
+def gather(plan, folder):
+    """All that a study has so far.
+
+    Args:
+        plan (Plan), folder (str or Path): of the study.
+
+    Returns:
+        StudyResults
+    """
+    folder = Path(folder)
+    state = read_state(plan, folder)
+    cells = tuple(_cell(plan, cell, state, folder) for cell in plan.cells.values())
+    first = next(iter(plan.cells.values())).settings
+    versions = next((result["versions"] for result in state.results.values()), {})
+    return StudyResults(
+        name=plan.name,
+        dataset_id=plan.dataset_id,
+        seeds=plan.seeds,
+        monitor=str(first.get("monitor", "AUC")),
+        monitor_mode=first.get("monitor_mode", "max"),
+        grid={cell.kind: cell.grid for cell in plan.cells.values() if cell.grid},
+        shared=_shared(plan),
+        versions=versions,
+        cells=cells,
+        failed=tuple((expid, record["error"]) for expid, record in state.failed.items()),
+    )
+
+
+def _cell(plan, cell, state, folder):
+    chosen, runs = state.chosen.get(cell.name), plan.of_cell(cell.name)
+    tried = [run for run in runs if run.seed == plan.seeds[0] and run.expid in state.results and cell.grid]
+    finished = [run for run in runs if run.values == chosen and run.expid in state.results]
+    return CellResult(
+        model=cell.model,
+        kind=cell.kind,
+        scale=cell.scale,
+        num_sets=cell.settings["num_sets"],
+        embedding_dim=cell.settings["embedding_dim"],
+        chosen=chosen or {},
+        runs=tuple(_run(run, state.results[run.expid], folder) for run in finished),
+        tried=tuple((run.values, monitored(state.results[run.expid]["valid"], cell.settings)) for run in tried),
+    )
+
+
+def _run(run, result, folder):
+    return RunResult(
+        expid=result["expid"],
+        seed=run.seed,
+        valid=result["valid"],
+        test=result["test"],
+        parameters=result["parameters"],
+        embedding_parameters=result["parameters"] - result["parameters_without_embeddings"],
+        seconds=result["seconds"],
+        steps=result["steps"],
+        peak_memory=result.get("peak_memory"),
+        abundance=read_abundance(folder / "checkpoints" / result["dataset_id"] / f"{result['expid']}.ia.csv"),
+    )
+
+
+def read_abundance(path):
+    """The rows of a callback's csv for the best weights, sets side by side, a dict a field; none without a file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if (row["event"], row["set"]) == ("best", ALL)]
+    return [
+        {"field": row["field"], **{key: float(row[key]) if row[key] != "" else None for key in NUMBERS}}
+        for row in rows
+        if row["ia"] != ""
+    ]
+
+
+def _shared(plan):
+    """Settings of ``SHARED`` that all runs have alike; where models differ, that they do."""
+    shared = {}
+    for key in SHARED:
+        values = [cell.settings.get(key) for cell in plan.cells.values()]
+        if any(key in cell.grid for cell in plan.cells.values()) or all(value is None for value in values):
+            continue
+        shared[key] = values[0] if all(value == values[0] for value in values) else "not the same for all"
+    return shared

@@ -1,0 +1,187 @@
+"""Run what a study still has to run: several processes at a time, each with its own log."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fuxictr_me.errors import RunError
+from fuxictr_me.files import replace_whole
+from fuxictr_me.study.plan import Run
+from fuxictr_me.study.state import claim, differences, find_results, progress_of, read_state
+
+POLL_SECONDS = 0.5
+GRACE_SECONDS = 15  # to end by themselves after Ctrl-C
+NO_SPACE = "No space left"
+
+
+@dataclass
+class Job:
+    """A process at a run, and the slot it takes."""
+
+    run: Run
+    slot: int
+    process: subprocess.Popen
+    started: float
+
+
+def run_study(plan, folder, devices=(-1,), jobs=1):
+    """Run all that is due.
+
+    A run that fails is recorded in ``failed/`` and does not stop the rest; a full disk does, for all others would fail.
+    A process that outlived a killed study is waited for, not doubled.
+
+    Args:
+        plan (Plan), folder (Path): of the study.
+        devices (sequence of int): CUDA devices; -1 is the CPU.
+        jobs (int): runs at a time on each of them.
+
+    Returns:
+        State: at the end.
+
+    Raises:
+        RunError: the disk is full.
+        KeyboardInterrupt: after the runs that were going have ended.
+    """
+    slots = [device for device in devices for _ in range(jobs)]
+    threads = max(1, (os.cpu_count() or 1) // len(slots))
+    going, free = [], list(range(len(slots)))
+    state = read_state(plan, folder)
+    bar = tqdm(total=state.total, initial=state.counted, desc=plan.name, unit="run", disable=None)
+    with bar, deferred_interrupt() as interrupted:
+        try:
+            while not interrupted:
+                ended = [job for job in going if job.process.poll() is not None]
+                for job in ended:
+                    going.remove(job)
+                    free.append(job.slot)
+                    _finish(job, plan, folder)
+                if ended or not going:
+                    state = read_state(plan, folder)
+                    bar.n = state.counted
+                due = [run for run in state.due if run.expid not in {job.run.expid for job in going}]
+                while due and free:
+                    run = due.pop(0)
+                    job = _start(run, folder, free[0], slots[free[0]], threads)
+                    if job:
+                        free.pop(0)
+                        going.append(job)
+                elsewhere = state.running - {job.run.expid for job in going}
+                if not going and not elsewhere and not state.due:
+                    return state
+                _show(bar, state, going, elsewhere, plan, folder)
+                time.sleep(POLL_SECONDS)
+            raise KeyboardInterrupt
+        finally:
+            _end(going)
+
+
+@contextlib.contextmanager
+def deferred_interrupt():
+    """Ctrl-C fills the list that is yielded, and interrupts nothing half done."""
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def command_of(run, device):
+    """The command line of a run, from within the study's folder."""
+    command = [sys.executable, "-m", "fuxictr_me", "run_expid", "--config", run.config, "--expid", run.expid]
+    return [*command, "--gpu", str(device)]
+
+
+def _start(run, folder, slot, device, threads):
+    """Start a run in a process that keeps its claim, also where this process is killed; None where it is claimed."""
+    claimed = claim(folder, run.expid)
+    if claimed is None:
+        return None
+    (folder / "logs").mkdir(exist_ok=True)
+    environment = dict(os.environ)
+    if device < 0:
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    with claimed, (folder / "logs" / f"{run.expid}.log").open("w") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command_of(run, device),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[claimed.fileno()],
+            env=environment,
+        )
+    return Job(run, slot, process, time.perf_counter())
+
+
+def _finish(job, plan, folder):
+    """Say how a run ended, and record it where it failed."""
+    run, code = job.run, job.process.returncode
+    if code == 0:
+        result = find_results(plan, folder).get(run.expid)
+        if result is not None:
+            shown = ", ".join(f"{name} {value:.6f}" for name, value in result["test"].items())
+            tqdm.write(f"{run.expid}: test {shown} ({result['seconds']:.0f} s)", file=sys.stderr)
+            return
+    error = _reason(run, code, folder, plan)
+    if NO_SPACE in error:  # no fault of the run: it is due when there is space
+        raise RunError(
+            f"stopped, for the disk is full; finished runs are kept, the same command goes on. {run.expid}: {error}"
+        )
+    record = {"expid": run.expid, "error": error, "exit_code": code, "at": datetime.now().isoformat(timespec="seconds")}
+    path = folder / "failed" / f"{run.expid}.json"
+    path.parent.mkdir(exist_ok=True)
+    replace_whole(path, lambda part: part.write_text(json.dumps(record, indent=1) + "\n"))
+    tqdm.write(f"{run.expid} FAILED: {error} (logs/{run.expid}.log)", file=sys.stderr)
+
+
+def _reason(run, code, folder, plan):
+    """One line on why a run left no result."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    if code == 0:
+        path = folder / "checkpoints" / Path(plan.data_folder).name / f"{run.expid}.json"
+        if not path.is_file():
+            return "it ended without a result"
+        other = differences(run, json.loads(path.read_text())["settings"])
+        changed = ", ".join(f"{key}: {found!r} in place of {planned!r}" for key, (planned, found) in other.items())
+        return f"{run.config} was changed meanwhile: it ran with {changed}"
+    lines = (folder / "logs" / f"{run.expid}.log").read_text(errors="replace").strip().splitlines()
+    told = [line for line in lines if line.startswith("fuxictr-me: error: ")]
+    return (told or lines or [f"exit code {code}"])[-1].removeprefix("fuxictr-me: error: ")
+
+
+def _show(bar, state, going, elsewhere, plan, folder):
+    """The progress line."""
+    parts = [f"{len(going) + len(elsewhere)} running"]
+    if state.failed:
+        parts.append(f"{len(state.failed)} failed")
+    if going:
+        job = max(going, key=lambda job: job.started)
+        where = progress_of(folder, plan.data_folder, job.run.expid)
+        parts.append(f"{job.run.expid} {where}".strip())
+    bar.set_postfix_str("; ".join(parts), refresh=True)
+
+
+def _end(going):
+    """Ask the processes to end as Ctrl-C would, then make them."""
+    for job in going:
+        job.process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + GRACE_SECONDS
+    for job in going:
+        try:
+            job.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            job.process.kill()
+            job.process.wait()

@@ -1,0 +1,197 @@
+"""How far a study is: its files tell which runs are finished, failed and running, and which are due."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuxictr_me.errors import UsageError
+
+
+@dataclass(frozen=True)
+class State:
+    """The runs of a study by how far they are.
+
+    Attributes:
+        results (dict): expid of the plan -> what the run left, for those that are finished.
+        failed (dict): expid -> what is recorded of its failure.
+        running (set of str): expids of those that a process is at.
+        chosen (dict): cell -> values of its grid, for the cells whose choice is made.
+        due (list of Run): to be run, in order; those of a choice not yet made are not in it.
+        total (int): runs of the whole study: of each cell its grid with the first seed, and the choice with the others.
+    """
+
+    results: dict
+    failed: dict
+    running: set
+    chosen: dict
+    due: list
+    total: int
+
+    @property
+    def counted(self):
+        """Runs that are finished and part of the study's total."""
+        return len(self.results)
+
+
+def read_state(plan, folder):
+    """Read a study's files.
+
+    Args:
+        plan (Plan), folder (Path): of the study.
+
+    Returns:
+        State
+    """
+    folder = Path(folder)
+    results = find_results(plan, folder)
+    failed = read_failed(plan, folder)
+    running = {run.expid for run in plan.runs if is_running(folder, run.expid)}
+    chosen = {}
+    for cell in plan.cells.values():
+        values = choose(plan, cell, results, failed)
+        if values is not None:
+            chosen[cell.name] = values
+    first = [run for run in plan.runs if run.seed == plan.seeds[0]]
+    later = [
+        run for seed in plan.seeds[1:] for run in plan.runs if run.seed == seed and chosen.get(run.cell) == run.values
+    ]
+    wanted = first + later
+    results = {run.expid: results[run.expid] for run in wanted if run.expid in results}
+    due = [run for run in wanted if run.expid not in {*results, *failed, *running}]
+    return State(results, failed, running, chosen, due, len(first) + len(plan.cells) * (len(plan.seeds) - 1))
+
+
+def choose(plan, cell, results, failed):
+    """The values of a cell's grid whose run with the first seed has the best validation; None while some are not done.
+
+    Args:
+        plan (Plan), cell (Cell)
+        results (dict), failed (dict): expid -> of the finished and of the failed.
+
+    Returns:
+        dict or None: None also where all of them failed.
+    """
+    if not cell.grid:
+        return {}
+    runs = plan.of_cell(cell.name, plan.seeds[0])
+    if any(run.expid not in results and run.expid not in failed for run in runs):
+        return None
+    finished = [run for run in runs if run.expid in results]
+    if not finished:
+        return None
+    pick = max if cell.settings.get("monitor_mode", "max") == "max" else min
+    best = pick(finished, key=lambda run: monitored(results[run.expid]["valid"], cell.settings))
+    return best.values
+
+
+def monitored(metrics, settings):
+    """The number that early stopping watches: a metric, or FuxiCTR's weighted sum of several."""
+    monitor = settings.get("monitor", "AUC")
+    weights = monitor if isinstance(monitor, dict) else {monitor: 1}
+    return sum(weight * metrics.get(name, 0) for name, weight in weights.items())
+
+
+def find_results(plan, folder):
+    """Expid of the plan -> content of the result file of the run with its settings.
+
+    Settings are compared, for FuxiCTR numbers the runs of a cell anew when its space changes: a finished run counts
+    under whatever expid it was run.
+    """
+    found = [content for path in sorted(folder.glob("checkpoints/*/*.json")) if (content := _read(path))]
+    results = {}
+    for run in plan.runs:
+        for content in sorted(found, key=lambda content: content["expid"] != run.expid):
+            if content["settings"].get("model") == run.settings["model"] and not differences(run, content["settings"]):
+                results[run.expid] = content
+                break
+    return results
+
+
+def differences(run, settings):
+    """Settings of a planned run that another has otherwise: name -> (planned, other)."""
+    planned = json.loads(json.dumps(run.settings, default=str))
+    return {key: (value, settings.get(key)) for key, value in planned.items() if settings.get(key) != value}
+
+
+def read_failed(plan, folder):
+    """Expid -> what is recorded of its failure, of the runs of the plan."""
+    paths = {run.expid: folder / "failed" / f"{run.expid}.json" for run in plan.runs}
+    return {expid: _read(path) or {"error": "unknown"} for expid, path in paths.items() if path.is_file()}
+
+
+def progress_of(folder, data_folder, expid):
+    """Where a run is, read off FuxiCTR's log: e.g. ``epoch 3, AUC: 0.771257``; empty before its first epoch."""
+    path = folder / "checkpoints" / Path(data_folder).name / f"{expid}.log"
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return ""
+    epochs = re.findall(r"Epoch=(\d+) start", text)
+    metrics = re.findall(r"\[Metrics\] (.+)", text)
+    return f"epoch {epochs[-1]}" + (f", {metrics[-1].strip()}" if metrics else "") if epochs else ""
+
+
+def is_running(folder, expid):
+    """Whether a process is at a run, of this study process or of one that was killed."""
+    path = folder / "running" / expid
+    if not path.is_file():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def claim(folder, expid):
+    """Mark a run as running, for as long as the file that is returned is open in any process.
+
+    Returns:
+        file or None: None where another process is at it.
+    """
+    path = folder / "running" / expid
+    path.parent.mkdir(exist_ok=True)
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+@contextlib.contextmanager
+def only_study(folder):
+    """One study process at a time in a folder.
+
+    Raises:
+        UsageError: another one is at it, which is named.
+    """
+    path = folder / ".lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UsageError(
+                f"another fuxictr-me study works in {folder} (process {file.read().strip() or 'unknown'}): wait for "
+                f"it, or see how far it is: fuxictr-me study status {folder}"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _read(path):
+    """The content of a JSON file that this package wrote; None for any other."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and ("settings" in content or "error" in content) else None
