@@ -155,7 +155,9 @@ def _study(arguments):
         print(commands.status(a.folder))
         return
     if a.action == "report":
-        print(commands.report(a.folder, a.out))
+        from fuxictr_me.study.report.write import write_report
+
+        print(write_report(a.folder, a.out))
         return
     given = {"dataset_id": a.dataset, "config": a.config, "models": _names(a.models), "kinds": _names(a.kinds)}
     given |= {"scales": _numbers("--scales", a.scales), "seeds": _numbers("--seeds", a.seeds)}

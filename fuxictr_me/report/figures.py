@@ -4,22 +4,27 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
-from matplotlib.figure import Figure
 
+from fuxictr_me.report.style import (
+    BLUE,
+    COLORS,
+    GREY,
+    MARKERS,
+    ORANGE,
+    PALE,
+    SKY,
+    fields_figure,
+    label_fields,
+    new_figure,
+)
 from fuxictr_me.report.verdict import is_collapsed
 
-BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-COLORS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY)  # Okabe and Ito: told apart by colour-blind eyes
-MARKERS = ("o", "D", "s", "^", "v", "P", "X", "<", ">", "*")
-GREY, PALE = "#6B6B6B", "#E4E4E4"
 FLOOR = 1e-4  # σ / σ₁ below which a spectrum is not drawn
-IA_LABEL = "information abundance  Σσ / max σ"
-ROTATED = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
 
 
 def draw_spectra(layer):
     """Normalised singular values of each field's table, coloured by its number of ids (paper, figure 1b)."""
-    figure, axes = _figure(7.4, 4.6)
+    figure, axes = new_figure(7.4, 4.6)
     fields = [field for field in layer["fields"] if len(field["parts"][-1]["spectrum"]) > 1]
     ids = [field["num_ids"] for field in fields] or [1, 10]
     norm = LogNorm(max(1, min(ids)), max(*ids, min(ids) + 1, 2))
@@ -46,7 +51,7 @@ def draw_spectra(layer):
 def draw_abundance(layer):
     """IA of each field by number of ids, learned against random initialisation and the ceiling (paper, figure 2)."""
     fields = _by_ids(layer)
-    figure, axes = _wide_figure(len(fields))
+    figure, axes = fields_figure(len(fields))
     wholes = [field["parts"][-1] for field in fields]
     _references(axes, wholes)
     for chosen, color, marker, label in ((False, BLUE, "o", "learned"), (True, ORANGE, "D", "learned, collapsed")):
@@ -54,14 +59,14 @@ def draw_abundance(layer):
         if points:
             style = {"color": color, "marker": marker, "markersize": 6.5, "linestyle": "none"}
             axes.plot(*zip(*points, strict=True), label=label, **style)
-    _finish(figure, axes, fields)
+    label_fields(figure, axes, fields)
     return figure
 
 
 def draw_per_set(layer):
     """IA of each set's table, field by field (paper, figure 8b)."""
     fields = _by_ids(layer)
-    figure, axes = _wide_figure(len(fields))
+    figure, axes = fields_figure(len(fields))
     single = [field["parts"][0] for field in fields]
     _references(axes, single, suffix=" of one set")
     count = layer["num_sets"]
@@ -71,7 +76,7 @@ def draw_per_set(layer):
         style = {"color": COLORS[m % len(COLORS)], "marker": MARKERS[m % len(MARKERS)]}
         style["markersize"] = 5 if count <= 5 else 3.8
         axes.plot([x + shift for x in range(len(fields))], values, linestyle="none", label=f"set {m}", **style)
-    _finish(figure, axes, fields)
+    label_fields(figure, axes, fields)
     return figure
 
 
@@ -84,7 +89,7 @@ def draw_compared(models):
     first = next(iter(models.values()))
     common = set.intersection(*({f["field"] for f in layer["fields"]} for layer in models.values()))
     fields = [field for field in _by_ids(first) if field["field"] in common]
-    figure, axes = _wide_figure(len(fields))
+    figure, axes = fields_figure(len(fields))
     for n, (expid, layer) in enumerate(models.items()):
         parts = {field["field"]: field["parts"][-1] for field in layer["fields"]}
         wholes = [parts[field["field"]] for field in fields]
@@ -99,7 +104,7 @@ def draw_compared(models):
         half = 0.3 / len(models)
         axes.hlines(random, [v - half for v in x], [v + half for v in x], colors=color, linewidth=1.4)
     axes.plot([], [], color=GREY, linewidth=1.4, label="lines: random initialisation")
-    _finish(figure, axes, fields)
+    label_fields(figure, axes, fields)
     return figure
 
 
@@ -109,7 +114,7 @@ def draw_curves(rows):
     Args:
         rows (list of dict): of the csv, of one layer, event ``evaluation``, set ``all``; values as text.
     """
-    figure, axes = _figure(7.4, 4.6)
+    figure, axes = new_figure(7.4, 4.6)
     curves = {}
     for row in rows:
         if row["ia_ratio"] != "":
@@ -130,17 +135,6 @@ def draw_curves(rows):
     return figure
 
 
-def _figure(width, height):
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _wide_figure(num_fields):
-    return _figure(min(13.5, max(6.4, 2.6 + 0.28 * num_fields)), 4.8)
-
-
 def _by_ids(layer):
     return sorted(layer["fields"], key=lambda field: field["num_ids"])
 
@@ -151,21 +145,3 @@ def _references(axes, parts, suffix=""):
     axes.bar(x, [part["ceiling"] for part in parts], color=PALE, width=0.9, label=f"ceiling min(K, D){suffix}")
     random = [np.nan if part["ia_random"] is None else part["ia_random"] for part in parts]
     axes.hlines(random, x - 0.42, x + 0.42, colors=GREY, linewidth=1.8, label=f"random initialisation{suffix}")
-
-
-def _finish(figure, axes, fields):
-    size = 9 if len(fields) <= 25 else 8
-    labels = [f"{shorten(field['field'])}  {field['num_ids']:,}" for field in fields]
-    axes.set_xticks(range(len(fields)), labels, fontsize=size, **ROTATED)
-    axes.set_xlim(-0.7, len(fields) - 0.3)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("field and its number of ids D, fewest first")
-    axes.set_ylabel(IA_LABEL)
-    handles, names = axes.get_legend_handles_labels()
-    columns = max(1, min(5, len(names), 90 // (max(map(len, names)) + 6)))  # what fits the width
-    figure.legend(handles, names, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
-
-
-def shorten(name, limit=18):
-    """A field's name that fits beside an axis."""
-    return name if len(name) <= limit else f"{name[: limit - 1]}…"

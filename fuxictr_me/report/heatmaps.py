@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from fuxictr_me.report.figures import BLUE, ROTATED, shorten
+from fuxictr_me.report.style import BLUE, ROTATED, shorten
 
 COLOURS = "cividis"  # even steps of lightness: readable in grey and by colour-blind eyes
 MOST_PANELS = 12

@@ -1,10 +1,7 @@
 """Which pictures a collapse report has, with what they say to those who read and those who hear them."""
 
-import io
-
 from fuxictr_me.report import figures, heatmaps
-
-DPI = 150
+from fuxictr_me.report.style import save
 
 
 def draw_all(reports, curves, folder):
@@ -18,15 +15,10 @@ def draw_all(reports, curves, folder):
     Returns:
         list of dict: ``name``, ``caption``, ``alt``, ``png`` (bytes), ``width`` (CSS pixels).
     """
-    drawn = []
-    for name, figure, caption, alt in _pictures(reports, curves):
-        figure.savefig(folder / f"{name}.svg")
-        png = io.BytesIO()
-        figure.savefig(png, format="png", dpi=DPI)
-        (folder / f"{name}.png").write_bytes(png.getvalue())
-        width = round(figure.get_size_inches()[0] * 96)
-        drawn.append({"name": name, "caption": caption, "alt": alt, "png": png.getvalue(), "width": width})
-    return drawn
+    return [
+        {"caption": caption, "alt": alt, **save(figure, folder, name)}
+        for name, figure, caption, alt in _pictures(reports, curves)
+    ]
 
 
 def _pictures(reports, curves):

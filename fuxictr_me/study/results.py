@@ -18,8 +18,8 @@ class RunResult:
         steps (int): of the optimizer.
         peak_memory (int or None): bytes, where the run recorded it.
         abundance (list of dict): a dict a field, the sets side by side, of the best weights: ``field``, ``num_ids``
-            (D), ``dim`` (columns), ``ia``, ``ia_ratio`` (ia / min(dim, D)), ``ia_random`` (or None); empty where the run has
-            no IA file.
+            (D), ``dim`` (columns), ``ia``, ``ia_ratio`` (ia / min(dim, D)), ``ia_random`` (or None); empty where the
+            run has no IA file.
     """
 
     expid: str
@@ -43,10 +43,11 @@ class CellResult:
         kind (str): ``base`` (scale 1, shared by all kinds), ``SE``, ``ME``, or a control, e.g. ``ensemble``, ``ME-SI``.
         scale (int): k: times the embedding parameters of ``base``.
         num_sets, embedding_dim (int): M and K of a set.
-        chosen (dict): setting -> value chosen out of the grid by the first seed's validation; empty where nothing was tuned.
+        chosen (dict): setting -> value chosen out of the grid by the first seed's validation; empty where nothing was
+            tuned.
         runs (tuple of RunResult): finished, with the chosen settings, in the order of the study's seeds.
-        tried (tuple of (dict, float)): settings of the grid that were tried with the first seed, and the validation value of
-            the monitored metric.
+        tried (tuple of (dict, float)): settings of the grid that were tried with the first seed, and the validation
+            value of the monitored metric.
     """
 
     model: str
@@ -74,7 +75,8 @@ class StudyResults:
         seeds (tuple of int): asked for; a cell may have fewer runs.
         monitor (str): the metric of early stopping and of the choice, e.g. ``AUC``.
         monitor_mode (str): ``max`` or ``min``.
-        grid (dict): kind -> {setting: values tried}; the same for all kinds unless the study says otherwise; empty: not tuned.
+        grid (dict): kind -> {setting: values tried}; the same for all kinds unless the study says otherwise; empty:
+            not tuned.
         shared (dict): settings that are the same in all runs and matter to the comparison: batch_size, epochs,
             early_stop_patience, optimizer, learning_rate, embedding_initializer, ...
         versions (dict): of fuxictr_me, fuxictr, torch, python.
