@@ -3,6 +3,7 @@
 import argparse
 
 from fuxictr_me import __version__
+from fuxictr_me.bars.arguments import add_bars
 
 
 def build_parser():
@@ -61,6 +62,7 @@ def build_parser():
     _add_collapse_commands(commands)
     _add_plan(commands)
     _add_study(commands)
+    add_bars(commands)
     return parser
 
 

@@ -167,6 +167,12 @@ def _study(arguments):
     print(commands.run(a.study, a.out, a.gpu, a.jobs, **options, **given))
 
 
+def _bars(arguments):
+    from fuxictr_me.bars.arguments import run
+
+    print(run(arguments))
+
+
 def _names(text):
     return None if text is None else [name.strip() for name in text.split(",")]
 
@@ -189,6 +195,7 @@ COMMANDS = {
     "toy": _toy,
     "plan": _plan,
     "study": _study,
+    "bars": _bars,
 }
 
 

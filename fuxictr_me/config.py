@@ -129,6 +129,12 @@ def check_dataset(params, folder=Path("config")):
             raise UsageError(f"{key}: FuxiCTR 2.3.10 fails to split by size; give a file of its own to each split")
 
 
+def is_built(params):
+    """Whether the settings of a data set name ids, which nothing has to be built from."""
+    raw = params.get("feature_cols") and params.get("rebuild_dataset", True)
+    return params["data_format"] != "csv" and not raw
+
+
 def _check_column(column, keys):
     if not isinstance(column, dict) or (absent := [key for key in keys if key not in column]):
         lacks = f"lacks {', '.join(absent)}" if isinstance(column, dict) else "is none"

@@ -14,7 +14,7 @@ from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.utils import print_to_json, print_to_list, set_logger
 
 from fuxictr_me import models
-from fuxictr_me.config import find_config, load_settings
+from fuxictr_me.config import find_config, is_built, load_settings
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.files import append_whole, replace_whole
@@ -46,7 +46,7 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
     seed_everything(seed=params.get("seed", 2024))
 
     data_dir = Path(params["data_root"]) / params["dataset_id"]
-    if params["data_format"] == "csv" or (params.get("feature_cols") and params.get("rebuild_dataset", True)):
+    if not is_built(params):
         params.update(build_h5(params) if params["data_format"] == "h5" else build_dataset(params))
     feature_map = load_feature_map(data_dir, params)
 

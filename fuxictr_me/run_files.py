@@ -8,7 +8,7 @@ from fuxictr.pytorch.torch_utils import get_initializer
 from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.collapse import id_counts
 from fuxictr_me.collapse.checkpoint_keys import ID_TYPES
-from fuxictr_me.config import check_dataset, find_config, read_params
+from fuxictr_me.config import check_dataset, find_config, is_built, read_params
 from fuxictr_me.data import build_dataset, build_h5, feature_maps
 from fuxictr_me.embedding import FUXICTR_INITIALIZER, paper_initializer
 from fuxictr_me.errors import UsageError
@@ -62,7 +62,7 @@ class Run:
 
         params = {**self.params, "gpu": -1, "shuffle": False}
         check_dataset(params, self.folder)
-        if params["data_format"] == "csv" or (params.get("feature_cols") and params.get("rebuild_dataset", True)):
+        if not is_built(params):
             params.update(build_h5(params) if params["data_format"] == "h5" else build_dataset(params))
         return id_counts(load_split(self.feature_map, params, "train"), num_ids)
 

@@ -19,7 +19,7 @@ from fuxictr_me.study import schedule
 from fuxictr_me.study.commands import run, status
 from fuxictr_me.study.design import BARS_SEEDS, design, read_study
 from fuxictr_me.study.plan import make_plan, read_plan, write_plan
-from fuxictr_me.study.state import claim, find_results, read_state
+from fuxictr_me.study.state import claim, find_results, progress_of, read_state
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 TINY = {"dataset_id": "tiny_flights", "models": {"DNN_ME": {"expid": "DNN_ME_test", "epochs": 1}}}
@@ -372,6 +372,24 @@ def test_killed_at_any_point_it_goes_on(stub):
     rest = started("s")
     assert len(set(rest)) == len(rest) <= 6 - len(finished)
     assert len(list(Path("s").glob("checkpoints/*/*.json"))) == 6
+
+
+def test_where_a_run_is():
+    """Lines as FuxiCTR's log has them."""
+    path = Path("s/checkpoints/d/x.log")
+    path.parent.mkdir(parents=True)
+    seen = []
+    lines = ["Total number of parameters: 5.", "Start training: 192 batches/epoch", "*** Epoch=1 start ***"]
+    lines += ["[Metrics] AUC: 0.76", "*** Epoch=1 end ***", "[Metrics] AUC: 0.77", "*** Epoch=2 end ***"]
+    lines += ["[Metrics] AUC: 0.75", "*** Epoch=3 early stop ***", "Training finished."]
+    for n in range(len(lines) + 1):
+        path.write_text("\n".join(lines[:n]))
+        seen.append(progress_of(Path("s"), "../data/d", "x"))
+    assert seen[:2] == ["", ""]
+    assert seen[2:4] == ["epoch 1", "epoch 1"]
+    assert seen[4:8] == ["epoch 1, AUC: 0.76", "epoch 2, AUC: 0.76", "epoch 2, AUC: 0.77", "epoch 3, AUC: 0.77"]
+    assert seen[-1] == "evaluating, AUC: 0.75"
+    assert progress_of(Path("s"), "../data/d", "y") == ""
 
 
 def test_interrupted_it_ends_its_runs(stub):

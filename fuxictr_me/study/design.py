@@ -6,12 +6,12 @@ from pathlib import Path
 import yaml
 
 from fuxictr_me import models
+from fuxictr_me.bars import SEEDS as BARS_SEEDS
 from fuxictr_me.config import read_entries
 from fuxictr_me.errors import UsageError, missing, positive_int, unknown
 from fuxictr_me.resources import bundled, zoo_configs
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
 
-BARS_SEEDS = (2021, 190034, 992817, 27011, 948432)  # of BARS' entries with five runs
 CONTROLS = {"ensemble": {"aggregation": "ensemble"}, "ME-SI": {"shared_interaction": True}}  # changes of ME
 KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
 EQUAL = {"metrics", "monitor", "monitor_mode", "early_stop_patience", "epochs", "batch_size", "eval_steps", "shuffle"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from fuxictr.autotuner import enumerate_params
 
-from fuxictr_me.config import check_dataset, load_settings, read_entries
+from fuxictr_me.config import check_dataset, is_built, load_settings, read_entries
 from fuxictr_me.data import feature_maps
 from fuxictr_me.errors import UsageError
 from fuxictr_me.files import replace_whole, working_in
@@ -179,11 +179,6 @@ def _enumerate(cell, study, dataset):
     for expid, settings in read_entries(folder, "model_config").items():
         values = {key: settings[key] for key in cell.grid}
         yield Run(cell.name, expid, settings["seed"], values, settings)
-
-
-def is_built(dataset):
-    """Whether the entry of a data set names ids, which nothing has to be built from."""
-    return not dataset.get("feature_cols") or dataset.get("rebuild_dataset", True) is False
 
 
 def _check(runs, dataset):

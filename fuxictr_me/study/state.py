@@ -130,9 +130,11 @@ def progress_of(folder, data_folder, expid):
         text = path.read_text(errors="replace")
     except OSError:
         return ""
-    epochs = re.findall(r"Epoch=(\d+) start", text)
+    if "Start training" not in text:
+        return ""
     metrics = re.findall(r"\[Metrics\] (.+)", text)
-    return f"epoch {epochs[-1]}" + (f", {metrics[-1].strip()}" if metrics else "") if epochs else ""
+    where = "evaluating" if "Training finished" in text else f"epoch {len(re.findall(r'Epoch=[0-9]+ end', text)) + 1}"
+    return where + (f", {metrics[-1].strip()}" if metrics else "")
 
 
 def is_running(folder, expid):
