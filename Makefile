@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: run test test-all lint check bench clean
+.PHONY: run test test-all lint check bench docs clean
 
 run: .venv/quickstart    ## train SE 1x, SE 4x and ME 4x on real data: a table and a picture in minutes
 	$(BIN)/fuxictr-me quickstart
@@ -19,6 +19,9 @@ lint: .venv/dev          ## style and format
 	$(BIN)/ruff format --check .
 
 check: lint test         ## what CI runs
+
+docs: .venv/dev          ## the guide, in build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: .venv/dev         ## what a claim about speed rests on
 	$(BIN)/python benchmarks/abundance.py

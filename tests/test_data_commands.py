@@ -51,6 +51,11 @@ def test_metrics_are_those_of_the_other_formats():
     assert Path("data/tiny_flights/train.h5").exists() and not Path("data/tiny_flights/train.parquet").exists()
 
 
+def test_a_bundled_set_is_built_from_anywhere():
+    assert main(["data", "build", "tiny_flights", "--out", "elsewhere"]) == 0
+    assert Path("elsewhere/tiny_flights/train.h5").exists()
+
+
 def test_h5_that_is_there_needs_no_raw_data():
     run_expid("mine", write_config({"shuffle": False}, {"data_format": "h5"}))
     paths = {f"{split}_data": f"data/tiny_flights/{split}.h5" for split in SPLITS}

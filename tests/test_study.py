@@ -280,8 +280,11 @@ def test_reasons_of_failure(stub):
     assert "was changed meanwhile: it ran with epochs: 9 in place of 1" in status("other")
 
 
-def test_a_full_disk_stops_and_goes_on(stub):
-    stub("if settings['seed'] == 2: print('fuxictr-me: error: [Errno 28] No space left on device'); sys.exit(1)")
+@pytest.mark.parametrize(
+    "words", ["[Errno 28] No space left on device", "could not write x.model (is the disk full?): unexpected pos 5"]
+)
+def test_a_full_disk_stops_and_goes_on(stub, words):
+    stub(f"if settings['seed'] == 2: print('fuxictr-me: error: {words}'); sys.exit(1)")
     with pytest.raises(RunError, match="the disk is full; finished runs are kept"):
         run(out="s", **TINY, scales=[2], seeds=[1, 2])
     assert not list(Path("s").glob("failed/*"))

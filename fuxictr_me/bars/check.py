@@ -4,6 +4,7 @@ Entries differ with age. FuxiCTR 1 hashed settings otherwise than FuxiCTR 2, its
 and those of five runs keep the config of the first alone: what these cannot show is said, and is no fault.
 """
 
+import ast
 import re
 from pathlib import Path
 
@@ -146,8 +147,16 @@ def _metrics(split, row, log):
 
 def _settings(stated, shown):
     for key in sorted(stated.keys() & shown.keys() - NOT_COMPARED):
-        if shown[key] != str(stated[key]):
+        if shown[key] != str(stated[key]) and _literal(shown[key]) != stated[key]:
             yield f"{key} is {shown[key]}, in the config {stated[key]}"
+
+
+def _literal(text):
+    """The value that FuxiCTR printed to a log: settings in settings stand in any order."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _leaderboard(entry):

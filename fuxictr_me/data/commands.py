@@ -29,7 +29,7 @@ def build(dataset_id, config=None, out="./data/", raw=None):
     from fuxictr_me.data.build import build_h5
     from fuxictr_me.data.place import SPLITS
 
-    entry = find_entry(dataset_id, config)
+    entry, folder = find_entry(dataset_id, config)
     params = {**entry, "dataset_id": dataset_id, "data_root": str(out), "data_format": "h5"}
     if raw is not None:
         params |= {
@@ -37,7 +37,7 @@ def build(dataset_id, config=None, out="./data/", raw=None):
         }
     group = [column["name"] for column in entry.get("feature_cols", []) if column.get("type") == "meta"]
     params["group_id"] = group[0] if group else None
-    check_dataset(params)
+    check_dataset(params, folder)
     build_h5(params)
     return info(Path(out) / dataset_id)
 
@@ -203,6 +203,9 @@ def generate(out, rows=1_000_000, **settings):
 def find_entry(dataset_id, config=None):
     """An entry of a ``dataset_config.yaml``, or of those that come with the package.
 
+    Returns:
+        (dict, Path): the entry, and the config folder from beside which its paths are also looked for.
+
     Raises:
         UsageError: no such file or entry.
     """
@@ -211,12 +214,12 @@ def find_entry(dataset_id, config=None):
     if config is not None:
         path = Path(config)
         folder, name = (path.parent, path.stem) if path.is_file() else (path, "dataset_config")
-        entries = read_entries(folder, name)
+        entries = {key: (entry, folder) for key, entry in read_entries(folder, name).items()}
     else:
         entries = {}
-        for folder in sorted(bundled("dataset_configs").iterdir()):
-            if (folder / "dataset_config.yaml").exists():
-                entries |= read_entries(folder, "dataset_config")
+        for folder in sorted(path.parent for path in bundled("dataset_configs").glob("*/dataset_config.yaml")):
+            config = folder / "config"  # their paths are as seen from beside the config folder of a zoo entry
+            entries |= {key: (entry, config) for key, entry in read_entries(folder, "dataset_config").items()}
     if dataset_id not in entries:
         raise unknown("dataset_id", dataset_id, entries)
     return entries[dataset_id]

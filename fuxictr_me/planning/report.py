@@ -52,7 +52,7 @@ def find_feature_map(params, config, vocabulary=None):
 
     Args:
         params (dict): settings of the run.
-        config (str): folder that they are from.
+        config (str): folder that they are from, None where they come with the package.
         vocabulary (str): a JSON file, which goes before a built set.
 
     Raises:
@@ -65,9 +65,10 @@ def find_feature_map(params, config, vocabulary=None):
     if vocabulary is not None:
         return feature_map_of(params, read_vocabulary(vocabulary)), f"{dataset_id} with the ids of {vocabulary}"
     if source is None or not (source / "vocabulary.json").exists():
+        option = f" --config {config}" if config else ""
         raise UsageError(
             f"data set {dataset_id!r} is not built in {folder}, and its vocabulary did not come with this package: "
-            f"build it first (fuxictr-me data build {dataset_id} --config {config}), or give field: number of ids "
+            f"build it first (fuxictr-me data build {dataset_id}{option}), or give field: number of ids "
             "in a JSON file as --vocabulary"
         )
     ids = read_vocabulary(source / "vocabulary.json")

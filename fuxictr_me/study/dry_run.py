@@ -85,7 +85,8 @@ def _predict(cells, study, old, folder, gpu_model):
                     feature_map = load_feature_map(old.data_folder, {**params, "dataset_id": built_id(old)})
                     rows = rows_of(params, old.data_folder)
             else:
-                feature_map, _ = find_feature_map(params, "its config")
+                own = study.source if study and study.source.is_dir() else None
+                feature_map, _ = find_feature_map(params, own)
                 rows = rows_of(params, f"{params['data_root']}/{params['dataset_id']}")
         except UsageError as error:
             note = [f"Parameters, memory and time are not known yet: {error}"]

@@ -20,7 +20,7 @@ from fuxictr_me.study.state import claim, differences, find_results, progress_of
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 15  # to end by themselves after Ctrl-C
-NO_SPACE = "No space left"
+NO_SPACE = ("No space left", "is the disk full")  # the system's words, and ours where PyTorch's tell less
 
 
 @dataclass
@@ -134,7 +134,7 @@ def _finish(job, plan, folder):
             tqdm.write(f"{run.expid}: test {shown} ({result['seconds']:.0f} s)", file=sys.stderr)
             return
     error = _reason(run, code, folder, plan)
-    if NO_SPACE in error:  # no fault of the run: it is due when there is space
+    if any(words in error for words in NO_SPACE):  # no fault of the run: it is due when there is space
         raise RunError(
             f"stopped, for the disk is full; finished runs are kept, the same command goes on. {run.expid}: {error}"
         )
