@@ -80,6 +80,7 @@ def test_gathered(study):
             carrier, hour = run.abundance
             assert carrier["ia"] == pytest.approx(2.0 + cell.num_sets + run.seed / 100)
             assert (carrier["field"], carrier["num_ids"], hour["ia_random"]) == ("carrier", 16, None)
+            assert isinstance(carrier["num_ids"], int)
 
 
 def test_report(study):

@@ -10,7 +10,7 @@ from fuxictr_me.study.state import monitored, read_state
 SHARED = ("optimizer", "learning_rate", "batch_size", "epochs", "early_stop_patience", "reduce_lr_on_plateau")
 SHARED += ("metrics", "embedding_initializer", "network_initializer", "embedding_regularizer", "net_regularizer")
 SHARED += ("weight_decay", "max_gradient_norm")
-NUMBERS = ("num_ids", "dim", "ia", "ia_ratio", "ia_random")
+COUNTS, MEASURES = ("num_ids", "dim"), ("ia", "ia_ratio", "ia_random")
 
 
 def gather(plan, folder):
@@ -79,7 +79,11 @@ def read_abundance(path):
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if (row["event"], row["set"]) == ("best", ALL)]
     return [
-        {"field": row["field"], **{key: float(row[key]) if row[key] != "" else None for key in NUMBERS}}
+        {
+            "field": row["field"],
+            **{key: int(row[key]) for key in COUNTS},
+            **{key: float(row[key]) if row[key] != "" else None for key in MEASURES},
+        }
         for row in rows
         if row["ia"] != ""
     ]
