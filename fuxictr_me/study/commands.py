@@ -1,6 +1,5 @@
 """``fuxictr-me study``: run one, see how far it is, report it."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -8,8 +7,9 @@ from tqdm import tqdm
 
 from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.settings import check_gpu
+from fuxictr_me.study.changes import changes
 from fuxictr_me.study.design import read_study
-from fuxictr_me.study.plan import PLAN, make_plan, moved_dataset, read_plan, write_plan
+from fuxictr_me.study.plan import PLAN, make_plan, read_plan, write_plan
 from fuxictr_me.study.schedule import run_study
 from fuxictr_me.study.state import only_study, read_state
 from fuxictr_me.study.status import status_text
@@ -53,7 +53,7 @@ def run(path=None, out=None, gpus=(-1,), jobs=1, dry_run=False, retry_failed=Fal
         return dry_run_text(study, folder, len(gpus) * jobs)
     folder.mkdir(parents=True, exist_ok=True)
     with only_study(folder):
-        words = _change_of(study, folder, changed) if study and (folder / PLAN).is_file() else ""
+        words = changes(study, folder, changed) if study and (folder / PLAN).is_file() else ""
         plan = make_plan(study, folder) if study else read_plan(folder)
         write_plan(plan, folder)
         if words:
@@ -76,37 +76,3 @@ def status(folder):
     """
     plan = read_plan(folder)
     return status_text(plan, read_state(plan, Path(folder)), Path(folder))
-
-
-def _change_of(study, folder, allowed):
-    """Words on what is new against the study that the folder holds; refuses to leave finished runs behind unasked."""
-    old = read_plan(folder)
-    state = read_state(old, folder)
-    with_results = {run.cell for run in old.runs if run.expid in state.results}
-    words, harmful = [], []
-    dataset = json.loads(json.dumps(moved_dataset(study, folder)))
-    new = {cell.name: cell for cell in study.cells}
-    for kind, before, after in [("data set", old.dataset, dataset)] + [
-        (name, cell.settings, new[name].settings) for name, cell in old.cells.items() if name in new
-    ]:
-        after = json.loads(json.dumps(after))
-        varied = set() if kind == "data set" else {"seed", *old.cells[kind].grid, *new[kind].grid}
-        for key in sorted((before.keys() | after.keys()) - varied):
-            if before.get(key) != after.get(key):
-                line = f"{key} of {kind}: {before.get(key)!r} before, {after.get(key)!r} now"
-                (harmful if kind == "data set" or kind in with_results else words).append(line)
-    if harmful and with_results and not allowed:
-        more = f" (and {len(harmful) - 1} more)" if len(harmful) > 1 else ""
-        raise UsageError(
-            f"{folder} has {state.counted} finished runs of other settings: {harmful[0]}{more}; name another --out, or "
-            "--changed to go on: they stay in checkpoints/ and no longer count"
-        )
-    words = [*harmful, *words]
-    for what, before, after in (("seeds", old.seeds, study.seeds), ("cells", old.cells, new)):
-        more, fewer = [x for x in after if x not in before], [x for x in before if x not in after]
-        words += [f"{what} added: {', '.join(map(str, more))}"] if more else []
-        words += [f"{what} left out: {', '.join(map(str, fewer))}"] if fewer else []
-    for name in new.keys() & old.cells.keys():
-        if new[name].grid != old.cells[name].grid:
-            words.append(f"grid of {name}: {old.cells[name].grid} before, {new[name].grid} now")
-    return "\n".join(f"The study has changed: {line}" for line in words)
