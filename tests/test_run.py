@@ -340,6 +340,7 @@ def test_ctrl_c_leaves_checkpoint_and_csv_whole(tmp_path):
         text=True,
         cwd=tmp_path,
         env=os.environ,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background a shell ignores it
     )
     abundance = tmp_path / "checkpoints" / "tiny_flights" / "mine.ia.csv"
     deadline = time.monotonic() + 120
@@ -347,7 +348,10 @@ def test_ctrl_c_leaves_checkpoint_and_csv_whole(tmp_path):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=60)[1]
+    try:
+        err = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
     assert process.returncode == 130 and "Traceback" not in err
     assert err.splitlines()[-1].startswith("fuxictr-me: error: interrupted; the last checkpoint")
     with abundance.open() as file:
