@@ -1,5 +1,6 @@
 """mkdocs: READMEs and results beside docs/ are pages of the site, and links to them hold here as in the repository."""
 
+import re
 from pathlib import Path
 
 from mkdocs.structure.files import File
@@ -23,5 +24,5 @@ def on_page_markdown(markdown, page, **_):
     if folder == ROOT / "docs":
         return markdown.replace("](../", "](")
     if ROOT / "docs" not in folder.parents:
-        return markdown.replace("](../docs/", "](../").replace("](docs/", "](")
+        return re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown)
     return markdown
