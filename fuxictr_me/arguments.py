@@ -27,7 +27,7 @@ def build_parser():
         help="folder of model_config.yaml and dataset_config.yaml (default: the bundled entry that has EXPID)",
     )
     run.add_argument("--expid", required=True, help="experiment id, e.g. DCNv2_ME_test")
-    run.add_argument("--gpu", type=int, default=-1, help="CUDA device, -1 for the CPU (default: -1)")
+    _add_gpu(run)
 
     host = commands.add_parser(
         "host",
@@ -48,7 +48,7 @@ def build_parser():
         "--fast", action="store_true", help="a tenth of the data, small networks, one epoch: a smoke test"
     )
     quick.add_argument("--out", default="quickstart", help="folder to work in (default: ./quickstart)")
-    quick.add_argument("--gpu", type=int, default=-1, help="CUDA device, -1 for the CPU (default: -1)")
+    _add_gpu(quick)
     quick.add_argument("--seed", type=int, default=2024, help="of the three runs (default: 2024)")
 
     zoo = commands.add_parser(
@@ -123,7 +123,7 @@ def _add_collapse_commands(commands):
     analyze.add_argument("--compare", nargs="+", default=[], metavar="EXPID", help="other runs to set beside it")
     analyze.add_argument("--out", help="folder to write (default: <EXPID>.collapse beside the checkpoint)")
     analyze.add_argument("--data", action="store_true", help="also weigh ids by how often training met them")
-    analyze.add_argument("--gpu", type=int, default=-1, help="CUDA device, -1 for the CPU (default: -1)")
+    _add_gpu(analyze)
 
     export = commands.add_parser(
         "export-embeddings",
@@ -199,6 +199,10 @@ def _add_study(commands):
     )
     report.add_argument("folder", help="of the study")
     report.add_argument("--out", help="folder to write (default: <folder>/report)")
+
+
+def _add_gpu(parser):
+    parser.add_argument("--gpu", type=int, default=-1, help="CUDA device, -1 for the CPU (default: -1)")
 
 
 def _add_experiment(parser):

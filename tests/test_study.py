@@ -101,7 +101,7 @@ def test_an_own_kind_and_a_grid_for_each():
         "s",
         "tiny_flights",
         ["DNN_ME"],
-        kinds=["SE", "ME", {"wide and gated": {"aggregation": "gated"}}],
+        kinds=["SE", "ME", {"wide-gated": {"aggregation": "gated"}}],
         scales=[2],
         grid={"SE": {"embedding_regularizer": [1e-6, 1e-5]}, "ME": {"embedding_regularizer": [1e-5, 1e-4]}},
     )
@@ -110,7 +110,7 @@ def test_an_own_kind_and_a_grid_for_each():
         "DNN_ME_base": [1e-6, 1e-5],
         "DNN_ME_SE_2x": [1e-6, 1e-5],
         "DNN_ME_ME_2x": [1e-5, 1e-4],
-        "DNN_ME_wide and gated_2x": [1e-5, 1e-4],
+        "DNN_ME_wide-gated_2x": [1e-5, 1e-4],
     }
 
 
@@ -123,6 +123,8 @@ def test_an_own_kind_and_a_grid_for_each():
         ({"models": []}, "a study needs models"),
         ({"kinds": ["SE", "EM"]}, "unknown kind 'EM'"),
         ({"kinds": [{"mine": {"epochs": 3}}]}, "epochs must be equal for all kinds; kind 'mine' changes it"),
+        ({"kinds": [{"not one": {"aggregation": "gated"}}]}, "an own kind is a new name, without blanks"),
+        ({"kinds": [{"ME": {"aggregation": "gated"}}]}, "an own kind is a new name, without blanks"),
         ({"kinds": "SE"}, "kinds must be a list, got 'SE'"),
         ({"scales": [2, 0]}, "a scale must be an integer of 1 or more, got 0"),
         ({"scales": [2.5]}, "a scale must be an integer of 1 or more, got 2.5"),
@@ -152,7 +154,14 @@ def test_refused_before_anything_runs(stub):
         UsageError, match="DNN_ME_base: unknown setting of DNN_ME 'net_droput'; did you mean 'net_dropout'"
     ):
         run("s.yaml")
-    assert started("s") == []
+    assert {path.name for path in Path().iterdir()} == {"s.yaml", "stub.py", ".s.lock"}  # nothing half made
+    Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": 1}))
+    assert "3 of 3 runs finished" in run("s.yaml")
+    Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [4], "seeds": 1, "settings": {"nonsense": 1}}))
+    before = {path: path.read_bytes() for path in Path("s").rglob("*.yaml")}
+    with pytest.raises(UsageError, match="nonsense"):
+        run("s.yaml", changed=True)
+    assert before == {path: path.read_bytes() for path in Path("s").rglob("*.yaml")}  # nor half changed
 
 
 def test_files_that_are_no_study():

@@ -45,13 +45,12 @@ def run(path=None, out=None, gpus=(-1,), jobs=1, dry_run=False, retry_failed=Fal
     study = None if goes_on else read_study(path, **given)
     default = Path(path).stem if path else f"study_{study.dataset_id}" if study else None
     folder = Path(path if goes_on else out or default)
-    if study and folder.exists() and not (folder / PLAN).is_file() and any(p.name != ".lock" for p in folder.iterdir()):
+    if study and folder.exists() and not (folder / PLAN).is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder} exists and is no study: name another folder by --out")
     if dry_run:
         from fuxictr_me.study.dry_run import dry_run_text
 
         return dry_run_text(study, folder, len(gpus) * jobs)
-    folder.mkdir(parents=True, exist_ok=True)
     with only_study(folder):
         words = changes(study, folder, changed) if study and (folder / PLAN).is_file() else ""
         plan = make_plan(study, folder) if study else read_plan(folder)

@@ -1,23 +1,21 @@
 """What a study is: models, kinds, scales, seeds and what is tuned, out of a YAML file or the command line."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from fuxictr_me import models
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
-from fuxictr_me.config import read_entries
 from fuxictr_me.errors import UsageError, missing, positive_int, unknown
-from fuxictr_me.resources import bundled, zoo_configs
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
+from fuxictr_me.study.start import find_dataset, start_of
 
 CONTROLS = {"ensemble": {"aggregation": "ensemble"}, "ME-SI": {"shared_interaction": True}}  # changes of ME
 KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
 EQUAL = {"metrics", "monitor", "monitor_mode", "early_stop_patience", "epochs", "batch_size", "eval_steps", "shuffle"}
 EQUAL |= {"save_best_only", "reduce_lr_on_plateau", "dataset_id", "model", "seed", "task", "loss"}
 SIZE = {"num_sets", "embedding_dim"}
-IA = "InformationAbundance"
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,6 @@ class Study:
         source (Path): folder from which the paths are looked for, beside the working directory.
         seeds (tuple of int)
         cells (tuple of Cell): by model, base first.
-        kinds (tuple of str): in order, base left out.
     """
 
     name: str
@@ -61,7 +58,6 @@ class Study:
     source: Path
     seeds: tuple
     cells: tuple
-    kinds: tuple
 
 
 def read_study(path, **given):
@@ -145,7 +141,7 @@ def design(
     grids = _grids(grid or {}, kinds)
     cells = []
     for model, extra in own.items():
-        start = _start(model, dict(extra or {}), folder) | (settings or {}) | {"dataset_id": dataset_id}
+        start = start_of(model, extra or {}, folder) | (settings or {})
         dim = start.get("embedding_dim", 10)
         if not isinstance(dim, int):
             raise UsageError(f"embedding_dim of {model} must be one number to scale it, got {dim!r}")
@@ -156,10 +152,11 @@ def design(
             tuned = grids[SINGLE if kind == BASE else kind]
             first = {key: values[0] for key, values in tuned.items()}
             # FuxiCTR numbers runs by the product of what varies, the first key slowest: seeds can be added to
-            merged = {"seed": seeds[0], **start, **size, **changes, **first} | {"seed": seeds[0]}
+            named = {"seed": seeds[0], "model": model, "dataset_id": dataset_id}
+            merged = {"seed": seeds[0], **start, **size, **changes, **first} | named
             cells.append(Cell(model, kind, scale, merged, tuned))
-    dataset, source = _dataset(dataset_id, folder)
-    return Study(name, dataset_id, dataset, source, seeds, tuple(cells), tuple(kinds))
+    dataset, source = find_dataset(dataset_id, folder)
+    return Study(name, dataset_id, dataset, source, seeds, tuple(cells))
 
 
 def _list(key, value):
@@ -187,8 +184,11 @@ def _kinds(kinds):
     for kind in _list("kinds", kinds):
         if isinstance(kind, dict):
             for name, changes in kind.items():
-                if name in (*known, BASE) or not isinstance(changes, dict):
-                    raise UsageError(f"an own kind is a new name with settings, got {name}: {changes!r}")
+                new = re.fullmatch(r"[\w.+-]+", str(name)) and name not in (*known, BASE)  # it names files
+                if not new or not isinstance(changes, dict):
+                    raise UsageError(
+                        f"an own kind is a new name, without blanks, with settings, got {name}: {changes!r}"
+                    )
                 if held := EQUAL & changes.keys():
                     raise UsageError(f"{', '.join(sorted(held))} must be equal for all kinds; kind {name!r} changes it")
                 if changes.get("like", MULTI) not in (SINGLE, MULTI):
@@ -219,42 +219,3 @@ def _grids(grid, kinds):
         for key, values in settings.items():
             _list(f"{key} in the grid", values)
     return found
-
-
-def _start(model, extra, folder):
-    """The settings that a model starts from."""
-    known = [name for name in models.__all__ if name.endswith("_ME")]
-    if model not in known:
-        raise unknown("model", model, known)
-    expid = extra.pop("expid", None)
-    sources = ([folder] if folder is not None and _has(folder, "model_config") else []) + [zoo_configs()[model]]
-    for source in sources:
-        entries = read_entries(source, "model_config")
-        if (expid or f"{model}_default") in entries:
-            start = {**entries.get("Base", {}), **entries[expid or f"{model}_default"]}
-            if start.get("model") != model:
-                raise UsageError(f"{expid} in {source} is of model {start.get('model')!r}, not {model}")
-            break
-    else:
-        raise unknown(f"expid of {model}", expid, [key for key in entries if key != "Base"])
-    callbacks = start.get("callbacks") or []
-    watched = any(IA in callback for callback in callbacks)
-    always = {"model_root": "./checkpoints/", "verbose": 0, "debug_mode": False}
-    return {**start, "callbacks": callbacks if watched else [*callbacks, IA], **always, **extra}
-
-
-def _dataset(dataset_id, folder):
-    """The entry of a data set, and the folder from whose parent its paths are also looked for."""
-    own = read_entries(folder, "dataset_config") if folder is not None and _has(folder, "dataset_config") else {}
-    shipped = bundled("dataset_configs")
-    if dataset_id in own:
-        return own[dataset_id], folder
-    if (shipped / str(dataset_id) / "dataset_config.yaml").is_file():
-        # its paths are as seen from an entry of the model zoo: from what lies beside a config folder
-        return read_entries(shipped / dataset_id, "dataset_config")[dataset_id], shipped / dataset_id / "config"
-    with_config = [path.parent.name for path in shipped.glob("*/dataset_config.yaml")]
-    raise unknown("dataset_id", dataset_id, [*own, *with_config])
-
-
-def _has(folder, name):
-    return (folder / f"{name}.yaml").is_file() or (folder / name).is_dir()

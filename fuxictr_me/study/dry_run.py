@@ -1,5 +1,6 @@
 """What a study would run: parameters, memory and time, before it."""
 
+import math
 from statistics import fmean, median
 
 from tqdm import tqdm
@@ -46,7 +47,7 @@ def dry_run_text(study, folder, slots=1, gpu_model="H100"):
     ratio = [seconds[name] / predictions[name].kernel_seconds for name in seconds if name in predictions]
     lines, all_runs, all_left, all_time = [], 0, 0, 0.0
     for name, cell in cells.items():
-        runs = _count(cell.grid) + len(seeds) - 1
+        runs = math.prod(map(len, cell.grid.values())) + len(seeds) - 1
         done = _done(name, old, state, cells)
         found = predictions.get(name)
         time = seconds.get(name) or (median(ratio) * found.kernel_seconds if ratio and found else None)
@@ -119,13 +120,6 @@ def _done(name, plan, state, cells):
 def _alike(cell, other):
     varied = {"seed", *cell.grid, *other.grid}
     return all(cell.settings.get(k) == other.settings.get(k) for k in (cell.settings.keys() | other.settings) - varied)
-
-
-def _count(grid):
-    total = 1
-    for values in grid.values():
-        total *= len(values)
-    return total
 
 
 def _aligned(line, widths):

@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import os
+import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from fuxictr_me.files import replace_whole, working_in
 from fuxictr_me.study.design import Cell
 
 PLAN = "study.json"
+PARTS = ("config", "tuner")
 SCRIPT = '''"""python run_expid.py --config tuner/CELL --expid EXPID --gpu -1, as FuxiCTR's autotuner calls it."""
 
 from fuxictr_me.cli import run_entry
@@ -55,7 +58,7 @@ class Plan:
     """What ``study.json`` holds.
 
     Attributes:
-        name (str), dataset_id (str), seeds (tuple of int), kinds (tuple of str)
+        name (str), dataset_id (str), seeds (tuple of int)
         data_folder (str): of the built data set, seen from the study's folder.
         dataset (dict): FuxiCTR's entry of the data set, paths as seen from the study's folder.
         cells (dict): name -> Cell.
@@ -65,7 +68,6 @@ class Plan:
     name: str
     dataset_id: str
     seeds: tuple
-    kinds: tuple
     data_folder: str
     dataset: dict
     cells: dict
@@ -81,11 +83,12 @@ def make_plan(study, folder):
 
     ``config/`` gets an entry a cell; ``tuner/<cell>.yaml`` names what varies in it, as FuxiCTR's autotuner reads it,
     and ``tuner/<cell>/`` is what the autotuner makes of that. Paths become relative to the folder, from where runs
-    start. FuxiCTR's ``run_param_tuner.py --config tuner/<cell>`` then runs them too.
+    start. FuxiCTR's ``run_param_tuner.py --config tuner/<cell>`` then runs them too. All is made and checked beside
+    the folder, and then put into it.
 
     Args:
         study (Study)
-        folder (Path): of the study; it must exist.
+        folder (Path): of the study.
 
     Returns:
         Plan
@@ -94,19 +97,26 @@ def make_plan(study, folder):
         UsageError: settings that cannot be, of any run.
     """
     dataset = moved_dataset(study, folder)
-    with working_in(folder):
-        for part in ("config", "tuner"):
-            Path(part).mkdir(exist_ok=True)
-        Path("run_expid.py").write_text(SCRIPT)
-        _write("config/model_config.yaml", {cell.name: cell.settings for cell in study.cells})
-        _write("config/dataset_config.yaml", {study.dataset_id: dataset})
-        runs = [run for cell in study.cells for run in _enumerate(cell, study, dataset)]
-        data_folder = _check(runs, dataset)
+    parent = Path(folder).resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".planning-", dir=parent) as beside:
+        with working_in(beside):
+            for part in PARTS:
+                Path(part).mkdir()
+            Path("run_expid.py").write_text(SCRIPT)
+            _write("config/model_config.yaml", {cell.name: cell.settings for cell in study.cells})
+            _write("config/dataset_config.yaml", {study.dataset_id: dataset})
+            runs = [run for cell in study.cells for run in _enumerate(cell, study, dataset)]
+            data_folder = _check(runs, dataset)
+        Path(folder).mkdir(exist_ok=True)
+        for part in PARTS:
+            shutil.rmtree(Path(folder) / part, ignore_errors=True)
+        for path in Path(beside).iterdir():
+            path.replace(Path(folder) / path.name)
     return Plan(
         study.name,
         study.dataset_id,
         study.seeds,
-        study.kinds,
         data_folder,
         dataset,
         {cell.name: cell for cell in study.cells},
@@ -133,8 +143,7 @@ def read_plan(folder):
         content = json.loads(path.read_text())
         cells = {name: Cell(**cell) for name, cell in content.pop("cells").items()}
         runs = tuple(Run(**run) for run in content.pop("runs"))
-        seeds, kinds = (tuple(content.pop(key)) for key in ("seeds", "kinds"))
-        return Plan(cells=cells, runs=runs, seeds=seeds, kinds=kinds, **content)
+        return Plan(cells=cells, runs=runs, seeds=tuple(content.pop("seeds")), **content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is not a study's plan ({error}): name another folder") from error
 
@@ -178,6 +187,7 @@ def _enumerate(cell, study, dataset):
         folder = enumerate_with(dataset)
     for expid, settings in read_entries(folder, "model_config").items():
         values = {key: settings[key] for key in cell.grid}
+        settings = json.loads(json.dumps(settings, default=str))  # as results have them
         yield Run(cell.name, expid, settings["seed"], values, settings)
 
 

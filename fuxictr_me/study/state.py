@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuxictr.utils import Monitor
+
 from fuxictr_me.errors import UsageError
 
 
@@ -48,7 +50,7 @@ def read_state(plan, folder):
     """
     folder = Path(folder)
     results = find_results(plan, folder)
-    failed = read_failed(plan, folder)
+    failed = {expid: record for expid, record in read_failed(plan, folder).items() if expid not in results}
     running = {run.expid for run in plan.runs if is_running(folder, run.expid)}
     chosen = {}
     for cell in plan.cells.values():
@@ -89,10 +91,8 @@ def choose(plan, cell, results, failed):
 
 
 def monitored(metrics, settings):
-    """The number that early stopping watches: a metric, or FuxiCTR's weighted sum of several."""
-    monitor = settings.get("monitor", "AUC")
-    weights = monitor if isinstance(monitor, dict) else {monitor: 1}
-    return sum(weight * metrics.get(name, 0) for name, weight in weights.items())
+    """The number that early stopping watches: a metric, or a weighted sum of several."""
+    return Monitor(settings.get("monitor", "AUC")).get_value(metrics)
 
 
 def find_results(plan, folder):
@@ -101,20 +101,26 @@ def find_results(plan, folder):
     Settings are compared, for FuxiCTR numbers the runs of a cell anew when its space changes: a finished run counts
     under whatever expid it was run.
     """
-    found = [content for path in sorted(folder.glob("checkpoints/*/*.json")) if (content := _read(path))]
+    found = {}
+    for path in sorted(folder.glob("checkpoints/*/*.json")):
+        if content := _read(path):
+            found.setdefault(_kin(content["settings"]), []).append(content)
     results = {}
     for run in plan.runs:
-        for content in sorted(found, key=lambda content: content["expid"] != run.expid):
-            if content["settings"].get("model") == run.settings["model"] and not differences(run, content["settings"]):
-                results[run.expid] = content
-                break
+        alike = [content for content in found.get(_kin(run.settings), []) if not differences(run, content["settings"])]
+        if alike:
+            results[run.expid] = next((content for content in alike if content["expid"] == run.expid), alike[0])
     return results
+
+
+def _kin(settings):
+    """What tells most runs apart."""
+    return tuple(str(settings.get(key)) for key in ("model", "seed", "num_sets", "embedding_dim"))
 
 
 def differences(run, settings):
     """Settings of a planned run that another has otherwise: name -> (planned, other)."""
-    planned = json.loads(json.dumps(run.settings, default=str))
-    return {key: (value, settings.get(key)) for key, value in planned.items() if settings.get(key) != value}
+    return {key: (value, settings.get(key)) for key, value in run.settings.items() if settings.get(key) != value}
 
 
 def read_failed(plan, folder):
@@ -174,7 +180,9 @@ def only_study(folder):
     Raises:
         UsageError: another one is at it, which is named.
     """
-    path = folder / ".lock"
+    whole = Path(folder).resolve()
+    path = whole.parent / f".{whole.name}.lock"  # beside it: the folder is there when its plan is
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,71 @@
+"""Where a study's settings come from: the entry that a model starts from, and that of the data set."""
+
+from fuxictr_me import models
+from fuxictr_me.config import read_entries
+from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.resources import bundled, zoo_configs
+
+IA = "InformationAbundance"
+ALWAYS = {"model_root": "./checkpoints/", "verbose": 0, "debug_mode": False}
+
+
+def start_of(model, own, folder):
+    """The settings that a model starts from; its information abundance is watched.
+
+    Args:
+        model (str): e.g. ``DCNv2_ME``.
+        own (dict): settings of its own; ``expid`` among them names the entry, ``<model>_default`` if there is none.
+        folder (Path or None): of configs, looked through before the bundled entry of the model.
+
+    Returns:
+        dict
+
+    Raises:
+        UsageError: no such model or entry, or an entry of another model.
+    """
+    known = [name for name in models.__all__ if name.endswith("_ME")]
+    if model not in known:
+        raise unknown("model", model, known)
+    expid = own.get("expid", f"{model}_default")
+    sources = ([folder] if has(folder, "model_config") else []) + [zoo_configs()[model]]
+    for source in sources:
+        entries = read_entries(source, "model_config")
+        if expid in entries:
+            break
+    else:
+        raise unknown(f"expid of {model}", expid, [key for key in entries if key != "Base"])
+    start = {**entries.get("Base", {}), **entries[expid]}
+    if start.get("model") != model:
+        raise UsageError(f"{expid} in {source} is of model {start.get('model')!r}, not {model}")
+    callbacks = start.get("callbacks") or []
+    watched = any(IA in callback for callback in callbacks)
+    own = {key: value for key, value in own.items() if key != "expid"}
+    return {**start, "callbacks": callbacks if watched else [*callbacks, IA], **ALWAYS, **own}
+
+
+def find_dataset(dataset_id, folder):
+    """The entry of a data set, and the config folder from beside which its paths are also looked for.
+
+    Args:
+        dataset_id (str)
+        folder (Path or None): of configs, looked through before the bundled data sets.
+
+    Returns:
+        (dict, Path)
+
+    Raises:
+        UsageError: no such entry.
+    """
+    own = read_entries(folder, "dataset_config") if has(folder, "dataset_config") else {}
+    if dataset_id in own:
+        return own[dataset_id], folder
+    shipped = {path.parent.name: path.parent for path in bundled("dataset_configs").glob("*/dataset_config.yaml")}
+    if dataset_id not in shipped:
+        raise unknown("dataset_id", dataset_id, [*own, *shipped])
+    # its paths are as seen from beside the config folder of an entry of the model zoo
+    return read_entries(shipped[dataset_id], "dataset_config")[dataset_id], shipped[dataset_id] / "config"
+
+
+def has(folder, name):
+    """Whether a config folder has ``<name>.yaml``, or the files in ``<name>/``."""
+    return folder is not None and ((folder / f"{name}.yaml").is_file() or (folder / name).is_dir())
