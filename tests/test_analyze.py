@@ -223,6 +223,7 @@ class FFM(nn.Module):
         return sum((e[j - 1][:, i] * e[i][:, j]).sum(dim=1) for i, j in pairs)
 
 
+@pytest.mark.slow
 def test_planted_data_names_the_large_fields_as_collapsed_and_the_small_ones_as_the_cause():
     """Generated clicks: interactions of rank 2 between fields of 2,393 to 2 ids, learned by an FFM."""
     clicks = SyntheticClicks(num_fields=8, num_ids=3_000, rank=2, exponent=0.5, scale=3.0)

@@ -28,7 +28,7 @@ def test_equals_the_svd(shape, dtype):
 def test_known_cases():
     orthogonal = np.linalg.qr(np.random.randn(5000, 16))[0]
     assert information_abundance(orthogonal) == pytest.approx(16, rel=1e-12)
-    assert information_abundance(np.outer(np.random.randn(40_000), np.random.randn(1000))) == pytest.approx(1, abs=1e-9)
+    assert information_abundance(np.outer(np.random.randn(40_000), np.random.randn(300))) == pytest.approx(1, abs=1e-9)
     assert information_abundance(torch.eye(4)) == 4.0
     scaled = torch.diag(torch.tensor([4.0, 2.0, 1.0, 1.0]))
     assert information_abundance(scaled) == pytest.approx(2.0, rel=1e-12)

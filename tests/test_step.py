@@ -55,8 +55,8 @@ def difference(ours, plain):
     "family, settings, max_norm",
     [
         ("DCNv2", {"embedding_regularizer": 0.01, "net_regularizer": 0.001}, 10.0),
-        ("DCNv2", {"embedding_regularizer": 0.01}, 0.05),  # clipped in every step
-        ("DCNv2", {}, 0.05),
+        pytest.param("DCNv2", {"embedding_regularizer": 0.01}, 0.05, marks=pytest.mark.slow),  # clipped in every step
+        pytest.param("DCNv2", {}, 0.05, marks=pytest.mark.slow),
         # without batch norm: before one, biases have no gradient but rounding, and L1 would take its sign
         (
             "DNN",

@@ -217,7 +217,10 @@ def test_what_fuxictr_ran_is_not_run_again():
     plan = make_plan(design("s", **TINY, scales=[1], seeds=[7, 8]), Path("s"))
     write_plan(plan, "s")
     search = "from fuxictr import autotuner; autotuner.grid_search('tuner/DNN_ME_base', [-1])"
-    subprocess.run([sys.executable, "-c", search], cwd="s", check=True, capture_output=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it runs what "python" means there
+    subprocess.run(
+        [sys.executable, "-c", search], cwd="s", check=True, capture_output=True, env={**os.environ, "PATH": path}
+    )
     results = find_results(plan, Path("s"))
     assert results.keys() == {r.expid for r in plan.runs}
     before = {path: path.stat().st_mtime_ns for path in Path("s/checkpoints").glob("*/*")}
