@@ -16,6 +16,7 @@ _HOME = {
     "Mixed_ME": "models",
     "MultiEmbedding": "embedding",
     "MultiEmbeddingModel": "models",
+    "MultiEmbeddingOf": "any_model",
     "NFwFM_ME": "models",
     "PNN_ME": "models",
     "RunError": "errors",

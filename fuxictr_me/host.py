@@ -39,7 +39,7 @@ def register(packages=("model_zoo",)):
 def run_script(script, arguments):
     """Run an unmodified FuxiCTR script as ``python script arguments`` would, with our models in its zoo.
 
-    ``callbacks:`` in its config works for every model, FuxiCTR's included.
+    ``callbacks:`` and ``num_sets:`` in its config work for every model, FuxiCTR's included.
 
     Args:
         script (str): e.g. ``FuxiCTR/experiment/run_expid.py``.
@@ -56,6 +56,7 @@ def run_script(script, arguments):
     register(("model_zoo", "src"))
     bridge_loaders()
     attach_configured_callbacks()
+    wrap_configured_sets()
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(path.resolve().parent))  # as python does for a script: fuxictr_version.py lies there
     runpy.run_path(str(path), run_name="__main__")
@@ -94,6 +95,18 @@ def attach_configured_callbacks():
 
     __init__.reads_callbacks = True
     BaseModel.__init__ = __init__
+
+
+def wrap_configured_sets():
+    """Let ``num_sets:`` in the config of any FuxiCTR model make it multi-embedding, however its class is found."""
+    from fuxictr.pytorch.models import BaseModel
+
+    from fuxictr_me.any_model import with_configured_sets
+
+    def __new__(cls, *args, **kwargs):
+        return object.__new__(with_configured_sets(cls, kwargs))
+
+    BaseModel.__new__ = __new__
 
 
 class _Bridged:

@@ -12,8 +12,8 @@ from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.training import FastTraining, split_parameters
 
 
-class CheckedModel(FastTraining):
-    """A FuxiCTR model whose training stops with one clear line where FuxiCTR's would go on, or die of it."""
+class Checked:
+    """Before any FuxiCTR model's class: training stops with one clear line where FuxiCTR's would go on, or die of it."""
 
     def fit(self, data_generator, epochs=1, validation_data=None, max_gradient_norm=10.0, **kwargs):
         """FuxiCTR's, which without an evaluation would end by loading the checkpoint of an earlier run.
@@ -55,10 +55,13 @@ class CheckedModel(FastTraining):
         try:
             return super().add_loss(return_dict, y_true)
         except RuntimeError:
-            self._check_finite(return_dict["y_pred"])
-            low, high = float(y_true.min()), float(y_true.max())
-            if not (low >= 0 and high <= 1):
-                raise UsageError(f"labels must lie between 0 and 1, found {low:g} to {high:g}") from None
+            for name, prediction in return_dict.items():
+                if name.endswith("pred"):  # y_pred, or <label>_pred of a multi-task model
+                    self._check_finite(prediction)
+            for labels in y_true if isinstance(y_true, list) else [y_true]:
+                low, high = float(labels.min()), float(labels.max())
+                if not (low >= 0 and high <= 1):
+                    raise UsageError(f"labels must lie between 0 and 1, found {low:g} to {high:g}") from None
             raise
 
     def _check_finite(self, y_pred):
@@ -105,3 +108,7 @@ class CheckedModel(FastTraining):
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"{checkpoint} does not fit this model: {reason[:300]}") from error
+
+
+class CheckedModel(Checked, FastTraining):
+    """FuxiCTR's BaseModel with our checks and our training steps."""

@@ -1,0 +1,207 @@
+"""Where the sets of a model are merged: named by the user, and checked against what a batch shows."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from fuxictr_me.any_model.graph import nodes_behind, operation, parameters_behind
+from fuxictr_me.errors import UsageError, unknown
+
+ACTIVATIONS = ("ReLU", "Tanh", "Sigmoid", "PReLU", "LeakyReLU", "GELU", "ELU", "SELU", "SiLU", "Softplus", "Dice")
+ACTIVATIONS += ("Hardswish", "Mish")
+ACTIVATION_OPERATIONS = ("Relu", "Tanh", "Sigmoid", "PreluKernel", "LeakyRelu", "Gelu", "Elu", "Silu", "Softplus")
+
+
+@dataclass(frozen=True)
+class MergePoint:
+    """A place in a forward pass: ``>fc`` is what goes into the module ``fc``, ``fc>`` what comes out of it.
+
+    Attributes:
+        path (str): of the module.
+        side (str): ``"input"`` or ``"output"``.
+    """
+
+    path: str
+    side: str
+
+    def __str__(self):
+        return f">{self.path}" if self.side == "input" else f"{self.path}>"
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is a set's, and what there is once.
+
+    Attributes:
+        points (tuple of MergePoint)
+        leaves (dict): point -> which of its tensors depend on embeddings, by position.
+        of_a_set (frozenset): names of the trained parameters of a set.
+        head (list of str): names of the trained parameters behind the points.
+        tasks (dict): point -> names of the predictions that it leads to.
+        hidden (dict): point -> whether what is merged there has passed a hidden layer, a linear one and an activation.
+    """
+
+    points: tuple
+    leaves: dict
+    of_a_set: frozenset
+    head: list
+    tasks: dict
+    hidden: dict
+
+
+def named(merge, trace):
+    """The merge points that a user names.
+
+    Args:
+        merge (str or list of str): ``">fc"``, ``"crossnet>"``, ``"dnn"`` (behind the first hidden layer in it), or
+            ``"logits"``; several where branches meet.
+        trace (Trace)
+
+    Returns:
+        list of MergePoint
+
+    Raises:
+        UsageError: no such module, or one that the forward does not call.
+    """
+    if merge == "logits":
+        return _logits(trace)
+    names = [merge] if isinstance(merge, str) else list(merge)
+    if not names or not all(isinstance(name, str) and name.strip("> ") for name in names):
+        raise UsageError(
+            f"merge must be logits, a module's path such as dnn, >fc or crossnet>, or a list; got {merge!r}"
+        )
+    return [_named(name.replace(" ", ""), trace) for name in names]
+
+
+def _named(name, trace):
+    path = name.strip(">")
+    try:
+        module = trace.model.get_submodule(path)
+    except AttributeError:
+        raise unknown("module in merge", path, {call.path for call in trace.calls}) from None
+    path = next((call.path for call in trace.calls if call.module is module), None)  # its first name, if it has two
+    if path is None:
+        raise UsageError(f"merge: {name}: the forward of {type(trace.model).__name__} does not call this module")
+    if name.startswith(">") or name.endswith(">"):
+        return MergePoint(path, "input" if name.startswith(">") else "output")
+    inside = [call for call in trace.calls if call.path == path or call.path.startswith(f"{path}.")]
+    linear = [i for i, call in enumerate(inside) if isinstance(call.module, nn.Linear)]
+    if len(linear) > 1 and any(type(call.module).__name__ in ACTIVATIONS for call in inside[linear[0] : linear[1]]):
+        path = inside[linear[1]].path
+    return MergePoint(path, "input")
+
+
+def _logits(trace):
+    called = dict.fromkeys(call.path for call in trace.calls if call.path.split(".")[0] == "output_activation")
+    if not called:
+        raise UsageError(
+            f"merge: logits is what goes into output_activation, which {type(trace.model).__name__} does not call: "
+            "name a module"
+        )
+    return [MergePoint(path, "input") for path in called]
+
+
+def nodes_at(trace, point):
+    """The nodes of what depends on embeddings at a point, over all calls of its module."""
+    calls = [call for call in trace.calls if call.path == point.path]
+    nodes = [node for call in calls for node in (call.inputs if point.side == "input" else call.outputs)]
+    return list(dict.fromkeys(node for node in nodes if trace.of_a_set(node)))
+
+
+def side_by_side(trace, points):
+    """Whether no point lies behind another."""
+    nodes = {point: nodes_at(trace, point) for point in points}
+    behind = {
+        point: nodes_behind(follower for node in nodes[point] for follower, _ in node.next_functions)
+        for point in points
+    }
+    return all(behind[a].isdisjoint(nodes[b]) for a in points for b in points if a is not b)
+
+
+def split(trace, points, headless=False):
+    """Check that a model can be merged at ``points``, and tell the sets from the head.
+
+    A trained parameter is a set's if what is merged depends on it; embeddings are always.
+
+    Args:
+        trace (Trace)
+        points (list of MergePoint)
+        headless (bool): whether there need be nothing trained behind the points: ``merge: logits``.
+
+    Returns:
+        Split
+
+    Raises:
+        UsageError: one line, why not.
+    """
+    at = " and ".join(map(str, points))
+    leaves = {point: _leaves(trace, point) for point in points}
+    nodes = [node for point in points for node in nodes_at(trace, point)]
+    if trace.decides_on_values:
+        raise UsageError("its forward branches on values that depend on its parameters: the sets could part ways there")
+    _check_that_calls_are_seen(trace)
+    beside = parameters_behind(trace.predictions.values(), stop=set(nodes))
+    if around := [name for parameter, name in trace.embeddings.items() if parameter in beside]:
+        raise UsageError(f"{around[0]} reaches the prediction past {at}: name a point in that branch, too")
+    if not side_by_side(trace, points):
+        raise UsageError(f"of {at}, one lies behind another")
+    in_loss = parameters_behind([trace.loss], stop=set(nodes))
+    if astray := [name for parameter, name in trace.embeddings.items() if parameter in in_loss]:
+        raise UsageError(f"{astray[0]} reaches the loss past {at}: an auxiliary loss, which would see set 0 alone")
+    of_a_set = parameters_behind(nodes)
+    both = [name for name, p in _trained(trace) if id(p) in beside & of_a_set and id(p) not in trace.linear_terms]
+    if both:
+        raise UsageError(f"{both[0]} is used both before and behind {at}: no set could own it")
+    of_a_set |= set(trace.embeddings)
+    head = [name for name, p in _trained(trace) if id(p) in beside - of_a_set - trace.linear_terms]
+    if not head and not headless:
+        raise UsageError(f"nothing trained lies behind {at}: no head to share; merge: logits averages logits")
+    return Split(
+        points=tuple(points),
+        leaves=leaves,
+        of_a_set=frozenset(name for name, p in _trained(trace) if id(p) in of_a_set),
+        head=head,
+        tasks={point: trace.leads_to(nodes_at(trace, point)) for point in points},
+        hidden={point: _hidden(trace, point) for point in points},
+    )
+
+
+def _trained(trace):
+    return [(name, p) for name, p in trace.model.named_parameters() if p.requires_grad]
+
+
+def _leaves(trace, point):
+    """Positions of the tensors that depend on embeddings; they must be the same in every call."""
+    calls = [call for call in trace.calls if call.path == point.path]
+    given = [call.inputs if point.side == "input" else call.outputs for call in calls]
+    leaves = {tuple(i for i, node in enumerate(nodes) if trace.of_a_set(node)) for nodes in given}
+    if leaves in (set(), {()}):
+        raise UsageError(f"nothing that depends on embeddings passes {point}")
+    if len(leaves) > 1:
+        raise UsageError(f"{point} is passed {len(calls)} times, by different kinds of values")
+    return leaves.pop()
+
+
+def _check_that_calls_are_seen(trace):
+    """A layer that is trained, but gives what has no gradient, hides from autograd what happens in it."""
+    used = parameters_behind([*trace.predictions.values(), trace.loss])
+    for call in trace.calls:
+        own = [p for p in call.module.parameters(recurse=False) if p.requires_grad]
+        if own and not any(call.outputs) and used.isdisjoint(map(id, own)):
+            raise UsageError(
+                f"{call.path} is called, but no prediction depends on its weights: what happens there is hidden from "
+                "autograd (a checkpoint?), so that nothing can be said of its sets"
+            )
+
+
+def _hidden(trace, point):
+    """Whether a linear layer and then an activation lie before the point."""
+    activations = [n for n in nodes_behind(nodes_at(trace, point)) if activates(trace, n)]
+    linear = {node for call in trace.calls if isinstance(call.module, nn.Linear) for node in call.outputs}
+    return not linear.isdisjoint(nodes_behind(activations))
+
+
+def activates(trace, node):
+    """Whether ``node`` is an activation's, a module's or a function's."""
+    modules = (type(call.module).__name__ for call in trace.given_by.get(node, ()))
+    return operation(node) in ACTIVATION_OPERATIONS or any(name in ACTIVATIONS for name in modules)

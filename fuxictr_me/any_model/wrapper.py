@@ -1,0 +1,227 @@
+"""``MultiEmbeddingOf``: M embedding sets for any FuxiCTR model."""
+
+import functools
+import inspect
+import logging
+
+from fuxictr.pytorch.models import BaseModel, MultiTaskModel
+from torch import nn
+
+from fuxictr_me.any_model.batched import BatchedSets
+from fuxictr_me.any_model.describe import describe
+from fuxictr_me.any_model.example import example_batch, long_sequence_batch
+from fuxictr_me.any_model.gate import Gate
+from fuxictr_me.any_model.merge_points import named, split
+from fuxictr_me.any_model.rehearsal import aside, rehearse
+from fuxictr_me.any_model.search import find
+from fuxictr_me.any_model.sets import share_head
+from fuxictr_me.any_model.trace import Trace
+from fuxictr_me.callbacks import attach, build
+from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.models import MultiEmbeddingModel
+from fuxictr_me.models.checked import Checked
+from fuxictr_me.settings import check_bool
+
+
+def MultiEmbeddingOf(Backbone, num_sets=None, merge=None, task_sets=None, batched=None):
+    """A FuxiCTR model's class -> the same with M sets of its embeddings, interactions and first hidden layers.
+
+    Paper, section 4, for a class that is left as it is. Set 0 is the model itself, with FuxiCTR's names in the state
+    dict; sets 1 ... M - 1 are further models of the class, ``sets.1`` ..., built with random numbers of their own,
+    from which the head is taken out. Where the sets are merged, the mean over them goes on into the one head. A trained
+    parameter is a set's if what is merged depends on it. ``num_sets=1`` is the model unwrapped, bit for bit.
+
+    The arguments are defaults of the class; each is a keyword of its constructor, too, hence a key of a config.
+
+    Args:
+        Backbone (type): a subclass of FuxiCTR's ``BaseModel``.
+        num_sets (int): M; 1 if it is given nowhere.
+        merge (str or list of str): where the sets are averaged: what goes into a module (``">fc"``), what comes out of
+            it (``"crossnet>"``), what has passed the first hidden layer in it (``"dnn"``), a list of these for
+            branches, or ``"logits"``; None: found from one batch, see ``fuxictr_me.any_model.search.find``.
+        task_sets (bool): one set for all tasks and one a task: at a merge point that leads to one task, the sets of
+            the others are merged without gradient (STEM, arXiv:2308.13537). M is then 1 + the number of tasks.
+        batched (bool): run sets 1 ... M - 1 at once by ``torch.func.vmap``; None: on a GPU, where that gives the same.
+
+    Returns:
+        type: a subclass of ``Backbone``. Its constructor also takes ``callbacks``, and ``batch`` to trace with, which
+        is made from the feature map if not given.
+
+    Raises:
+        UsageError: what is no FuxiCTR model, or is multi-embedding already. The class's constructor: a model that
+            cannot be merged there, with the reason.
+    """
+    if not (inspect.isclass(Backbone) and issubclass(Backbone, BaseModel)):
+        raise UsageError(f"MultiEmbeddingOf takes a class of FuxiCTR model, got {Backbone!r}")
+    if issubclass(Backbone, MultiEmbeddingModel | _MultiEmbedding):
+        raise UsageError(f"{Backbone.__name__} has embedding sets already: set its num_sets")
+    if isinstance(merge, list):
+        merge = tuple(merge)
+    return _class_of(Backbone, num_sets, merge, task_sets, batched)
+
+
+def with_configured_sets(cls, settings):
+    """The class that is meant by a FuxiCTR model's ``cls`` and the settings that it is constructed with.
+
+    FuxiCTR's ``BaseModel`` swallows keys that it does not know. A class of which a constructor takes a key of that
+    name itself means something of its own by it.
+
+    Returns:
+        type: ``MultiEmbeddingOf(cls)`` where ``num_sets``, ``merge`` or ``task_sets`` is set, else ``cls``.
+    """
+    own = {name for base in cls.__mro__ for name in inspect.signature(base.__init__).parameters}
+    asked = {key for key in ("num_sets", "merge", "task_sets") if settings.get(key) is not None}
+    if not asked or asked & own or issubclass(cls, MultiEmbeddingModel | _MultiEmbedding):
+        return cls
+    return MultiEmbeddingOf(cls)
+
+
+@functools.cache
+def _class_of(Backbone, num_sets, merge, task_sets, batched):
+    defaults = {"num_sets": num_sets, "merge": merge, "task_sets": task_sets, "batched": batched}
+    content = {
+        "_backbone": Backbone,
+        "_defaults": defaults,
+        "__module__": Backbone.__module__,
+        "__doc__": Backbone.__doc__,
+    }
+    return type(f"{Backbone.__name__}_ME", (_MultiEmbedding, Backbone), content)
+
+
+class _MultiEmbedding(Checked):
+    """Mixed in front of a FuxiCTR model's class by ``MultiEmbeddingOf``.
+
+    Attributes:
+        num_sets (int): M.
+        merge_points (tuple of MergePoint): where the sets are averaged; none with one set.
+        sets (nn.ModuleDict): ``"1"`` ... -> the further sets; not there with one set.
+        batched (bool): whether sets 1 ... M - 1 run at once.
+    """
+
+    merge_points, batched = (), False
+
+    def __init__(self, feature_map, *args, callbacks=None, batch=None, **kwargs):
+        own = {key: kwargs.pop(key, None) for key in self._defaults}
+        own = {key: default if own[key] is None else own[key] for key, default in self._defaults.items()}
+        task_sets = own["task_sets"] or False
+        check_bool("task_sets", task_sets)
+        self._backbone.__init__(self, feature_map, *args, **kwargs)
+        self.num_sets = _number_of_sets(self, own["num_sets"], task_sets)
+        if self.num_sets > 1:
+            others = [self._backbone(feature_map, *args, **kwargs) for _ in range(1, self.num_sets)]
+            try:
+                batch = self._join(others, batch, kwargs.get("max_len"), own["merge"], task_sets)
+            except UsageError as error:
+                raise UsageError(f"{self._backbone.__name__} cannot have {self.num_sets} sets: {error}") from error
+            self._batch_sets(own["batched"], batch)
+            logging.info(self.describe())
+        attach(self, build(callbacks))
+
+    def _join(self, others, batch, max_len, merge, task_sets):
+        """Find where ``others`` merge with this model, and let them share its head; returns the batch traced."""
+        if hasattr(self, "sets"):
+            raise UsageError("it has an attribute of its own called sets, where the sets go")
+        trace, batch = _traced(others[0], batch, max_len)
+        if not trace.embeddings:
+            raise UsageError("it has no embeddings but linear terms, M of which are one")
+        points = find(trace) if merge is None else named(merge, trace)
+        if not points:
+            raise UsageError(
+                "no place was found that every path from embeddings to prediction passes before a trained head; "
+                "name one (merge: a module's path), or average logits (merge: logits)"
+            )
+        self._split = split(trace, points, headless=merge == "logits")
+        if task_sets:
+            _check_tasks(self._split)
+        called = {call.path for call in trace.calls}
+        del trace  # and the graph that it holds
+        self._passes = rehearse(others[0], self._split, batch)
+        for other in others:
+            share_head(self, other, self._split, called)
+            del other.optimizer
+        self.merge_points = self._split.points
+        self.sets = nn.ModuleDict({str(m): other for m, other in enumerate(others, 1)})
+        self._gates = [Gate(model, self._split, task_sets) for model in (self, *others)]
+        arguments, named_arguments = self._compile_arguments
+        self.compile(*arguments, **named_arguments)
+        return batch
+
+    def _batch_sets(self, batched, batch):
+        """Decide whether sets 1 ... run at once: where that is asked for, or on a GPU, and gives the same."""
+        self._why_looped = "" if self.device.type != "cpu" else " (a CPU)"
+        if batched is False or (batched is None and (self.device.type == "cpu" or self.num_sets == 2)):
+            return
+        difference = BatchedSets(list(self.sets.values()), self._gates[1]).differs(
+            self._take_in_turn, batch, self._passes
+        )
+        if difference and batched:
+            raise UsageError(f"{self._backbone.__name__} cannot run its sets at once: {difference}")
+        self.batched, self._why_looped = not difference, f", as torch.func.vmap fails: {difference}"
+
+    def compile(self, *args, **kwargs):
+        """FuxiCTR's; once more when all sets stand, with the parameters of all."""
+        self._compile_arguments = args, kwargs
+        super().compile(*args, **kwargs)
+
+    def forward(self, inputs):
+        """As the backbone's; ``inputs`` and what is returned are its own."""
+        if self.num_sets == 1:
+            return super().forward(inputs)
+        take = self._take_at_once if self.batched else self._take_in_turn
+        return self._gates[0].put(super().forward, inputs, take(inputs, self._passes[self.training]))
+
+    def _take_in_turn(self, inputs, passes):
+        sets = zip(self._gates[1:], self.sets.values(), strict=True)
+        return [gate.take(model, inputs, passes) for gate, model in sets]
+
+    def _take_at_once(self, inputs, passes):
+        return BatchedSets(list(self.sets.values()), self._gates[1]).take(inputs, passes)
+
+    def describe(self):
+        """Where the sets are merged, what is a set's and what the head's: a few lines of text."""
+        name = self._backbone.__name__
+        if self.num_sets == 1:
+            return f"{name} with one embedding set: as it is"
+        run = "at once (torch.func.vmap)" if self.batched else f"in turn{self._why_looped}"
+        return f"{name} with {self.num_sets} embedding sets\n{describe(self, self._split)}\n  Sets 1 ... run {run}"
+
+
+def _number_of_sets(model, num_sets, task_sets):
+    if not task_sets:
+        return positive_int("num_sets", 1 if num_sets is None else num_sets)
+    if not isinstance(model, MultiTaskModel):
+        raise UsageError(f"task_sets needs a multi-task model, which {type(model).__name__} is not")
+    needed = 1 + model.num_tasks
+    if num_sets not in (None, needed):
+        raise UsageError(f"task_sets: one set for all tasks and one a task make num_sets {needed}, got {num_sets}")
+    return needed
+
+
+def _check_tasks(split):
+    for point, tasks in split.tasks.items():
+        if len(tasks) != 1:
+            raise UsageError(
+                f"task_sets needs merge points that lead to one task each; {point} leads to {', '.join(tasks)}: "
+                "name points in the towers (merge: [tower.0, tower.1])"
+            )
+
+
+def _traced(model, batch, max_len):
+    """The trace of a model, and the batch: the one given, or the first made from its feature map that it takes."""
+    made = {"a batch made from the feature map": lambda: example_batch(model.feature_map)}
+    if type(model).get_inputs is not BaseModel.get_inputs:
+        made["one with a history, as LongCTR's"] = lambda: long_sequence_batch(model.feature_map, max_len)
+    if batch is not None:
+        made = {"the batch that was given": lambda: batch}
+    failures = []
+    for kind, make in made.items():
+        try:
+            with aside(model):
+                batch = make()
+                model.train()
+                return Trace(model, batch), batch
+        except Exception as error:  # noqa: BLE001 - a stranger's forward may raise anything
+            reason = " ".join(str(error).split())
+            failures.append(f"its forward and loss fail on {kind} ({type(error).__name__}: {reason[:150]})")
+    hint = "" if "batch that was" in failures[-1] else "; batch= takes one of yours"
+    raise UsageError(f"{', and '.join(failures)}{hint}")
