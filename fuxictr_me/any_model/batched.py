@@ -20,6 +20,11 @@ class BatchedSets:
     def __init__(self, models, gate):
         self.models, self.gate = models, gate
 
+    def fits(self, device):
+        """Whether a GPU has room for stacked parameters and their gradients, beside gradients and Adam's moments."""
+        needed = sum(p.numel() * p.element_size() for model in self.models for p in model.parameters())
+        return torch.cuda.mem_get_info(device)[0] > 5 * needed
+
     def differs(self, take_in_turn, batch, passes):
         """Try one batch, in evaluation mode, against the sets in turn.
 

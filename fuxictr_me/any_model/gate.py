@@ -69,13 +69,14 @@ class Gate:
             self.at = None
         return taken
 
-    def put(self, forward, inputs, others):
+    def put(self, forward, inputs, others, merge=None):
         """Run ``forward``, with the mean over this set and the others at each merge point.
 
         Args:
-            forward (callable): of set 0's model.
+            forward (callable): of this set's model.
             inputs: what it takes.
-            others (list): what ``take`` gave of sets 1 ... M - 1.
+            others (list): what ``take`` gave of each other set.
+            merge (callable): (point, [Tensor of this set, of the others ...]) -> Tensor; None: the mean.
 
         Returns:
             What ``forward`` returns.
@@ -83,7 +84,7 @@ class Gate:
         Raises:
             RunError: this set passes other merge points than the others did.
         """
-        passed = []
+        merge, passed = merge or self._mean, []
 
         def at(point, value):
             k = len(passed)
@@ -92,7 +93,7 @@ class Gate:
                 raise RunError(_parted(passed, others))
             given = tensors(value)
             for j, i in enumerate(self.leaves[point]):
-                given[i] = self._mean(point, [given[i], *(taken[k][1][j] for taken in others)])
+                given[i] = merge(point, [given[i], *(taken[k][1][j] for taken in others)])
             return with_tensors(value, iter(given))
 
         try:

@@ -65,8 +65,12 @@ def named(merge, trace):
     """
     if merge == "logits":
         return _logits(trace)
-    names = [merge] if isinstance(merge, str) else list(merge)
-    if not names or not all(isinstance(name, str) and name.strip("> ") for name in names):
+    names = [merge] if isinstance(merge, str) else merge
+    if (
+        not isinstance(names, list | tuple)
+        or not names
+        or not all(isinstance(name, str) and name.strip("> ") for name in names)
+    ):
         raise UsageError(
             f"merge must be logits, a module's path such as dnn, >fc or crossnet>, or a list; got {merge!r}"
         )
@@ -101,21 +105,41 @@ def _logits(trace):
     return [MergePoint(path, "input") for path in called]
 
 
-def nodes_at(trace, point):
-    """The nodes of what depends on embeddings at a point, over all calls of its module."""
-    calls = [call for call in trace.calls if call.path == point.path]
-    nodes = [node for call in calls for node in (call.inputs if point.side == "input" else call.outputs)]
-    return list(dict.fromkeys(node for node in nodes if trace.of_a_set(node)))
+@dataclass(frozen=True)
+class Passage:
+    """One call of the module of a merge point.
+
+    Attributes:
+        point (MergePoint)
+        entries (tuple): nodes of what depends on embeddings and is merged there.
+        exits (tuple): nodes of what comes out of the module.
+        leaves (tuple): positions of the entries among the tensors that pass.
+    """
+
+    point: MergePoint
+    entries: tuple
+    exits: tuple
+    leaves: tuple
+
+
+def passages(trace, point):
+    """Every call of the module of ``point``."""
+    found = []
+    for call in trace.calls:
+        if call.path == point.path:
+            passing = call.inputs if point.side == "input" else call.outputs
+            leaves = tuple(i for i, node in enumerate(passing) if trace.of_a_set(node))
+            exits = tuple(node for node in call.outputs if node is not None)
+            found.append(Passage(point, tuple(passing[i] for i in leaves), exits, leaves))
+    return found
 
 
 def side_by_side(trace, points):
-    """Whether no point lies behind another."""
-    nodes = {point: nodes_at(trace, point) for point in points}
-    behind = {
-        point: nodes_behind(follower for node in nodes[point] for follower, _ in node.next_functions)
-        for point in points
-    }
-    return all(behind[a].isdisjoint(nodes[b]) for a in points for b in points if a is not b)
+    """Whether nothing that is merged has been merged before, in another point or call."""
+    every = [passage for point in points for passage in passages(trace, point)]
+    behind = [nodes_behind(passage.entries) for passage in every]
+    pairs = ((a, b) for a in range(len(every)) for b in range(len(every)) if a != b)
+    return all(behind[b].isdisjoint(every[a].exits) for a, b in pairs)
 
 
 def split(trace, points, headless=False):
@@ -135,25 +159,26 @@ def split(trace, points, headless=False):
         UsageError: one line, why not.
     """
     at = " and ".join(map(str, points))
-    leaves = {point: _leaves(trace, point) for point in points}
-    nodes = [node for point in points for node in nodes_at(trace, point)]
     if trace.decides_on_values:
         raise UsageError("its forward branches on values that depend on its parameters: the sets could part ways there")
     _check_that_calls_are_seen(trace)
-    beside = parameters_behind(trace.predictions.values(), stop=set(nodes))
-    if around := [name for parameter, name in trace.embeddings.items() if parameter in beside]:
-        raise UsageError(f"{around[0]} reaches the prediction past {at}: name a point in that branch, too")
+    every = [passage for point in points for passage in passages(trace, point)]
+    leaves = {point: _leaves(point, [p for p in every if p.point == point]) for point in points}
+    entries, exits = {node for p in every for node in p.entries}, {node for p in every for node in p.exits}
     if not side_by_side(trace, points):
-        raise UsageError(f"of {at}, one lies behind another")
-    in_loss = parameters_behind([trace.loss], stop=set(nodes))
-    if astray := [name for parameter, name in trace.embeddings.items() if parameter in in_loss]:
-        raise UsageError(f"{astray[0]} reaches the loss past {at}: an auxiliary loss, which would see set 0 alone")
-    of_a_set = parameters_behind(nodes)
-    both = [name for name, p in _trained(trace) if id(p) in beside & of_a_set and id(p) not in trace.linear_terms]
-    if both:
+        raise UsageError(f"of what is merged at {at}, something has been merged before")
+    around = parameters_behind(trace.predictions.values(), stop=exits)
+    inside = parameters_behind(exits, stop=entries)
+    if past := [name for parameter, name in trace.embeddings.items() if parameter in around | inside]:
+        raise UsageError(f"{past[0]} reaches the prediction past {at}: name a point in that branch, too")
+    in_loss = parameters_behind([trace.loss], stop=exits)
+    if past := [name for parameter, name in trace.embeddings.items() if parameter in in_loss]:
+        raise UsageError(f"{past[0]} reaches the loss past {at}: an auxiliary loss, which would see set 0 alone")
+    of_a_set, behind = parameters_behind(entries), (around | inside) - trace.linear_terms
+    if both := [name for name, p in _trained(trace) if id(p) in behind & of_a_set]:
         raise UsageError(f"{both[0]} is used both before and behind {at}: no set could own it")
     of_a_set |= set(trace.embeddings)
-    head = [name for name, p in _trained(trace) if id(p) in beside - of_a_set - trace.linear_terms]
+    head = [name for name, p in _trained(trace) if id(p) in behind - of_a_set]
     if not head and not headless:
         raise UsageError(f"nothing trained lies behind {at}: no head to share; merge: logits averages logits")
     return Split(
@@ -161,8 +186,8 @@ def split(trace, points, headless=False):
         leaves=leaves,
         of_a_set=frozenset(name for name, p in _trained(trace) if id(p) in of_a_set),
         head=head,
-        tasks={point: trace.leads_to(nodes_at(trace, point)) for point in points},
-        hidden={point: _hidden(trace, point) for point in points},
+        tasks={point: trace.leads_to([n for p in every if p.point == point for n in p.exits]) for point in points},
+        hidden={point: _hidden(trace, [n for p in every if p.point == point for n in p.entries]) for point in points},
     )
 
 
@@ -170,15 +195,13 @@ def _trained(trace):
     return [(name, p) for name, p in trace.model.named_parameters() if p.requires_grad]
 
 
-def _leaves(trace, point):
-    """Positions of the tensors that depend on embeddings; they must be the same in every call."""
-    calls = [call for call in trace.calls if call.path == point.path]
-    given = [call.inputs if point.side == "input" else call.outputs for call in calls]
-    leaves = {tuple(i for i, node in enumerate(nodes) if trace.of_a_set(node)) for nodes in given}
+def _leaves(point, of_point):
+    """Positions of the tensors that depend on embeddings, the same in every call."""
+    leaves = {passage.leaves for passage in of_point}
     if leaves in (set(), {()}):
         raise UsageError(f"nothing that depends on embeddings passes {point}")
     if len(leaves) > 1:
-        raise UsageError(f"{point} is passed {len(calls)} times, by different kinds of values")
+        raise UsageError(f"{point} is passed {len(of_point)} times, by different kinds of values")
     return leaves.pop()
 
 
@@ -194,9 +217,9 @@ def _check_that_calls_are_seen(trace):
             )
 
 
-def _hidden(trace, point):
-    """Whether a linear layer and then an activation lie before the point."""
-    activations = [n for n in nodes_behind(nodes_at(trace, point)) if activates(trace, n)]
+def _hidden(trace, entries):
+    """Whether a linear layer and then an activation lie before what is merged."""
+    activations = [n for n in nodes_behind(entries) if activates(trace, n)]
     linear = {node for call in trace.calls if isinstance(call.module, nn.Linear) for node in call.outputs}
     return not linear.isdisjoint(nodes_behind(activations))
 

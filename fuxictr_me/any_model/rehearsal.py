@@ -1,6 +1,7 @@
-"""Before training: the forward is run as it will be, on a model that can be spoilt."""
+"""Before training: the forward is run as it will be, on one batch."""
 
 import contextlib
+import functools
 import random
 
 import numpy as np
@@ -51,6 +52,37 @@ def rehearse(model, split, batch):
         gate.remove()
 
 
+def exchange(forward, models, gates, split, batch):
+    """Given what passes the merge points of set 0, set 1 must predict what set 0 predicts, as it has the same head.
+
+    It shows that nothing else of a set reaches the prediction, not even where autograd does not look: by an index, or
+    behind ``detach``.
+
+    Args:
+        forward (callable): of the backbone: (model, inputs).
+        models (tuple of BaseModel): sets 0 and 1, the head shared.
+        gates (list of Gate): theirs.
+        split (Split)
+        batch: as ``forward`` takes it.
+
+    Raises:
+        UsageError: it does not.
+    """
+    first, second = (functools.partial(forward, model) for model in models)
+    taken = _answer(models[0], False, batch, lambda inputs: gates[0].take(first, inputs))
+    expected = _answer(models[0], False, batch, first)
+    found = _answer(
+        models[1],
+        False,
+        batch,
+        lambda inputs: gates[1].put(second, inputs, [taken], merge=lambda point, of_sets: of_sets[1]),
+    )
+    names = {name for tasks in split.tasks.values() for name in tasks}
+    if not all(_equal(expected[name], found[name]) for name in names):
+        at = " and ".join(map(str, split.points))
+        raise UsageError(f"its prediction depends on embeddings past {at}, where no gradient goes (detach, an index?)")
+
+
 def _rehearse(model, gate, batch, training):
     def run(forward):
         return _answer(model, training, batch, forward)
@@ -66,7 +98,7 @@ def _rehearse(model, gate, batch, training):
     if not all(map(_equal, tensors(plain), tensors(merged))):
         at = " and ".join(map(str, gate.leaves))
         raise UsageError(
-            f"merged with itself at {at}, it does not predict in {mode} what it predicts unmerged: something goes "
+            f"merged with itself at {at}, it does not predict in {mode} what it does unmerged: something goes "
             "around these points (a change in place?), or its forward is not the same twice"
         )
     return len(taken)

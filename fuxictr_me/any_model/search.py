@@ -1,6 +1,5 @@
 """Finding the merge points: walking back from each prediction to the place where the paper merges."""
 
-import os
 from dataclasses import dataclass
 
 from torch import nn
@@ -21,8 +20,8 @@ def find(trace):
 
     1. A module that mixes two or more representations, each behind a hidden layer, is the head: its inputs are merged
        (FinalMLP's fusion).
-    2. Else the layers that follow one another up to here: with two linear layers or more and an activation after the
-       first, what goes into the second is merged.
+    2. Else the layers that follow one another up to here: what goes into the linear layer behind the first activation
+       is merged.
     3. With the last linear layer alone: if its input is a concatenation or a sum of branches, one of which has a hidden
        layer, each branch is merged by itself, behind its first hidden layer or, where it has none, as it comes out
        (DCNv2's cross network); else what goes into the last layer is merged.
@@ -52,21 +51,15 @@ class Search:
         self.trace = trace
 
     def find(self):
-        found = []
+        points = []
         for node in self.trace.predictions.values():
             if self.trace.of_a_set(node):
-                of_branch = self.branch(node)
-                if not of_branch:
+                found = self.branch(node)
+                if not found:
                     return []
-                found += [f for f in of_branch if f not in found]
-        points = [f.point for f in found]
-        return points if side_by_side(self.trace, points) else self.enclosing(points)
-
-    def enclosing(self, points):
-        """What goes into the module that holds all points: they are one tensor, reshaped on the way (FiGNN)."""
-        common = os.path.commonpath([point.path.replace(".", "/") for point in points]).replace("/", ".")
-        called = any(call.path == common for call in self.trace.calls)
-        return [MergePoint(common, "input")] if called else []
+                points += [f.point for f in found]
+        points = list(dict.fromkeys(points))
+        return points if side_by_side(self.trace, points) else []
 
     def branch(self, node, head=None):
         """The merge points of a branch that ends in ``node``; ``head``: the linear layer it goes into with others."""
@@ -75,10 +68,13 @@ class Search:
         calls, start = self.layers(node)
         linear = [i for i, call in enumerate(calls) if isinstance(call.module, nn.Linear)]
         hidden = [i for i, call in enumerate(calls) if type(call.module).__name__ in ACTIVATIONS]
-        if len(linear) > 1 and any(linear[0] < i < linear[1] for i in hidden):
-            return [Found(MergePoint(calls[linear[1]].path, "input"), True)]
-        if head and linear and any(i > linear[0] for i in hidden):  # one hidden layer, then the head
-            return [Found(MergePoint(calls[-1].path, "output"), True)]
+        first = next((i for i in hidden if linear and i > linear[0]), None)  # the activation of the first hidden layer
+        if first is not None:
+            following = [i for i in linear if i > first]
+            if following:
+                return [Found(MergePoint(calls[following[0]].path, "input"), True)]
+            if head:
+                return [Found(MergePoint(calls[-1].path, "output"), True)]
         if head:
             return self.as_it_comes(node)
         return self.last_layer(calls[linear[0]]) if len(linear) == 1 else self.join(start)

@@ -12,7 +12,7 @@ from fuxictr_me.any_model.describe import describe
 from fuxictr_me.any_model.example import example_batch, long_sequence_batch
 from fuxictr_me.any_model.gate import Gate
 from fuxictr_me.any_model.merge_points import named, split
-from fuxictr_me.any_model.rehearsal import aside, rehearse
+from fuxictr_me.any_model.rehearsal import aside, exchange, rehearse
 from fuxictr_me.any_model.search import find
 from fuxictr_me.any_model.sets import share_head
 from fuxictr_me.any_model.trace import Trace
@@ -41,7 +41,8 @@ def MultiEmbeddingOf(Backbone, num_sets=None, merge=None, task_sets=None, batche
             branches, or ``"logits"``; None: found from one batch, see ``fuxictr_me.any_model.search.find``.
         task_sets (bool): one set for all tasks and one a task: at a merge point that leads to one task, the sets of
             the others are merged without gradient (STEM, arXiv:2308.13537). M is then 1 + the number of tasks.
-        batched (bool): run sets 1 ... M - 1 at once by ``torch.func.vmap``; None: on a GPU, where that gives the same.
+        batched (bool): run sets 1 ... M - 1 at once by ``torch.func.vmap``, if one batch shows that this gives the
+            same, else in turn; None: on a GPU that has room for their tables once more.
 
     Returns:
         type: a subclass of ``Backbone``. Its constructor also takes ``callbacks``, and ``batch`` to trace with, which
@@ -105,6 +106,8 @@ class _MultiEmbedding(Checked):
         own = {key: default if own[key] is None else own[key] for key, default in self._defaults.items()}
         task_sets = own["task_sets"] or False
         check_bool("task_sets", task_sets)
+        if own["num_sets"] is not None:
+            positive_int("num_sets", own["num_sets"])
         self._backbone.__init__(self, feature_map, *args, **kwargs)
         self.num_sets = _number_of_sets(self, own["num_sets"], task_sets)
         if self.num_sets > 1:
@@ -142,21 +145,20 @@ class _MultiEmbedding(Checked):
         self.merge_points = self._split.points
         self.sets = nn.ModuleDict({str(m): other for m, other in enumerate(others, 1)})
         self._gates = [Gate(model, self._split, task_sets) for model in (self, *others)]
+        exchange(self._backbone.forward, (self, others[0]), self._gates, self._split, batch)
         arguments, named_arguments = self._compile_arguments
         self.compile(*arguments, **named_arguments)
         return batch
 
     def _batch_sets(self, batched, batch):
-        """Decide whether sets 1 ... run at once: where that is asked for, or on a GPU, and gives the same."""
-        self._why_looped = "" if self.device.type != "cpu" else " (a CPU)"
-        if batched is False or (batched is None and (self.device.type == "cpu" or self.num_sets == 2)):
-            return
-        difference = BatchedSets(list(self.sets.values()), self._gates[1]).differs(
-            self._take_in_turn, batch, self._passes
-        )
-        if difference and batched:
-            raise UsageError(f"{self._backbone.__name__} cannot run its sets at once: {difference}")
-        self.batched, self._why_looped = not difference, f", as torch.func.vmap fails: {difference}"
+        """Decide whether sets 1 ... run at once: where that is asked for, or on a GPU with room, and gives the same."""
+        at_once = BatchedSets(list(self.sets.values()), self._gates[1])
+        self._why_looped = " (a CPU is no faster at once)" if self.device.type == "cpu" else ""
+        if batched is None:
+            batched = self.device.type == "cuda" and self.num_sets > 2 and at_once.fits(self.device)
+        if batched:
+            reason = at_once.differs(self._take_in_turn, batch, self._passes)
+            self.batched, self._why_looped = not reason, f" (torch.func.vmap fails: {reason})"
 
     def compile(self, *args, **kwargs):
         """FuxiCTR's; once more when all sets stand, with the parameters of all."""
@@ -188,7 +190,7 @@ class _MultiEmbedding(Checked):
 
 def _number_of_sets(model, num_sets, task_sets):
     if not task_sets:
-        return positive_int("num_sets", 1 if num_sets is None else num_sets)
+        return num_sets or 1
     if not isinstance(model, MultiTaskModel):
         raise UsageError(f"task_sets needs a multi-task model, which {type(model).__name__} is not")
     needed = 1 + model.num_tasks
