@@ -50,7 +50,8 @@ class Tower(Small):
     """One branch."""
 
     def build(self):
-        self.dnn = MLP_Block(WIDTH, output_dim=1, hidden_units=[8, 6], dropout_rates=0.1, batch_norm=True)
+        width = self.feature_map.sum_emb_out_dim()
+        self.dnn = MLP_Block(width, output_dim=1, hidden_units=[8, 6], dropout_rates=0.1, batch_norm=True)
 
     def logit(self, e, inputs):
         return self.dnn(e)
@@ -197,7 +198,7 @@ def make(backbone, feature_map, seed=0, **more):
 def batch_of(feature_map, rows=16):
     batch = make_batch(feature_map, rows)
     batch["bought"] = 1 - batch["label"]
-    return {field: values for field, values in batch.items() if field in [*feature_map.features, *feature_map.labels]}
+    return {field: values for field, values in batch.items() if field != "bought" or field in feature_map.labels}
 
 
 def set_equal(model, single):
@@ -375,6 +376,21 @@ def test_tables_of_a_field_in_every_set_are_tied_as_the_map_says(feature_map):
     for part in (model, model.sets["1"]):
         layers = part.embedding_layer.embedding_layer.embedding_layers
         assert layers["clicks"] is layers["item"]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_every_kind_of_field(exact, every_kind, batched):
+    """Numbers, vectors, sequences, tied and pretrained tables; a frozen table is held once."""
+    single = make(Tower, every_kind)
+    model = set_equal(make(Tower, every_kind, num_sets=3, batched=batched), single)
+    batch = batch_of(every_kind)
+    assert model.batched == batched
+    torch.testing.assert_close(predictions(model, batch), predictions(single, batch), rtol=1e-12, atol=1e-12)
+    parts = [part.embedding_layer.embedding_layer.embedding_layers for part in (model, *model.sets.values())]
+    assert len({part["frozen"].pretrain_embedding.weight for part in parts}) == 1
+    assert len({part["pre"].pretrain_embedding.weight for part in parts}) == 3
+    counts = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (model, single)]
+    assert counts[0] - counts[1] == 2 * sum(p.numel() for p in model.sets["1"].parameters() if p.requires_grad)
 
 
 def test_trains_saves_and_loads_the_best(feature_map, own_folder):

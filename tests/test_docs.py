@@ -142,6 +142,16 @@ def prepare_callbacks(monkeypatch, slow):
     script.write_text(SCRIPT)
 
 
+def prepare_any_model(monkeypatch, slow):
+    """The same, with an AutoInt in its model zoo."""
+    prepare_callbacks(monkeypatch, slow)
+    zoo = Path("FuxiCTR/experiment/model_zoo/__init__.py")  # found from there without FuxiCTR's change of sys.path
+    zoo.parent.mkdir()
+    zoo.write_text("from fuxictr.pytorch.models import BaseModel\nclass AutoInt(BaseModel): pass\n")
+    Path("zoo_config").mkdir()
+    Path("zoo_config/dataset_config.yaml").write_text("tiny_flights: {data_root: ./data/}\n")
+
+
 SCRIPT = """
 import os, sys
 os.chdir(os.path.dirname(os.path.realpath(__file__)))

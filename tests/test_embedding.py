@@ -1,8 +1,5 @@
 """MultiEmbedding against M of FuxiCTR's FeatureEmbedding."""
 
-import json
-
-import numpy as np
 import pytest
 import torch
 from conftest import categorical, make_batch, make_feature_map, sequence
@@ -10,40 +7,6 @@ from fuxictr.pytorch.layers import FeatureEmbedding
 from fuxictr.pytorch.models import BaseModel
 
 from fuxictr_me import MultiEmbedding, UsageError
-
-
-def write_pretrained(folder, vocab_size, dim):
-    np.savez(
-        folder / "vectors.npz",
-        key=np.array([str(i) for i in range(1, vocab_size)]),
-        value=np.random.randn(vocab_size - 1, dim),
-    )
-    vocab = {
-        "other": {"a": 1},
-        "pre": {str(i): i for i in range(1, vocab_size)},
-        "frozen": {str(i): i for i in range(1, vocab_size)},
-    }
-    (folder / "feature_vocab.json").write_text(json.dumps(vocab))
-
-
-@pytest.fixture
-def every_kind(tmp_path):
-    """A feature map with every kind of field that FuxiCTR knows."""
-    write_pretrained(tmp_path, 9, 6)
-    pretrained = {"pretrained_emb": "vectors.npz", "pretrain_dim": 6, "oov_idx": 8}
-    features = {
-        "user": categorical(11),
-        "price": {"source": "", "type": "numeric"},
-        "history": sequence(13, 4),
-        "summed": sequence(13, 4, feature_encoder="layers.MaskedSumPooling()"),
-        "item": categorical(13),
-        "last_item": categorical(13, share_embedding="item"),
-        "vector": {"source": "", "type": "embedding", "pretrain_dim": 5},
-        "pre": categorical(9, freeze_emb=False, pretrain_usage="init", **pretrained),
-        "frozen": categorical(9, freeze_emb=True, pretrain_usage="concat", **pretrained),
-        "session": {"type": "meta"},
-    }
-    return make_feature_map(features, tmp_path, embedding_dim=4)
 
 
 def inputs_of(feature_map, **more):
