@@ -1,6 +1,7 @@
 """``MultiEmbeddingOf`` on small models of FuxiCTR's kind, one for each thing that a forward can do."""
 
 import copy
+import random
 
 import numpy as np
 import pytest
@@ -127,14 +128,39 @@ class InPlaceBehind(Small):
         return self.fc(y)
 
 
+class Scaled(Crossed):
+    """A weight of the model itself in the head, and a layer that nothing calls."""
+
+    def build(self):
+        super().build()
+        self.scale, self.unused = nn.Parameter(torch.ones(1)), nn.Linear(3, 2)
+
+    def logit(self, e, inputs):
+        return self.scale * super().logit(e, inputs)
+
+
+class LeavesOut(Small):
+    """A field that no prediction depends on has a table all the same."""
+
+    def build(self):
+        self.dnn = MLP_Block(WIDTH - DIM, output_dim=1, hidden_units=[8])
+
+    def logit(self, e, inputs):
+        by_field = self.embedding_layer.embedding_layer(self.get_inputs(inputs))
+        return self.dnn(torch.cat([e for field, e in by_field.items() if field != "user"], dim=-1))
+
+
 WHOLE = {
     Tower: [">dnn.mlp.4"],
     Wide: [">weights", ">dnn.mlp.3"],
     Crossed: ["cross>", ">dnn.mlp.2"],
+    Scaled: ["cross>", ">dnn.mlp.2"],
+    LeavesOut: [">dnn.mlp.2"],
     Fused: [">fusion"],
     Twice: [">fc"],
     InPlaceBehind: ["cross>", ">dnn.mlp.2"],
 }
+NOT_TRAINED = {"unused.weight", "unused.bias", "embedding_layer.embedding_layer.embedding_layers.user.weight"}
 EVERY_MODEL = pytest.mark.parametrize("backbone", list(WHOLE))
 
 
@@ -188,10 +214,10 @@ def make(backbone, feature_map, seed=0, **more):
     cls = MultiEmbeddingOf(backbone) if {"num_sets", "task_sets"} & more.keys() else backbone
     model = cls(feature_map, **own, model_root="unused", metrics=["AUC"], **more)
     model._max_gradient_norm, model._batch_index = 1e9, 0
-    random = torch.Generator().manual_seed(seed)
+    drawn = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=random) * 0.3)
+            p.copy_(torch.randn(p.shape, generator=drawn) * 0.3)
     return model
 
 
@@ -226,10 +252,22 @@ def test_one_set_is_the_model_itself(feature_map, backbone):
         model._max_gradient_norm, model._batch_index = 10.0, 0
         losses = [model.train_step(batch).item() for _ in range(3)]
         seen.append((losses, torch.rand(1).item(), model.state_dict()))
-    (losses, random, weights), (own_losses, own_random, own_weights) = seen
-    assert (own_losses, own_random) == (losses, random)
+    (losses, drawn, weights), (own_losses, own_drawn, own_weights) = seen
+    assert (own_losses, own_drawn) == (losses, drawn)
     assert list(own_weights) == list(weights)
     assert all(torch.equal(own_weights[name], weights[name]) for name in weights)
+
+
+def test_looking_draws_no_random_numbers(feature_map):
+    """Three sets are three models, one after the other."""
+    after = []
+    for cls, times in ((Tower, 3), (MultiEmbeddingOf(Tower, num_sets=3), 1)):
+        for draw_seed in (torch.manual_seed, np.random.seed, random.seed):
+            draw_seed(3)
+        for _ in range(times):
+            cls(feature_map, verbose=0, model_root="unused", metrics=["AUC"])
+        after.append((torch.rand(1).item(), np.random.rand(), random.random()))
+    assert after[0] == after[1]
 
 
 def test_the_first_set_starts_as_the_model_does(feature_map):
@@ -268,6 +306,8 @@ def test_equal_sets_are_the_single_model(exact, feature_map, backbone, batched):
         nn.functional.binary_cross_entropy(y, labels).backward()
     own = dict(model.named_parameters())
     for name, p in single.named_parameters():
+        if p.grad is None:
+            continue
         parts = [own[n].grad for n in (name, *(f"{s}{name}" for s in SETS)) if n in own]
         torch.testing.assert_close(sum(parts), p.grad, rtol=1e-9, atol=1e-12, msg=name)
     statistics = dict(model.named_buffers())
@@ -323,7 +363,8 @@ def test_m_times_the_embeddings_and_one_head(feature_map, backbone):
     of_sets = {name for name in plain if f"sets.1.{name}" in named}
     assert embeddings < of_sets
     assert set(named) == plain.keys() | {f"{s}{name}" for s in SETS for name in of_sets}
-    assert not any("linear" in name or name.startswith(("fc", "fusion", "weights")) for name in of_sets)
+    of_head = ("fc", "fusion", "weights", "linear", "scale", "unused")
+    assert not any(name.startswith(of_head) for name in of_sets)
     assert len(model.optimizer.param_groups[0]["params"]) == len(named)
     assert model.num_parameters() == sum(p.numel() for p in named.values())
 
@@ -336,7 +377,8 @@ def test_a_step_moves_every_set(feature_map, backbone, batched):
     model.train()
     model.train_step(batch_of(feature_map))
     still = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
-    assert not still
+    assert len(still) == {Scaled: 2, LeavesOut: 3}.get(backbone, 0)
+    assert {name.removeprefix("sets.1.").removeprefix("sets.2.") for name in still} <= NOT_TRAINED
 
 
 @EVERY_MODEL
@@ -571,6 +613,14 @@ class CatchesAll(Tower):
             return self.dnn(e)
 
 
+class CatchesErrors(Tower):
+    def logit(self, e, inputs):
+        try:
+            return self.dnn(e)
+        except Exception:  # noqa: BLE001
+            return self.dnn(torch.zeros_like(e))
+
+
 class OtherwiseInEvaluation(Crossed):
     def logit(self, e, inputs):
         return super().logit(e, inputs) if self.training else self.fc(torch.cat([e[:, :5], self.dnn(e)], dim=-1))
@@ -683,6 +733,10 @@ def test_what_cannot_be_is_one_line(feature_map, backbone, more, message):
         make(backbone, feature_map, **{"num_sets": 2, **more})
     assert "\n" not in str(caught.value)
     print(caught.value)
+
+
+def test_a_forward_may_catch_errors_of_its_own(feature_map):
+    assert make(CatchesErrors, feature_map, num_sets=2)(batch_of(feature_map))["y_pred"].shape == (16, 1)
 
 
 def test_what_is_no_fuxictr_model():
