@@ -392,14 +392,18 @@ def test_regularizers_count_every_set_and_the_head_once(exact, feature_map, back
     assert model.regularization_loss().item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_batch_norm_of_a_set_and_of_the_head(feature_map):
-    """A set's statistics are of its own values, the head's of the mean, once a step."""
-    model = make(Wide, feature_map, num_sets=2)
-    model.train()
-    model(batch_of(feature_map))
-    counts = [model.dnn.mlp[1].num_batches_tracked, model.sets["1"].dnn.mlp[1].num_batches_tracked]
-    assert counts == [1, 1]
-    assert not torch.equal(model.dnn.mlp[1].running_mean, model.sets["1"].dnn.mlp[1].running_mean)
+@pytest.mark.parametrize("batched", [False, True])
+def test_batch_norm_of_a_set_and_of_the_head(feature_map, batched):
+    """A set's statistics are of its own values, the head's of the mean, once a step; evaluation moves none."""
+    model = make(Tower, feature_map, num_sets=3, batched=batched)
+    for training in (True, False):
+        model.train(training)
+        model(batch_of(feature_map))
+    parts = [part.dnn.mlp[1] for part in (model, *model.sets.values())]
+    assert [int(part.num_batches_tracked) for part in parts] == [1, 1, 1]
+    assert not any(torch.equal(parts[i].running_mean, parts[j].running_mean) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert model.dnn.mlp[5].num_batches_tracked == 1
+    assert not any("mlp.5" in name for name in model.sets.state_dict())
 
 
 def test_a_copy_has_hooks_of_its_own(feature_map):
@@ -600,6 +604,16 @@ class NoHead(Small):
         return e.sum(dim=1, keepdim=True)
 
 
+class LinearBeside(Small):
+    """Linear terms are no head: nothing is behind the sum."""
+
+    def build(self):
+        self.products, self.linear = nn.Flatten(), LogisticRegression(self.feature_map)
+
+    def logit(self, e, inputs):
+        return self.products(e).square().sum(dim=1, keepdim=True) + self.linear(self.get_inputs(inputs))
+
+
 class Branches(Tower):
     def logit(self, e, inputs):
         return self.dnn(e if e.mean() > 0 else -e)
@@ -703,6 +717,7 @@ class OnlyLinear(BaseModel):
         (Tied, {"merge": "middle>"}, "layer.weight is used both before and behind middle>: no set could own it"),
         (Tied, {"merge": ">layer"}, "something has been merged before"),
         (NoHead, {}, "no place was found.*average logits"),
+        (LinearBeside, {"merge": "products>"}, "nothing trained lies behind products>: no head to share"),
         (Branches, {}, "branches on values that depend on its parameters"),
         (CatchesAll, {}, "catches every exception"),
         (OtherwiseInEvaluation, {}, "cross> is not passed in evaluation"),
