@@ -91,10 +91,10 @@ class Fused(Small):
     class Fusion(nn.Module):
         def __init__(self):
             super().__init__()
-            self.bilinear = nn.Bilinear(6, 5, 1)
+            self.x, self.y = nn.Linear(6, 4), nn.Linear(5, 4)
 
         def forward(self, x, y):
-            return self.bilinear(x, y)
+            return (self.x(x) * self.y(y)).sum(dim=1, keepdim=True)
 
     def build(self):
         self.one, self.two = MLP_Block(WIDTH, hidden_units=[8, 6]), MLP_Block(WIDTH, hidden_units=[5])
@@ -139,6 +139,27 @@ class Scaled(Crossed):
         return self.scale * super().logit(e, inputs)
 
 
+class FusedBeside(Fused):
+    """The same into a last layer, beside another branch."""
+
+    def build(self):
+        super().build()
+        self.cross, self.fc = Products(5), nn.Linear(6, 1)
+
+    def logit(self, e, inputs):
+        return self.fc(torch.cat([super().logit(e, inputs), self.cross(e)], dim=-1))
+
+
+class NoHiddenLayer(Small):
+    """Two branches without a hidden layer into one last layer."""
+
+    def build(self):
+        self.one, self.two, self.fc = Products(5), Products(3), nn.Linear(8, 1)
+
+    def logit(self, e, inputs):
+        return self.fc(torch.cat([self.one(e), self.two(e)], dim=-1))
+
+
 class LeavesOut(Small):
     """A field that no prediction depends on has a table all the same."""
 
@@ -157,6 +178,8 @@ WHOLE = {
     Scaled: ["cross>", ">dnn.mlp.2"],
     LeavesOut: [">dnn.mlp.2"],
     Fused: [">fusion"],
+    FusedBeside: [">fusion", "cross>"],
+    NoHiddenLayer: [">fc"],
     Twice: [">fc"],
     InPlaceBehind: ["cross>", ">dnn.mlp.2"],
 }
@@ -366,6 +389,7 @@ def test_m_times_the_embeddings_and_one_head(feature_map, backbone):
     of_head = ("fc", "fusion", "weights", "linear", "scale", "unused")
     assert not any(name.startswith(of_head) for name in of_sets)
     assert len(model.optimizer.param_groups[0]["params"]) == len(named)
+    assert not any(hasattr(part, "optimizer") for part in model.sets.values())
     assert model.num_parameters() == sum(p.numel() for p in named.values())
 
 
@@ -462,8 +486,8 @@ def test_trains_saves_and_loads_the_best(feature_map, own_folder):
         (Tower, "logits", [">output_activation"]),
         (Crossed, "fc", [">fc"]),
         (Crossed, ["cross>", "dnn"], ["cross>", ">dnn.mlp.2"]),
-        (Fused, ["one", ">fusion.bilinear"], None),
-        (Fused, ">fusion.bilinear", [">fusion.bilinear"]),
+        (Fused, ["one", ">fusion"], None),
+        (Fused, [">fusion.x", ">fusion.y"], [">fusion.x", ">fusion.y"]),
     ],
 )
 def test_a_point_can_be_named(feature_map, backbone, merge, points):
