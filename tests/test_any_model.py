@@ -160,6 +160,18 @@ class NoHiddenLayer(Small):
         return self.fc(torch.cat([self.one(e), self.two(e)], dim=-1))
 
 
+class ByHand(Small):
+    """Hidden layers of functions rather than modules."""
+
+    def build(self):
+        self.first, self.second, self.third = nn.Linear(WIDTH, 8), nn.Linear(8, 6), nn.Linear(6, 1)
+
+    def forward(self, inputs):
+        e = self.embedding_layer(self.get_inputs(inputs), flatten_emb=True)
+        h = torch.nn.functional.dropout(torch.relu(self.first(e)), 0.1, self.training)
+        return {"y_pred": torch.sigmoid(self.third(torch.tanh(self.second(h))))}
+
+
 class LeavesOut(Small):
     """A field that no prediction depends on has a table all the same."""
 
@@ -180,6 +192,7 @@ WHOLE = {
     Fused: [">fusion"],
     FusedBeside: [">fusion", "cross>"],
     NoHiddenLayer: [">fc"],
+    ByHand: [">second"],
     Twice: [">fc"],
     InPlaceBehind: ["cross>", ">dnn.mlp.2"],
 }
@@ -762,6 +775,7 @@ class OnlyLinear(BaseModel):
         (Tower, {"merge": "dnn>"}, "nothing trained lies behind dnn>: no head to share"),
         (Wide, {"merge": "linear"}, "nothing that depends on embeddings passes >linear"),
         (Crossed, {"merge": ["cross>", ">fc"]}, "something has been merged before"),
+        (Tower, {"num_sets": None, "merge": "dnn"}, "merge: dnn says where sets are averaged: set num_sets, too"),
         (Tower, {"num_sets": 0}, "num_sets must be an integer of 1 or more, got 0"),
         (Tower, {"num_sets": True}, "num_sets must be an integer of 1 or more, got True"),
         (Tower, {"task_sets": "yes"}, "task_sets must be True or False"),

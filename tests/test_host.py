@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from conftest import MODEL, categorical, make_batch, make_feature_map, run_cli
@@ -80,6 +81,8 @@ def checkout(tmp_path):
     base = {"dataset_id": "made", "metrics": ["AUC"], "model_root": "./checkpoints/", "seed": 1, "epochs": 1}
     base |= {**MODEL, "batch_size": 50, "num_workers": 0, "callbacks": ["InformationAbundance"], "embedding_dim": 4}
     experiments = {"Base": base, "ours": {"model": "DNN_ME", "num_sets": 2}, "theirs": {"model": "Theirs"}}
+    experiments |= {"theirs_ME": {"model": "Theirs", "num_sets": 2}}
+    experiments |= {"wrong_merge": {"model": "Theirs", "num_sets": 2, "merge": "fcc"}}
     experiments |= {"wrong": {"model": "DNNME"}, "wrong_key": {"model": "DNN_ME", "num_set": 2}}
     (tmp_path / "config" / "model_config.yaml").write_text(yaml.safe_dump(experiments))
     (tmp_path / "config" / "dataset_config.yaml").write_text(yaml.safe_dump(dataset))
@@ -90,13 +93,16 @@ def host(checkout, expid):
     return run_cli("host", "experiment/run_expid.py", "--config", "../config", "--expid", expid, cwd=checkout)
 
 
-@pytest.mark.parametrize("expid", ["ours", "theirs"])
+@pytest.mark.parametrize("expid", ["ours", "theirs", "theirs_ME"])
 def test_an_unmodified_script_runs_our_models_and_its_own(checkout, expid):
     run = host(checkout, expid)
     assert run.returncode == 0, run.stderr
     assert "RESULT 0." in run.stdout
     written = {path.name for path in (checkout / "experiment" / "checkpoints" / "made").iterdir()}
     assert written == {f"{expid}.model", f"{expid}.log", f"{expid}.ia.csv"}
+    seen = pd.read_csv(checkout / "experiment" / "checkpoints" / "made" / f"{expid}.ia.csv", dtype=str)
+    assert set(seen["set"]) == ({"0", "all"} if expid == "theirs" else {"0", "1", "all"})
+    assert ("Theirs with 2 embedding sets\n  Merge points: >fc\n" in run.stderr) == (expid == "theirs_ME")
 
 
 @pytest.mark.parametrize("expid", ["ours", "theirs"])
@@ -108,7 +114,11 @@ def test_a_script_of_one_zoo_entry_looks_models_up_in_src(checkout, expid):
     assert run.returncode == 0 and "RESULT 0." in run.stdout, run.stderr
 
 
-@pytest.mark.parametrize(("expid", "message"), [("wrong", "did you mean 'DNN_ME'"), ("wrong_key", "'num_sets'")])
+WRONG = [("wrong", "did you mean 'DNN_ME'"), ("wrong_key", "'num_sets'")]
+WRONG += [("wrong_merge", "Theirs cannot have 2 sets: unknown module in merge 'fcc'; did you mean 'fc'?")]
+
+
+@pytest.mark.parametrize(("expid", "message"), WRONG)
 def test_a_users_error_inside_a_script_is_one_line(checkout, expid, message):
     run = host(checkout, expid)
     assert run.returncode == 2 and "Traceback" not in run.stderr

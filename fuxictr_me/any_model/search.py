@@ -5,10 +5,19 @@ from dataclasses import dataclass
 from torch import nn
 
 from fuxictr_me.any_model.graph import operation
-from fuxictr_me.any_model.merge_points import ACTIVATIONS, MergePoint, activates, side_by_side
+from fuxictr_me.any_model.merge_points import (
+    ACTIVATION_OPERATIONS,
+    ACTIVATIONS,
+    MergePoint,
+    activates,
+    side_by_side,
+)
+from fuxictr_me.any_model.trace import Call
 
-LAYERS = (*ACTIVATIONS, "BatchNorm1d", "LayerNorm", "Dropout", "Identity", "Flatten")
+LAYERS = dict.fromkeys(ACTIVATIONS, "activation") | {"Linear": "linear"}
+LAYERS |= dict.fromkeys(("BatchNorm1d", "LayerNorm", "Dropout", "Identity", "Flatten"), "other")
 RESHAPES = ("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Permute", "Clone", "ToCopy", "Alias")
+SCALINGS = ("Mul", "Div", "NativeDropout")  # by what does not depend on embeddings
 LINEAR = (*RESHAPES, "Add", "Sub", "Cat", "Stack", "Neg")
 PASSING = (*RESHAPES, "Cat", "Gather", "NativeLayerNorm", "NativeBatchNorm", "NativeDropout", "Mul")
 
@@ -44,6 +53,25 @@ class Found:
     projected: bool
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A layer on the way to a prediction.
+
+    Attributes:
+        kind (str): ``linear``, ``activation``, or ``other``: what changes nothing in this.
+        call (Call or None): of its module; None of a function.
+    """
+
+    kind: str
+    call: Call = None
+
+
+def first_hidden(layers):
+    """The position of the first activation behind a linear layer; 0 if there is none."""
+    kinds = [layer.kind for layer in layers]
+    return next((i for i, kind in enumerate(kinds) if kind == "activation" and "linear" in kinds[:i]), 0)
+
+
 class Search:
     """The walk; see ``find``."""
 
@@ -65,19 +93,15 @@ class Search:
         """The merge points of a branch that ends in ``node``; ``head``: the linear layer it goes into with others."""
         if mixing := self.mixing(node):
             return [Found(MergePoint(mixing.path, "input"), True)]
-        calls, start = self.layers(node)
-        linear = [i for i, call in enumerate(calls) if isinstance(call.module, nn.Linear)]
-        hidden = [i for i, call in enumerate(calls) if type(call.module).__name__ in ACTIVATIONS]
-        first = next((i for i in hidden if linear and i > linear[0]), None)  # the activation of the first hidden layer
-        if first is not None:
-            following = [i for i in linear if i > first]
-            if following:
-                return [Found(MergePoint(calls[following[0]].path, "input"), True)]
-            if head:
-                return [Found(MergePoint(calls[-1].path, "output"), True)]
+        layers, start = self.layers(node)
+        first = first_hidden(layers)
+        linear = [layer.call for layer in layers if layer.kind == "linear"]
+        behind = [layer.call for layer in layers[first:] if layer.kind == "linear"]
+        if first and behind:
+            return [Found(MergePoint(behind[0].path, "input"), True)]
         if head:
-            return self.as_it_comes(node)
-        return self.last_layer(calls[linear[0]]) if len(linear) == 1 else self.join(start)
+            return [Found(f.point, first > 0 or f.projected) for f in self.as_it_comes(node)]
+        return self.last_layer(linear[0]) if len(linear) == 1 else self.join(start)
 
     def last_layer(self, last):
         """Branches that meet in the last linear layer, or else what goes into it."""
@@ -121,25 +145,27 @@ class Search:
         return [Found(MergePoint(self.trace.given_by[node][-1].path, "output"), self.activated(node))]
 
     def layers(self, node):
-        """Layers that follow one another, back from ``node``: ([calls in forward order], the node where they start)."""
-        calls = []
+        """Layers that follow one another, back from ``node``: ([Layer] in forward order, the node where they start)."""
+        layers = []
         while True:
             operands = self.trace.operands(node)
             if found := self.layer_at(node):
-                call, node = found
-                calls.insert(0, call)
-            elif operation(node) in RESHAPES and len(operands) == 1:
+                layer, node = found
+                layers.insert(0, layer)
+            elif len(operands) == 1 and operation(node) in (*ACTIVATION_OPERATIONS, *RESHAPES, *SCALINGS):
+                if operation(node) in ACTIVATION_OPERATIONS:
+                    layers.insert(0, Layer("activation"))
                 node = operands[0]
             else:
-                return calls, node
+                return layers, node
 
     def layer_at(self, node):
         """The layer that gives ``node``, and the node of its input, or None."""
         for call in self.trace.given_by.get(node, ()):
             inputs = [n for n in call.inputs if self.trace.of_a_set(n)]
-            is_layer = isinstance(call.module, nn.Linear) or type(call.module).__name__ in LAYERS
-            if len(inputs) == 1 and inputs[0] is not node and is_layer:
-                return call, inputs[0]
+            name = "Linear" if isinstance(call.module, nn.Linear) else type(call.module).__name__
+            if len(inputs) == 1 and inputs[0] is not node and name in LAYERS:
+                return Layer(LAYERS[name], call), inputs[0]
         return None
 
     def mixing(self, node):
@@ -152,9 +178,7 @@ class Search:
 
     def is_hidden(self, node):
         """Whether the layers that end in ``node`` hold a linear one and then an activation."""
-        calls, _ = self.layers(node)
-        linear = [isinstance(call.module, nn.Linear) for call in calls]
-        return any(type(c.module).__name__ in ACTIVATIONS and any(linear[:i]) for i, c in enumerate(calls))
+        return first_hidden(self.layers(node)[0]) > 0
 
     def activated(self, node):
         """Whether an activation lies right before ``node``, but for reshapes, concatenations, norms and products."""

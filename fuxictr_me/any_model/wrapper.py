@@ -108,6 +108,8 @@ class _MultiEmbedding(Checked):
         check_bool("task_sets", task_sets)
         if own["num_sets"] is not None:
             positive_int("num_sets", own["num_sets"])
+        elif own["merge"] and not task_sets:
+            raise UsageError(f"merge: {own['merge']} says where sets are averaged: set num_sets, too")
         self._backbone.__init__(self, feature_map, *args, **kwargs)
         self.num_sets = _number_of_sets(self, own["num_sets"], task_sets)
         if self.num_sets > 1:
