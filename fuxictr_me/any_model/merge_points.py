@@ -4,12 +4,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fuxictr_me.any_model.graph import nodes_behind, operation, parameters_behind
+from fuxictr_me.any_model.graph import nodes_behind, parameters_behind
+from fuxictr_me.any_model.operations import activated
 from fuxictr_me.errors import UsageError, unknown
-
-ACTIVATIONS = ("ReLU", "Tanh", "Sigmoid", "PReLU", "LeakyReLU", "GELU", "ELU", "SELU", "SiLU", "Softplus", "Dice")
-ACTIVATIONS += ("Hardswish", "Mish")
-ACTIVATION_OPERATIONS = ("Relu", "Tanh", "Sigmoid", "PreluKernel", "LeakyRelu", "Gelu", "Elu", "Silu", "Softplus")
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Split:
         of_a_set (frozenset): names of the trained parameters of a set.
         head (list of str): names of the trained parameters behind the points.
         tasks (dict): point -> names of the predictions that it leads to.
-        hidden (dict): point -> whether what is merged there has passed a hidden layer, a linear one and an activation.
+        hidden (dict): point -> whether what is merged there comes right out of a hidden layer's activation.
     """
 
     points: tuple
@@ -88,10 +85,11 @@ def _named(name, trace):
         raise UsageError(f"merge: {name}: the forward of {type(trace.model).__name__} does not call this module")
     if name.startswith(">") or name.endswith(">"):
         return MergePoint(path, "input" if name.startswith(">") else "output")
-    inside = [call for call in trace.calls if call.path == path or call.path.startswith(f"{path}.")]
-    linear = [i for i, call in enumerate(inside) if isinstance(call.module, nn.Linear)]
-    if len(linear) > 1 and any(type(call.module).__name__ in ACTIVATIONS for call in inside[linear[0] : linear[1]]):
-        path = inside[linear[1]].path
+    for call in trace.calls:
+        entries = [node for node in call.inputs if trace.of_a_set(node)]
+        is_inside = call.path.startswith(f"{path}.") and isinstance(call.module, nn.Linear)
+        if is_inside and entries and all(activated(trace, node) for node in entries):
+            return MergePoint(call.path, "input")
     return MergePoint(path, "input")
 
 
@@ -187,7 +185,9 @@ def split(trace, points, headless=False):
         of_a_set=frozenset(name for name, p in _trained(trace) if id(p) in of_a_set),
         head=head,
         tasks={point: trace.leads_to([n for p in every if p.point == point for n in p.exits]) for point in points},
-        hidden={point: _hidden(trace, [n for p in every if p.point == point for n in p.entries]) for point in points},
+        hidden={
+            point: all(activated(trace, n) for p in every if p.point == point for n in p.entries) for point in points
+        },
     )
 
 
@@ -215,16 +215,3 @@ def _check_that_calls_are_seen(trace):
                 f"{call.path} is called, but no prediction depends on its weights: what happens there is hidden from "
                 "autograd (a checkpoint?), so that nothing can be said of its sets"
             )
-
-
-def _hidden(trace, entries):
-    """Whether a linear layer and then an activation lie before what is merged."""
-    activations = [n for n in nodes_behind(entries) if activates(trace, n)]
-    linear = {node for call in trace.calls if isinstance(call.module, nn.Linear) for node in call.outputs}
-    return not linear.isdisjoint(nodes_behind(activations))
-
-
-def activates(trace, node):
-    """Whether ``node`` is an activation's, a module's or a function's."""
-    modules = (type(call.module).__name__ for call in trace.given_by.get(node, ()))
-    return operation(node) in ACTIVATION_OPERATIONS or any(name in ACTIVATIONS for name in modules)

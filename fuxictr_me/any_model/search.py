@@ -5,21 +5,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from fuxictr_me.any_model.graph import operation
-from fuxictr_me.any_model.merge_points import (
-    ACTIVATION_OPERATIONS,
-    ACTIVATIONS,
-    MergePoint,
-    activates,
-    side_by_side,
-)
+from fuxictr_me.any_model.merge_points import MergePoint, side_by_side
+from fuxictr_me.any_model.operations import ACTIVATION_OPERATIONS, LAYERS, LINEAR, RESHAPES, SCALINGS, activated
 from fuxictr_me.any_model.trace import Call
-
-LAYERS = dict.fromkeys(ACTIVATIONS, "activation") | {"Linear": "linear"}
-LAYERS |= dict.fromkeys(("BatchNorm1d", "LayerNorm", "Dropout", "Identity", "Flatten"), "other")
-RESHAPES = ("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Permute", "Clone", "ToCopy", "Alias")
-SCALINGS = ("Mul", "Div", "NativeDropout")  # by what does not depend on embeddings
-LINEAR = (*RESHAPES, "Add", "Sub", "Cat", "Stack", "Neg")
-PASSING = (*RESHAPES, "Cat", "Gather", "NativeLayerNorm", "NativeBatchNorm", "NativeDropout", "Mul")
 
 
 def find(trace):
@@ -113,7 +101,7 @@ class Search:
             projected = any(f.projected and f.point.path != last.path for f in found)
             if all(branches) and projected and side_by_side(self.trace, [f.point for f in found]):
                 return found
-        return [Found(MergePoint(last.path, "input"), self.activated(source))]
+        return [Found(MergePoint(last.path, "input"), activated(self.trace, source))]
 
     def join(self, start):
         """Branches that meet in a sum, a concatenation or a product, with no linear layer behind."""
@@ -142,7 +130,7 @@ class Search:
             if operation(node) not in RESHAPES or len(operands) != 1:
                 return []
             node = operands[0]
-        return [Found(MergePoint(self.trace.given_by[node][-1].path, "output"), self.activated(node))]
+        return [Found(MergePoint(self.trace.given_by[node][-1].path, "output"), activated(self.trace, node))]
 
     def layers(self, node):
         """Layers that follow one another, back from ``node``: ([Layer] in forward order, the node where they start)."""
@@ -179,16 +167,6 @@ class Search:
     def is_hidden(self, node):
         """Whether the layers that end in ``node`` hold a linear one and then an activation."""
         return first_hidden(self.layers(node)[0]) > 0
-
-    def activated(self, node):
-        """Whether an activation lies right before ``node``, but for reshapes, concatenations, norms and products."""
-        while True:
-            if activates(self.trace, node):
-                return True
-            operands = self.trace.operands(node)
-            if operation(node) not in PASSING or not operands:
-                return False
-            node = operands[0]
 
     def parts(self, node):
         """The operands of concatenations and sums that no module encloses, reshapes seen through."""
