@@ -5,13 +5,14 @@ from pathlib import Path
 import yaml
 from fuxictr.utils import load_config
 
-from fuxictr_me import models
 from fuxictr_me.errors import UsageError, missing, unknown
+from fuxictr_me.find_model import find_model, is_ours
 from fuxictr_me.resources import zoo_configs
 from fuxictr_me.settings import check_gpu, check_model_settings
 
 RAW_DTYPES = ("str", "int", "float")
 FIELD_TYPES = ("categorical", "numeric", "sequence", "embedding", "meta")
+DEFAULTS = {"model_root": "./checkpoints/", "metrics": ["AUC", "logloss"], "verbose": 1}  # ours; FuxiCTR has none
 DATA_FORMATS = ("csv", "parquet", "npz", "h5")
 
 
@@ -49,11 +50,11 @@ def load_settings(config, expid, gpu=-1, find_data=True):
     """
     params = read_params(config, expid)
     params["gpu"] = gpu
-    known = [name for name in models.__all__ if name.endswith("_ME")]
-    if params.get("model") not in known:
-        raise unknown("model", params.get("model"), known)
     check_gpu(gpu)
-    check_model_settings(getattr(models, params["model"]), params)
+    model_class = find_model(params.get("model"), Path(config).resolve().parent)
+    if not is_ours(model_class):
+        params = DEFAULTS | params
+    check_model_settings(model_class, params)
     if find_data:
         check_dataset(params, Path(config))
     return params

@@ -10,14 +10,18 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
+from fuxictr.pytorch.models import MultiTaskModel
 from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.utils import print_to_json, print_to_list, set_logger
 
-from fuxictr_me import models
 from fuxictr_me.config import find_config, is_built, load_settings
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.files import append_whole, replace_whole
+from fuxictr_me.find_model import find_model, is_ours
+from fuxictr_me.model_source import source_of
+from fuxictr_me.setting_keys import unread_keys
+from fuxictr_me.settings import check_labels
 from fuxictr_me.versions import versions
 
 
@@ -43,6 +47,9 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
     params = load_settings(config or find_config(expid), expid, gpu)
     start_log(params, console=progress is None)
     logging.info("Params: " + print_to_json(params))
+    model_class = find_model(params["model"])
+    if not is_ours(model_class) and (unread := unread_keys(model_class, params)):
+        logging.warning(unread)
     seed_everything(seed=params.get("seed", 2024))
 
     data_dir = Path(params["data_root"]) / params["dataset_id"]
@@ -50,19 +57,20 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
         params.update(build_h5(params) if params["data_format"] == "h5" else build_dataset(params))
     feature_map = load_feature_map(data_dir, params)
 
-    model = getattr(models, params["model"])(feature_map, **params)
+    check_labels(model_class, params, feature_map.labels)
+    model = model_class(feature_map, **params)
     model.count_parameters()
     train_data = load_split(feature_map, params, "train")
     valid_data = load_split(feature_map, params, "valid")
     model.fit(progress(train_data) if progress else train_data, validation_data=valid_data, **params)
 
     logging.info("****** Validation evaluation ******")
-    valid_result = model.evaluate(valid_data)
+    valid_result = evaluate(model, valid_data)
     del train_data, valid_data
     test_result = {}
     if params.get("test_data"):
         logging.info("******** Test evaluation ********")
-        test_result = model.evaluate(load_split(feature_map, params, "test"))
+        test_result = evaluate(model, load_split(feature_map, params, "test"))
 
     result = {
         "expid": expid,
@@ -77,6 +85,7 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
         "peak_memory": peak_memory(gpu),
         "checkpoint": model.checkpoint,
         "versions": versions(),
+        **({"model_source": source} if (source := source_of(model_class)) else {}),
         "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
     }
     text = json.dumps(result, indent=2, default=str) + "\n"
@@ -85,6 +94,21 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
     filename = Path(config or "config").name.replace(".yaml", "") + ".csv"
     append_result_row(filename, command, expid, params["dataset_id"], valid_result, test_result)
     return result
+
+
+def evaluate(model, data):
+    """FuxiCTR's metrics of a model; of a multi-task model it logs those of each task alone, here all in one line.
+
+    Args:
+        model (BaseModel), data (iterable): of batches.
+
+    Returns:
+        dict: metric -> value; of several tasks ``<label>_<metric>`` too, and ``<metric>`` is the mean over them.
+    """
+    metrics = model.evaluate(data)
+    if isinstance(model, MultiTaskModel):
+        logging.info("[Metrics] " + print_to_list(metrics))
+    return metrics
 
 
 def load_trained(expid, config):
@@ -101,7 +125,7 @@ def load_trained(expid, config):
     """
     params = load_settings(config, expid)
     feature_map = load_feature_map(Path(params["data_root"]) / params["dataset_id"], params)
-    model = getattr(models, params["model"])(feature_map, **params)
+    model = find_model(params["model"])(feature_map, **params)
     model.load_weights(model.checkpoint)
     return model
 

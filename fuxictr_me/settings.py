@@ -1,53 +1,43 @@
 """Settings, checked before anything long begins: unknown keys and impossible values, named in one line.
 
 FuxiCTR hands every key of a config to everyone in ``**kwargs`` and ignores what nobody reads, so a
-misspelt key is silently its default. Here it is an error.
+misspelt key is silently its default. Here it is an error; of a model that is not ours, a warning.
 """
 
-import inspect
 import math
 import re
 
 import torch
-from fuxictr.pytorch.models import BaseModel
+from fuxictr.pytorch.models import MultiTaskModel
 
 from fuxictr_me.errors import UsageError, positive_int, unknown
+from fuxictr_me.setting_keys import OF_ANY_MODEL, known_keys, needed_keys
 
 METRICS = ("AUC", "logloss", "binary_crossentropy", "gAUC", "avgAUC", "MRR", "NDCG(k=1)", "NDCG(k=5)")
 GROUP_METRICS = ("gAUC", "avgAUC", "MRR", "NDCG")
 TASKS = ("binary_classification", "regression")
 
-# What FuxiCTR reads elsewhere than in a model's constructor.
-IN_SCRIPTS = {"model", "model_id", "model_root", "dataset_id", "seed", "gpu", "epochs", "max_gradient_norm"}
-IN_MODELS = {"optimizer", "loss", "learning_rate", "metrics", "verbose", "embedding_dim"}
-IN_DATA_SETS = {"data_root", "data_format", "train_data", "valid_data", "test_data", "feature_cols", "label_col"}
-IN_BUILDING = {"min_categr_count", "num_buckets", "rebuild_dataset", "data_block_size", "valid_size", "test_size"}
-IN_READING = {"split_type", "sep", "n_rows", "meta_ddf", "group_id", "use_features", "feature_specs"}
-IN_LOADERS = {"batch_size", "shuffle", "num_workers", "buffer_size", "streaming", "data_loader"}
-OURS = {"data_placement", "window_rows"}
-IN_OLD_CONFIGS = {"feature_config", "pickle_feature_encoder", "debug_mode"}
-HOST_KEYS = IN_SCRIPTS | IN_MODELS | IN_DATA_SETS | IN_BUILDING | IN_READING | IN_LOADERS | OURS | IN_OLD_CONFIGS
-
-
-def known_keys(model_class):
-    """Every key that FuxiCTR or the constructor of ``model_class`` reads."""
-    keys = set(HOST_KEYS)
-    for cls in model_class.__mro__:
-        if "__init__" in vars(cls) and issubclass(cls, BaseModel):
-            keys |= set(inspect.signature(cls.__init__).parameters)
-    return keys - {"self", "kwargs", "feature_map"}
-
 
 def check_model_settings(model_class, settings):
-    """Refuse unknown keys and impossible values among what a model is constructed with.
+    """Refuse impossible values among what a model is constructed with; of our models unknown keys, too.
+
+    Args:
+        model_class (type): ours, or any FuxiCTR model, which may read any key (see ``unread_keys``).
+        settings (dict): of a run.
 
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
-    allowed = known_keys(model_class)
-    for key in settings:
-        if key not in allowed:
-            raise unknown(f"setting of {model_class.__name__}", key, allowed)
+    from fuxictr_me.models import MultiEmbeddingModel
+
+    if issubclass(model_class, MultiEmbeddingModel):
+        allowed = known_keys(model_class)
+        for key in settings:
+            if key not in allowed:
+                raise unknown(f"setting of {model_class.__name__}", key, allowed)
+        check_task(settings.get("task", TASKS[0]))
+    else:
+        check_foreign_settings(model_class, settings)
     for key in ("batch_size", "epochs", "early_stop_patience", "eval_steps"):
         if settings.get(key) is not None:
             positive_int(key, settings[key])
@@ -61,12 +51,61 @@ def check_model_settings(model_class, settings):
     for key in ("learning_rate", "max_gradient_norm"):
         if key in settings:
             check_positive_number(key, settings[key])
-    if settings.get("task", TASKS[0]) not in TASKS:
-        raise unknown("task", settings["task"], TASKS)
     if settings.get("monitor_mode", "max") not in ("max", "min"):
         raise unknown("monitor_mode", settings["monitor_mode"], ("max", "min"))
     check_metrics(settings)
     check_gpu(settings.get("gpu", -1))
+
+
+def check_foreign_settings(model_class, settings):
+    """The keys that a model of FuxiCTR's needs, those of ``MultiEmbeddingOf``, and the tasks of a multi-task model.
+
+    Raises:
+        UsageError
+    """
+    if lacking := [key for key in needed_keys(model_class) if key not in settings]:
+        raise UsageError(f"the model reads {', '.join(lacking)} and has no default for it: set it in the config")
+    if settings.get("num_sets") is not None:
+        sets = positive_int("num_sets", settings["num_sets"])
+        own = OF_ANY_MODEL & known_keys(model_class)  # none of a class that is wrapped
+        if sets > 1 and own and "num_sets" not in own:
+            raise UsageError(
+                f"num_sets: the model takes {', '.join(sorted(own))} itself and cannot be wrapped: rename it"
+            )
+    for key in ("task_sets", "batched"):
+        if settings.get(key) is not None:
+            check_bool(key, settings[key])
+    if settings.get("merge") is not None and not all(isinstance(point, str) for point in _as_list(settings["merge"])):
+        raise UsageError(f"merge must be a module's path, logits, or a list of paths, got {settings['merge']!r}")
+    task = settings.get("task", TASKS[0])
+    if not issubclass(model_class, MultiTaskModel):
+        check_task(task)
+        return
+    num_tasks = positive_int("num_tasks", settings.get("num_tasks", 1))
+    for key in ("task", "loss"):
+        if isinstance(settings.get(key), list) and len(settings[key]) != num_tasks:
+            raise UsageError(f"{key} lists {len(settings[key])}, but num_tasks is {num_tasks}")
+    if settings.get("task_sets") and settings.get("num_sets") not in (None, 1 + num_tasks):
+        raise UsageError(f"task_sets: one set for all tasks and one a task make num_sets {1 + num_tasks}")
+    for one in _as_list(task):
+        check_task(one)
+
+
+def check_labels(model_class, settings, labels):
+    """FuxiCTR pairs the tasks of a multi-task model with the labels of the data, in order.
+
+    Raises:
+        UsageError: other than one label a task.
+    """
+    num_tasks = settings.get("num_tasks", 1)
+    if issubclass(model_class, MultiTaskModel) and len(labels) != num_tasks:
+        raise UsageError(f"num_tasks is {num_tasks}, but the data have {len(labels)} labels: {', '.join(labels)}")
+
+
+def check_task(task):
+    """``binary_classification`` or ``regression``."""
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
 
 
 def check_metrics(settings):
@@ -176,6 +215,10 @@ def check_optimizer_and_loss(optimizer, loss):
     losses = ("bce", "binary_crossentropy", "binary_cross_entropy", "mse_loss", "l1_loss", "huber_loss")
     if isinstance(loss, str) and loss not in losses and not hasattr(torch.nn.functional, loss):
         raise unknown("loss", loss, losses)
+
+
+def _as_list(value):
+    return value if isinstance(value, list) else [value]
 
 
 def _is_number(text):

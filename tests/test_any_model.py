@@ -844,6 +844,8 @@ def test_keys_of_a_config_make_the_class(feature_map):
             super().__init__(feature_map, **kwargs)
 
     assert with_configured_sets(Own, {"num_sets": 2}) is Own
+    with pytest.raises(UsageError, match="Own takes num_sets itself and cannot be wrapped: rename it"):
+        MultiEmbeddingOf(Own)
 
 
 def test_defaults_of_the_class_and_keywords_of_its_constructor(feature_map):

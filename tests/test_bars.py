@@ -634,6 +634,7 @@ def test_metrics_are_compared_with_the_stated_tolerance(by, verdict):
 
 def test_how_fuxictrs_own_models_are_run(made):
     change(next(made.glob("*/model_config.yaml")), "model: DCNv2_ME", "model: DCNv2")
+    change(made / "environments.txt", "fuxictr-me: ", "something-else: ")
     (finding,) = rerun(made)
     assert finding.verdict == UNCHECKED and "DCNv2 is not of fuxictr-me; with FuxiCTR 2.3.10: " in finding.detail
     config = (made / f"{NAME}_tuner_config_01").resolve()

@@ -9,7 +9,15 @@ from conftest import MODEL, categorical, make_batch, make_feature_map
 from fuxictr.pytorch.layers import FeatureEmbedding
 from fuxictr.pytorch.models import BaseModel
 
-from fuxictr_me import Callback, DCNv2_ME, InformationAbundance, attach, information_abundance
+from fuxictr_me import (
+    Callback,
+    DCNv2_ME,
+    InformationAbundance,
+    MultiEmbedding,
+    MultiEmbeddingOf,
+    attach,
+    information_abundance,
+)
 from fuxictr_me.callbacks import build
 from fuxictr_me.callbacks.information_abundance import ALL, COLUMNS
 from fuxictr_me.files import append_whole
@@ -149,6 +157,40 @@ def test_abundance_file_of_a_fuxictr_model(plain_map, data, tmp_path):
     weight = model.embedding_layer.embedding_layer.embedding_layers["user"].weight[1:]
     best = next(r for r in rows if r["event"] == "best" and r["field"] == "user" and r["set"] == ALL)
     assert float(best["ia"]) == pytest.approx(information_abundance(weight), rel=1e-9)
+
+
+class TheirsOfOurs(Theirs):
+    """A model of a user's with our embedding in it, of two sets."""
+
+    def __init__(self, feature_map, model_root, **kwargs):
+        super().__init__(feature_map, model_root, **kwargs)
+        self.embedding_layer, self.fc = MultiEmbedding(feature_map, [4, 2]), torch.nn.Linear(18, 1)
+        self.compile("adam", "binary_crossentropy", 1e-2)
+
+    def forward(self, inputs):
+        e = torch.cat(self.embedding_layer.per_set(self.get_inputs(inputs), flatten_emb=True), dim=1)
+        return {"y_pred": self.fc(e).sigmoid()}
+
+
+@pytest.mark.parametrize(("backbone", "inner"), [(Theirs, None), (TheirsOfOurs, 2)])
+def test_abundance_file_of_a_wrapped_model(plain_map, data, tmp_path, backbone, inner):
+    (tmp_path / "made").mkdir()
+    wrapped = MultiEmbeddingOf(backbone, num_sets=2)
+    model = wrapped(plain_map, tmp_path, verbose=0, callbacks=["InformationAbundance"])
+    model.fit(data, epochs=1, validation_data=data)
+    weights = model.state_dict()
+    rows = [row for row in rows_of(tmp_path / "made" / "Theirs.ia.csv") if row["event"] == "best"]
+    inside = [f"sets.{m}." for m in range(inner)] if inner else [""]
+    paths = [f"{of_model}embedding_layer.{of_layer}" for of_model in ("", "sets.1.") for of_layer in inside]
+    assert [(r["layer"], r["field"], r["set"]) for r in rows] == [
+        ("embedding_layer", field, part)
+        for field in ("user", "item", "place")
+        for part in [*map(str, range(len(paths))), ALL]
+    ]
+    for row in rows:
+        tables = [weights[f"{path}embedding_layer.embedding_layers.{row['field']}.weight"][1:] for path in paths]
+        chosen = tables if row["set"] == ALL else tables[int(row["set"])]
+        assert float(row["ia"]) == pytest.approx(information_abundance(chosen), rel=1e-9)
 
 
 def test_watching_changes_nothing(plain_map, data, tmp_path):

@@ -121,6 +121,57 @@ def test_shared_tables_are_one_also_where_the_file_holds_them_twice(every_kind, 
     assert checkpoint_layers(weights, every_kind)[0].table_of["last_item"] == "last_item"
 
 
+def wrapped(make, num_sets):
+    """Modules with the names that ``MultiEmbeddingOf`` gives: set 0 is the model itself."""
+    model = make()
+    model.sets = nn.ModuleDict({str(m): make() for m in range(1, num_sets)})
+    return nonzero(model)
+
+
+def test_the_sets_of_a_wrapped_model(every_kind):
+    def make():
+        layers = {"embedding_layer": FeatureEmbedding(every_kind, 4), "deep": FeatureEmbedding(every_kind, 3)}
+        alone = FeatureEmbeddingDict(every_kind, 2)  # as FuxiCTR's sequence models have it, here inside a tower
+        return Held(**layers, lr=LogisticRegression(every_kind), tower=Held(embedding_layer=alone))
+
+    model = wrapped(make, 3)
+    weights = model.state_dict()
+    layers = checkpoint_layers(weights, every_kind, INITIALIZER)
+    assert [(layer.name, layer.num_sets) for layer in layers] == [("embedding_layer", 3), ("deep", 3), ("tower", 3)]
+    assert_same_tables(layers, model)
+    paths = {"embedding_layer": "embedding_layer.embedding_layer", "deep": "deep.embedding_layer"}
+    for layer in layers:
+        path = paths.get(layer.name, "tower.embedding_layer")
+        user = next(tables for tables in layer.tables if tables.field == "user")
+        for m, prefix in enumerate(("", "sets.1.", "sets.2.")):
+            assert torch.equal(user.sets[m], weights[f"{prefix}{path}.embedding_layers.user.weight"])
+        assert layer.sharing("item") == ["item", "last_item"] and layer.widths["price"] == [user.dims[0]] * 3
+
+
+def test_sets_at_the_front_without_a_partner_are_layers_of_their_own(plain):
+    layer = FeatureEmbedding(plain, 2)
+    held = nonzero(Held(sets=nn.ModuleList([Held(mine=layer), Held(yours=FeatureEmbedding(plain, 3))])))
+    layers = checkpoint_layers(held.state_dict(), plain, INITIALIZER)
+    assert [(layer.name, layer.num_sets) for layer in layers] == [("sets.1.yours", 1), ("sets.0.mine", 1)]
+    assert_same_tables(layers, held)
+    bare = nonzero(MultiEmbedding(plain, [2, 3]))  # its sets are at the front too
+    layers = checkpoint_layers(bare.state_dict(), plain, INITIALIZER)
+    assert [(layer.name, layer.num_sets) for layer in layers] == [("", 2)]
+    assert_same_tables(layers, bare)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_wrapped_model_of_our_embedding_has_the_sets_of_all_sets(plain, fused):
+    model = wrapped(lambda: Held(embedding_layer=MultiEmbedding(plain, [2, 3], fused=fused)), 2)
+    weights = model.state_dict()
+    (layer,) = checkpoint_layers(weights, plain, INITIALIZER)
+    assert layer.num_sets == 4 and layer.widths["a"] == [2, 3, 2, 3]
+    assert_same_tables([layer], model)
+    names = [f"{outer}embedding_layer.sets.{m}." for outer in ("", "sets.1.") for m in (0, 1)]
+    for name, table in zip(names, layer.tables[0].sets, strict=True):
+        assert torch.equal(table, weights[f"{name}embedding_layer.embedding_layers.a.weight"])
+
+
 class FFM(nn.Module):
     """FuxiCTR's FFM: a layer for each partner, the field itself left out."""
 
@@ -145,6 +196,18 @@ def test_ffms_tables_lie_side_by_side():
     for j, partner in ((0, 0), (2, 1), (3, 2)):  # b's partner a has layer 0, n layer 1, c layer 2
         seen = layer.tables[1].sets[0].double() @ found.blocks[0][1][j].T
         assert torch.equal(seen.float(), of_b[partner])
+
+
+def test_the_tables_of_a_wrapped_ffm_lie_side_by_side_in_each_set():
+    feature_map = make_feature_map({"a": categorical(9), "b": categorical(8), "c": categorical(7)})
+    model = wrapped(lambda: FFM(feature_map, 2), 2)
+    (layer,) = checkpoint_layers(model.state_dict(), feature_map)
+    assert layer.field_aware and layer.widths == {field: [4, 4] for field in "abc"}
+    for table, one in zip(layer.tables[1].sets, (model, model.sets["1"]), strict=True):
+        of_b = [partner.embedding_layer.embedding_layers["b"].weight for partner in one.embedding_layers]
+        assert torch.equal(table, torch.cat(of_b, dim=1))
+    found, _ = first_interaction(model.state_dict(), [layer])
+    assert len(found.blocks) == 2 and found.blocks[1][0][1].shape == (2, 4)
 
 
 @pytest.fixture
@@ -216,6 +279,20 @@ def test_fuxictrs_cross_layers(plain, network):
     else:
         W = low_rank_cross_weight(*(getattr(held.crossnet, f"{name}_list")[0] for name in "UCV"))
     assert_blocks(found.blocks[0], W.detach(), 2)
+
+
+def test_the_first_interaction_of_each_set_of_a_wrapped_model(plain):
+    model = wrapped(lambda: Held(embedding_layer=FeatureEmbedding(plain, 2), crossnet=CrossNetV2(6, 2)), 3)
+    found, _ = found_in(model, plain)
+    assert found.key == "crossnet.cross_layers.0.weight" and len(found.blocks) == 3
+    for blocks, one in zip(found.blocks, (model, model.sets["1"], model.sets["2"]), strict=True):
+        assert_blocks(blocks, one.crossnet.cross_layers[0].weight.detach(), 2)
+    fwfm = wrapped(lambda: Held(embedding_layer=FeatureEmbedding(plain, 2)), 2)
+    fwfm.interaction_weight = nn.Linear(3, 1)  # of the head: there once, for all sets
+    found, _ = found_in(fwfm, plain)
+    for blocks in found.blocks:
+        assert torch.equal(blocks[0][2], fwfm.interaction_weight.weight[0, 1].detach() * torch.eye(2))
+    assert len(found.blocks) == 2
 
 
 def test_field_weighted_and_field_matrixed(plain):

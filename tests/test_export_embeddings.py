@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import MODEL, categorical, make_feature_map, sequence
 from fuxictr.pytorch.layers import FeatureEmbedding, FeatureEmbeddingDict, LogisticRegression
-from test_embedding import every_kind  # noqa: F401 - a fixture
 from test_run import write_config
 
 from fuxictr_me import DNN_ME, MultiEmbedding, UsageError
@@ -186,7 +185,7 @@ def test_a_field_brings_the_table_that_it_shares(feature_map, tmp_path):
     assert read(tmp_path / "out" / "item.parquet")[1][:3] == ["__PAD__", "tea", None]
 
 
-def test_pretrained_tables_are_what_is_looked_up(every_kind, tmp_path):  # noqa: F811
+def test_pretrained_tables_are_what_is_looked_up(every_kind, tmp_path):
     model = torch.nn.ModuleDict({"e": MultiEmbedding(every_kind, 4, 2)})
     export_embeddings(model, tmp_path / "out", fields=["pre", "frozen"])
     for m, one_set in enumerate(model["e"].sets):

@@ -20,6 +20,7 @@ from fuxictr_me.callbacks import attach, build
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.models import MultiEmbeddingModel
 from fuxictr_me.models.checked import Checked
+from fuxictr_me.setting_keys import OF_ANY_MODEL, known_keys
 from fuxictr_me.settings import check_bool
 
 
@@ -49,13 +50,15 @@ def MultiEmbeddingOf(Backbone, num_sets=None, merge=None, task_sets=None, batche
         is made from the feature map if not given.
 
     Raises:
-        UsageError: what is no FuxiCTR model, or is multi-embedding already. The class's constructor: a model that
-            cannot be merged there, with the reason.
+        UsageError: what is no FuxiCTR model, is multi-embedding already, or takes such a keyword itself. The class's
+            constructor: a model that cannot be merged there, with the reason.
     """
     if not (inspect.isclass(Backbone) and issubclass(Backbone, BaseModel)):
         raise UsageError(f"MultiEmbeddingOf takes a class of FuxiCTR model, got {Backbone!r}")
     if issubclass(Backbone, MultiEmbeddingModel | _MultiEmbedding):
         raise UsageError(f"{Backbone.__name__} has embedding sets already: set its num_sets")
+    if own := own_keys(Backbone):
+        raise UsageError(f"{Backbone.__name__} takes {', '.join(sorted(own))} itself and cannot be wrapped: rename it")
     if isinstance(merge, list):
         merge = tuple(merge)
     return _class_of(Backbone, num_sets, merge, task_sets, batched)
@@ -64,17 +67,20 @@ def MultiEmbeddingOf(Backbone, num_sets=None, merge=None, task_sets=None, batche
 def with_configured_sets(cls, settings):
     """The class that is meant by a FuxiCTR model's ``cls`` and the settings that it is constructed with.
 
-    FuxiCTR's ``BaseModel`` swallows keys that it does not know. A class of which a constructor takes a key of that
-    name itself means something of its own by it.
+    FuxiCTR's ``BaseModel`` swallows keys that it does not know. A class that takes a key of that name itself means
+    something of its own by it.
 
     Returns:
-        type: ``MultiEmbeddingOf(cls)`` where ``num_sets``, ``merge`` or ``task_sets`` is set, else ``cls``.
+        type: ``MultiEmbeddingOf(cls)`` where one of its keys is set, else ``cls``.
     """
-    own = {name for base in cls.__mro__ for name in inspect.signature(base.__init__).parameters}
-    asked = {key for key in ("num_sets", "merge", "task_sets") if settings.get(key) is not None}
-    if not asked or asked & own or issubclass(cls, MultiEmbeddingModel | _MultiEmbedding):
-        return cls
-    return MultiEmbeddingOf(cls)
+    asked = any(settings.get(key) is not None for key in OF_ANY_MODEL)
+    has_sets = issubclass(cls, MultiEmbeddingModel | _MultiEmbedding)
+    return MultiEmbeddingOf(cls) if asked and not has_sets and not own_keys(cls) else cls
+
+
+def own_keys(cls):
+    """The keywords of ``MultiEmbeddingOf`` that a constructor of a FuxiCTR model's class takes itself (set of str)."""
+    return OF_ANY_MODEL & known_keys(cls)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from pathlib import Path
 from fuxictr_me.bars.check import check_entry
 from fuxictr_me.bars.environment import environment_text, read_environment
 from fuxictr_me.bars.leaderboard import leaderboard_row
+from fuxictr_me.bars.model import is_multi_embedding, own_code, title_of
 from fuxictr_me.bars.private import clean_log, find_personal, relative_settings
 from fuxictr_me.bars.readme import readme_text
 from fuxictr_me.bars.rows import Row, lines
@@ -15,6 +16,7 @@ from fuxictr_me.bars.runs import read_run, read_runs
 from fuxictr_me.bars.tuner import EXPID, HASHED, is_named, name_runs, plain_id, yaml_text
 from fuxictr_me.config import find_config, read_entries
 from fuxictr_me.errors import RunError, UsageError
+from fuxictr_me.find_model import short_name
 from fuxictr_me.versions import versions
 
 SCRIPT = '''"""python run_expid.py --config FOLDER --expid EXPID --gpu 0, with fuxictr-me {version}."""
@@ -37,7 +39,8 @@ def write_entry(expids, config=None, out=".", title=None, allow_fewer=False):
         expids (list of str): finished runs.
         config (str): folder of the configs; the bundled entry that has the first expid if None.
         out (str): folder to write in.
-        title (str): the model's name in the entry; its class if None.
+        title (str): the model's name in the entry; if None its class, of a model that is not ours with ``_ME`` where
+            it has several sets.
         allow_fewer (bool): whether other seeds than all of BARS' will do.
 
     Returns:
@@ -51,7 +54,7 @@ def write_entry(expids, config=None, out=".", title=None, allow_fewer=False):
     """
     config = config or find_config(expids[0])
     runs = read_runs(expids, config, allow_fewer)
-    title = title or runs[0].model["model"]
+    title = title or title_of(runs[0].model, runs[0].source)
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", title):
         raise UsageError(f"--title names a folder: letters, digits and . _ + -, got {title!r}")
     dataset = plain_id(runs[0].model["dataset_id"], runs[0].dataset)
@@ -92,16 +95,19 @@ def entry_files(runs, config, title, dataset):
     log = _log(first, rows[0], {**settings, **named.datasets[named.dataset_id]})
     environment = read_environment(ran_with, first.gpu)
     renamed = {run.expid: row.expid for run, row in zip(runs, rows, strict=True) if run.expid != row.expid}
-    flavour = ran_with["fuxictr"].partition("(")[2].rstrip(")")
+    flavour, code = ran_with["fuxictr"].partition("(")[2].rstrip(")"), first.source
     files = {
-        "README.md": readme_text(name, settings, dataset, folder, rows, environment, flavour, log, renamed),
+        "README.md": readme_text(name, settings, code, dataset, folder, rows, environment, flavour, log, renamed),
         "environments.txt": environment_text(environment),
         "results.csv": lines(rows),
         f"{rows[0].expid}.log": log,
         "run_expid.py": SCRIPT.format(version=ran_with["fuxictr_me"]),
         f"{folder}/model_config.yaml": yaml_text(named.models),
         f"{folder}/dataset_config.yaml": yaml_text(named.datasets),
-        "leaderboard_row.csv": leaderboard_row(title, first.model["model"], dataset, rows[0].test),
+        "leaderboard_row.csv": leaderboard_row(
+            title, short_name(first.model["model"]), dataset, rows[0].test, is_multi_embedding(first.model, code)
+        ),
+        **own_code(first, config),
     }
     if named.tuner:
         files[f"{folder}.yaml"] = yaml_text(named.tuner)

@@ -11,6 +11,7 @@ from fuxictr_me.bars.tuner import HASHED
 from fuxictr_me.config import read_entries
 
 IN_CONFIG = r"[^/]*tuner_config[^/]*/(?:[^/]+/)*"  # some published entries have the folder twice
+METRICS = r"(?<!\])\[Metrics\] (.+)"  # of all tasks; a multi-task model logs [Task: label][Metrics] too
 FILES = {
     "README.md": r"README\.md",
     "environments.txt": r"environments\.txt",
@@ -113,7 +114,7 @@ class Log:
 
     def __init__(self, name, text):
         shown = re.search(r"\{\n.*?\n\}", text, re.DOTALL)
-        metrics = [parse_metrics(line) for line in re.findall(r"\[Metrics\] (.+)", text)]
+        metrics = [parse_metrics(line) for line in re.findall(METRICS, text)]
         self.name, self.settings = name, json.loads(shown[0]) if shown else {}
         self.valid, self.test = metrics[-2:] if len(metrics) > 1 else ({}, {})
 

@@ -7,7 +7,8 @@ import yaml
 
 from fuxictr_me.bars import SEEDS
 from fuxictr_me.bars.environment import environment_parts
-from fuxictr_me.bars.leaderboard import PAPER
+from fuxictr_me.bars.model import described, install_commands
+from fuxictr_me.find_model import short_name
 from fuxictr_me.resources import bundled
 
 SECTIONS = ("Environments", "Dataset", "Code", "Results", "Logs")
@@ -17,12 +18,13 @@ HOSTS = {  # where the two FuxiCTR of one number come from
 }
 
 
-def readme_text(name, settings, dataset, config, rows, environment, flavour, log, renamed):
+def readme_text(name, settings, code, dataset, config, rows, environment, flavour, log, renamed):
     """The whole text.
 
     Args:
         name (str): of the entry.
         settings (dict): of the model.
+        code (dict or None): of a model that is not ours, as ``source_of`` recorded it.
         dataset (str): e.g. ``criteo_x1``.
         config (str): name of the config folder.
         rows (list of Row)
@@ -35,9 +37,9 @@ def readme_text(name, settings, dataset, config, rows, environment, flavour, log
         str
     """
     hardware, software = ("\n".join(f"  {line}" for line in part) for part in environment_parts(environment).values())
-    ours, host, model = environment["fuxictr-me"], environment["fuxictr"], settings["model"]
+    ours, host, model = environment["fuxictr-me"], environment["fuxictr"], short_name(settings["model"])
     host_page, host_package = (text.format(host) for text in HOSTS[flavour])
-    sizes = ", ".join(f"{key} {settings[key]}" for key in ("num_sets", "embedding_dim") if key in settings)
+    install = "".join(f"    {line}\n" for line in install_commands(code))
     folder, source = _published(dataset)
     get_data = (
         f"Dataset ID: [{folder}]({source}), where the files and their description are found."
@@ -73,7 +75,7 @@ How the {model} model was trained on {folder}, and how to do it again.
 
 ### Code
 
-{model} is a multi-embedding model ([paper]({PAPER})) of fuxictr-me {ours}; here with {sizes}.
+{described(settings, code, ours)}
 It ran with [FuxiCTR-v{host}]({host_page}) ({flavour}).
 
 1. Install what the [environments](#environments) list:
@@ -81,7 +83,7 @@ It ran with [FuxiCTR-v{host}]({host_page}) ({flavour}).
     ```bash
     pip install {host_package}
     pip install fuxictr-me=={ours}
-    ```
+{install}    ```
 
 2. Put the data where `{config}/dataset_config.yaml` looks for them, or set its paths.
 

@@ -8,12 +8,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fuxictr_me import models
 from fuxictr_me.bars.finding import OK, UNCHECKED, WRONG, Finding
 from fuxictr_me.bars.reading import Entry
 from fuxictr_me.bars.tuner import plain_id, yaml_text
 from fuxictr_me.config import is_built
-from fuxictr_me.errors import RunError, missing
+from fuxictr_me.errors import RunError, UsageError, missing
+from fuxictr_me.find_model import MODULES, OURS, find_model
 
 TOLERANCE = 1e-4
 SUBJECT = "first row run again"
@@ -30,7 +30,7 @@ def rerun(folder, data_root=None, gpu=-1):
         gpu (int): CUDA device, -1 for the CPU.
 
     Returns:
-        list of Finding: one; of a model that is not ours, how FuxiCTR runs it.
+        list of Finding: one; of a run that FuxiCTR made without us, how it does so.
 
     Raises:
         UsageError: data that are not there.
@@ -39,8 +39,13 @@ def rerun(folder, data_root=None, gpu=-1):
     entry = Entry(Path(folder))
     row = entry.rows[0]
     settings = entry.settings(row.expid) or entry.settings(entry.log.name) or {}
-    if settings.get("model") not in models.__all__:
-        return [Finding(UNCHECKED, SUBJECT, _how_to_run(entry, settings.get("model")))]
+    model = settings.get("model")
+    if model not in OURS and not entry.is_ours:
+        return [Finding(UNCHECKED, SUBJECT, _how_to_run(entry, model))]
+    try:
+        find_model(model, entry.folder)
+    except UsageError as error:
+        return [Finding(UNCHECKED, SUBJECT, str(error))]
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         dataset_id, dataset = find_data(entry, row.dataset_id, data_root)
@@ -49,7 +54,9 @@ def rerun(folder, data_root=None, gpu=-1):
         (place / "config" / "model_config.yaml").write_text(yaml_text({row.expid: again}))
         (place / "config" / "dataset_config.yaml").write_text(yaml_text({dataset_id: dataset}))
         command = ["run_expid", "--config", "config", "--expid", row.expid, "--gpu", str(gpu)]
-        code = subprocess.run([sys.executable, "-m", "fuxictr_me", *command], cwd=place, check=False).returncode  # noqa: S603
+        command = [sys.executable, "-m", "fuxictr_me", *command]
+        environment = {**os.environ, MODULES: str(entry.folder.resolve())}  # where a class of the author's own lies
+        code = subprocess.run(command, cwd=place, env=environment, check=False).returncode  # noqa: S603
         if code:
             raise RunError(f"{row.expid} could not be run again: exit code {code}, see above")
         result = json.loads((place / "checkpoints" / dataset_id / f"{row.expid}.json").read_text())
@@ -73,7 +80,7 @@ def compare(stated, again):
 
 
 def _how_to_run(entry, model):
-    """What runs a model that is not ours."""
+    """What runs a model as FuxiCTR ran it."""
     config = entry.folder.resolve() / Path(entry.name_of("model_config.yaml")).parent
     script = entry.folder if entry.is_old else f"FuxiCTR/model_zoo/{model}"
     return (

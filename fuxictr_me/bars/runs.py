@@ -49,6 +49,11 @@ class FinishedRun:
         return self.result["settings"].get("gpu", -1)
 
     @property
+    def source(self):
+        """Where the code of a model that is not ours came from, as ``source_of`` recorded it; None of ours."""
+        return self.result.get("model_source")
+
+    @property
     def ended(self):
         """When, as ``20260930-101500``, by the log's last line."""
         return datetime.fromisoformat(STAMP.findall(self.log)[-1]).strftime("%Y%m%d-%H%M%S")
@@ -119,6 +124,8 @@ def _check_alike(first, other):
         values = [of.get(key, "not set") for of in settings]
         if key != "seed" and repr(values[0]) != repr(values[1]):
             raise _differs(key, first, values[0], other, values[1])
+    if first.source != other.source:
+        raise _differs("the model's code", first, first.source, other, other.source)
     for key, value in first.result["versions"].items():
         if other.result["versions"].get(key) != value:
             raise _differs(f"version of {key}", first, value, other, other.result["versions"].get(key))

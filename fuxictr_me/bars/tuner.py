@@ -13,6 +13,7 @@ from fuxictr.autotuner import enumerate_params
 from fuxictr.utils import print_to_json
 
 from fuxictr_me.config import is_built, read_entries
+from fuxictr_me.find_model import short_name
 
 EXPID = re.compile(r"(?P<base>.+)_(?P<index>\d{3,})_(?P<hash>[0-9a-f]{8})")
 HASHED = re.compile(r"(?P<base>.+)_(?P<hash>[0-9a-f]{8})")
@@ -76,7 +77,11 @@ def name_runs(models, dataset_id, dataset):
     """
     models = {expid: {"seed": 2024, **settings, "debug_mode": False} for expid, settings in models.items()}
     first = next(iter(models))
-    base = EXPID.sub(r"\g<base>", first) if EXPID.fullmatch(first) else f"{models[first]['model']}_{dataset_id}"
+    base = (
+        EXPID.sub(r"\g<base>", first)
+        if EXPID.fullmatch(first)
+        else f"{short_name(models[first]['model'])}_{dataset_id}"
+    )
     tuner = _tuner(base, list(models.values()), dataset_id, dataset)
     found, datasets = _enumerate(tuner)
     models = {expid: {**settings, "dataset_id": next(iter(datasets))} for expid, settings in models.items()}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fuxictr_me.collapse.checkpoint_keys import of_each_set
 from fuxictr_me.collapse.sub_embeddings import cross_blocks, ffm_blocks, fmfm_blocks, fwfm_blocks, low_rank_cross_weight
 from fuxictr_me.errors import UsageError
 
@@ -50,20 +51,26 @@ def first_interaction(state_dict, layers, model=None):
         if layer.field_aware or model in WIDE_TABLES:
             fields = list(layer.widths)
             dim = layer.widths[fields[0]][0] // (len(fields) - 1)
-            blocks = ffm_blocks(len(fields), dim)
-            return FirstInteraction(FIELD_AWARE, layer.name, layer.name, fields, [blocks]), ""
-    found = [one for find in (_full_matrix, _low_rank, _field_weighted, _field_matrixed) for one in find(state_dict)]
+            blocks = [ffm_blocks(len(fields), dim)] * layer.num_sets
+            return FirstInteraction(FIELD_AWARE, layer.name, layer.name, fields, blocks), ""
+    of_sets = of_each_set(state_dict)
+    found = [[one for find in FINDERS for one in find(own)] for own in of_sets]
     misfits = []
     for layer in layers:
-        blocks, kinds, keys = [None] * layer.num_sets, {}, []
-        for kind, key, weights, make in found:
-            try:
-                for m, weight in _by_set(key, weights, state_dict, layer.num_sets):
-                    blocks[m] = _checked(make(weight, [dims[m] for dims in layer.widths.values()]), layer, m)
-            except UsageError as error:
-                misfits.append(f"{key}: {error}")
-            else:
-                kinds[kind] = keys.append(key)
+        blocks, kinds, keys = [None] * layer.num_sets, {}, {}
+        inner, rest = divmod(layer.num_sets, len(of_sets))  # sets of a MultiEmbedding in each; 1 where there is none
+        if rest:  # a layer that the sets of the model share
+            continue
+        for outer, own in enumerate(of_sets):
+            for kind, key, weights, make in found[outer]:
+                try:
+                    for m, weight in _by_set(key, weights, own, inner):
+                        at = outer * inner + m
+                        blocks[at] = _checked(make(weight, [dims[at] for dims in layer.widths.values()]), layer, at)
+                except UsageError as error:
+                    misfits.append(f"{key}: {error}")
+                else:
+                    kinds[kind] = keys[key] = None
         if keys:
             return FirstInteraction(", ".join(kinds), ", ".join(keys), layer.name, list(layer.widths), blocks), ""
     if misfits:
@@ -108,6 +115,9 @@ def _field_weighted(state_dict):
 def _field_matrixed(state_dict):
     for key, _, weight in _matching(state_dict, r"(.*?)interaction_weight"):
         yield FIELD_MATRIXED, key, [weight], lambda weight, dims: fmfm_blocks(weight)
+
+
+FINDERS = (_full_matrix, _low_rank, _field_weighted, _field_matrixed)
 
 
 def _matching(state_dict, pattern):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from fuxictr.pytorch.layers import FeatureEmbeddingDict, PretrainedEmbedding
 
+from fuxictr_me.collapse.checkpoint_keys import of_set_0
 from fuxictr_me.collapse.spectrum import abundance, triangular_factor
 from fuxictr_me.embedding import MultiEmbedding, id_tables
 from fuxictr_me.table import given_initializer
@@ -17,7 +18,8 @@ class FieldTables:
     Attributes:
         layer (str): where the layer is in the model, e.g. ``embedding_layer``.
         field (str): the feature field.
-        sets (list of Tensor): M tables (D, K), one a set.
+        sets (list of Tensor): M tables (D, K), one a set; of a ``MultiEmbedding`` in a model by ``MultiEmbeddingOf``
+            those of set 0 of the model first.
         exclude (tuple of int): rows that are no ids: the padding row.
         initializer (callable or None): what the tables started from; None where that was pretrained.
     """
@@ -55,15 +57,27 @@ def field_tables(model):
     Returns:
         list of FieldTables
     """
-    found, inside_multi = [], ()
-    for name, module in model.named_modules():
+    layers, inside_multi = {}, ()
+    for path, module in model.named_modules():
         if isinstance(module, MultiEmbedding):
-            inside_multi += (f"{name}.",) if name else ("",)
-            found += _of_layer(name, module.sets[0].embedding_layer, module.tables())
-        elif type(module) is FeatureEmbeddingDict and not name.startswith(inside_multi):
+            inside_multi += (f"{path}.",) if path else ("",)
+            layers[path] = path, module.sets[0].embedding_layer, module.tables()
+        elif type(module) is FeatureEmbeddingDict and not path.startswith(inside_multi):
             tables = {field: [table] for field, table in id_tables(module).items()}
-            found += _of_layer(name.removesuffix(".embedding_layer"), module, tables)
+            layers[path] = path.removesuffix(".embedding_layer"), module, tables
+    sets = {}
+    for path, layer in layers.items():
+        path_in_set_0, m = of_set_0(path, layers)
+        sets.setdefault(path_in_set_0, {})[m] = layer
+    found = [tables for numbered in sets.values() for tables in _of_sets([numbered[m] for m in sorted(numbered)])]
     return [tables for tables in found if max(tables.dims) > 1]
+
+
+def _of_sets(layers):
+    """(name, embedding dict, field -> tables) of each set of a model -> its fields' tables, all sets'."""
+    name, embedding_dict, tables = layers[0]
+    side_by_side = {field: [table for _, _, own in layers for table in own[field]] for field in tables}
+    return _of_layer(name, embedding_dict, side_by_side)
 
 
 def _of_layer(name, embedding_dict, tables):

@@ -12,6 +12,7 @@ from fuxictr_me.data.order import WindowOrder
 from fuxictr_me.data.sources import Rows
 from fuxictr_me.errors import UsageError, positive_int, unknown
 
+BINARY = "binary_classification"
 PLACEMENTS = ("auto", "device", "memory", "stream")
 SHARE_OF_FREE_MEMORY = 0.5
 LOAD_ROWS = 1 << 18  # read at a time when all are held
@@ -41,7 +42,7 @@ class H5DataLoader:
         gpu (int): where batches go; -1 for the CPU. Group ids stay on the CPU, where FuxiCTR reads them.
         data_placement (str): one of the above.
         window_rows (int or None): of a streamed window; None makes it about 256 MB.
-        task (str): labels of ``binary_classification`` must be 0 or 1.
+        task (str or list of str): of all labels, or of each: those of ``binary_classification`` must be 0 or 1.
 
     Attributes:
         num_samples, num_blocks (int), placement (str)
@@ -61,13 +62,15 @@ class H5DataLoader:
         gpu=-1,
         data_placement="auto",
         window_rows=None,
-        task="binary_classification",
+        task=BINARY,
         **_,
     ):
         self.batch_size = positive_int("batch_size", batch_size)
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.device = torch.device("cpu" if gpu < 0 else f"cuda:{gpu}")
-        self.rows = Rows(feature_map, data_path, split, binary=task == "binary_classification")
+        tasks = task if isinstance(task, list) else [task] * len(feature_map.labels)
+        binary = [label for label, one in zip(feature_map.labels, tasks, strict=False) if one == BINARY]
+        self.rows = Rows(feature_map, data_path, split, binary)
         self.num_samples, self.num_blocks = len(self.rows), len(self.rows.files)
         self.placement = self._place(data_placement)
         layout = self.rows.layout

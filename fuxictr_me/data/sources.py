@@ -18,7 +18,7 @@ class Rows:
         path (str or Path): a file; a folder of blocks; or a path whose ending or file FuxiCTR has changed
             (``train``, ``train.parquet``) beside which the H5 data lie.
         split (str): for messages.
-        binary (bool): labels must be 0 or 1.
+        binary (list of str): labels that must be 0 or 1.
 
     Attributes:
         files (list), starts (list of int): where the rows of each begin, and the number of all at the end.
@@ -28,7 +28,7 @@ class Rows:
         UsageError: no such data, damaged or unknown files, a column that is missing, or no rows.
     """
 
-    def __init__(self, feature_map, path, split="train", binary=False):
+    def __init__(self, feature_map, path, split="train", binary=()):
         self.feature_map, self.path, self.binary = feature_map, path, binary
         self.layout = Layout.of(feature_map)
         self.files = [open_file(file, self.layout) for file in h5_files(path)]
@@ -61,8 +61,7 @@ class Rows:
             UsageError: ids past the vocabulary, values that are not finite, labels other than 0 and 1.
         """
         check(matrices, self.layout, self.feature_map, self.path)
-        if self.binary:
-            check_labels(matrices, self.layout, self.feature_map.labels, self.path)
+        check_labels(matrices, self.layout, self.binary, self.path)
         return matrices
 
 

@@ -13,7 +13,7 @@ from fuxictr_me.training import FastTraining, split_parameters
 
 
 class Checked:
-    """Before any FuxiCTR model's class: training stops with one clear line where FuxiCTR's would go on, or die of it."""
+    """Before a FuxiCTR model's class: training stops with one clear line where FuxiCTR's would go on, or die of it."""
 
     def fit(self, data_generator, epochs=1, validation_data=None, max_gradient_norm=10.0, **kwargs):
         """FuxiCTR's, which without an evaluation would end by loading the checkpoint of an earlier run.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fuxictr_me.data.h5_loader import SHARE_OF_FREE_MEMORY
 from fuxictr_me.data.layout import Layout
 from fuxictr_me.errors import UsageError
+from fuxictr_me.find_model import is_ours
 from fuxictr_me.planning.gpus import Gpu, find_gpu
 from fuxictr_me.planning.simulate import Memory, simulate
 
@@ -64,7 +65,7 @@ def plan(model_class, feature_map, params, gpu_model="H100", rows=None):
     """Predict what training a model takes; nothing large is allocated.
 
     Args:
-        model_class (type): a model of ours.
+        model_class (type): as ``find_model`` gives it.
         feature_map (FeatureMap): of FuxiCTR.
         params (dict): settings of the run, as ``load_settings`` gives them.
         gpu_model (str): of ``fuxictr_me.planning.GPUS``.
@@ -135,8 +136,9 @@ def what_would_fit(model_class, feature_map, params, gpu_model="H100", rows=None
         list of (str, object, Plan): setting, value, and what it would take. Sizes are halved again and again until it
         fits; updates by rows come in the order in which they are nearest to what they replace.
     """
-    sets, dim = params.get("num_sets") or 4, params.get("embedding_dim", 10)
-    candidates = {"data_placement": ["memory"], "embedding_updates": ["catch_up", "lazy"]}
+    ours, dim = is_ours(model_class), params.get("embedding_dim", 10)
+    sets = params.get("num_sets") or (4 if ours else 1)
+    candidates = {"data_placement": ["memory"]} | ({"embedding_updates": ["catch_up", "lazy"]} if ours else {})
     if isinstance(dim, int):
         candidates |= {"num_sets": _halved(sets)} if sets > 1 else {"embedding_dim": _halved(dim)}
     candidates["batch_size"] = _halved(params.get("batch_size", 32), least=2)  # batch norm needs two rows

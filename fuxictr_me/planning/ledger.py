@@ -34,17 +34,17 @@ class Operation:
 class Ledger(TorchDispatchMode):
     """Keeps the books of all operations within its context, of which memory is taken and given back.
 
-    Made for fake tensors, whose values nobody knows: a number that is asked for is 0, a truth False, and ``unique``
-    gives ``most_distinct`` values, or as many as there are.
+    Made for fake tensors, whose values nobody knows: a number that is asked for is ``number``, a truth False, two
+    tensors are equal, and ``unique`` gives ``most_distinct`` values, or as many as there are.
 
     Attributes:
-        most_distinct (int): see above.
+        most_distinct, number (int): see above.
         operations (list of Operation): since ``start``.
     """
 
     def __init__(self):
         super().__init__()
-        self.most_distinct = 0
+        self.most_distinct, self.number = 0, 0
         self.operations = []
         self._serials = count()
         self._live, self._sizes = {}, {}  # id of a storage that is there -> serial number -> bytes
@@ -85,7 +85,9 @@ class Ledger(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default:
-            return False if args[0].dtype == torch.bool else 0
+            return False if args[0].dtype == torch.bool else self.number
+        if func is torch.ops.aten.equal.default:
+            return True
         if func is torch.ops.aten._unique2.default:
             ids = args[0]
             values = ids.new_empty(min(ids.numel(), self.most_distinct))

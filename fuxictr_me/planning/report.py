@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from fuxictr_me import models
 from fuxictr_me.config import find_config, load_settings
 from fuxictr_me.errors import UsageError
 from fuxictr_me.experiment import load_feature_map
+from fuxictr_me.find_model import find_model, is_ours, short_name
 from fuxictr_me.planning.estimate import plan, what_would_fit
 from fuxictr_me.planning.vocabulary import feature_map_of, published, read_vocabulary, rows_of
+from fuxictr_me.setting_keys import unread_keys
 
 REMARKS = {
     "memory": "  (the rows stay in RAM)",
@@ -36,14 +37,15 @@ def run(expid, config=None, gpu_model="H100", vocabulary=None):
     params = load_settings(config, expid, find_data=False)
     feature_map, source = find_feature_map(params, config, vocabulary)
     rows = rows_of(params, _folder(params))
-    arguments = getattr(models, params["model"]), feature_map, params, gpu_model, rows
+    model_class = find_model(params["model"])
+    arguments = model_class, feature_map, params, gpu_model, rows
     found = plan(*arguments)
     lines = [f"{expid} on one {found.gpu.name} ({_speeds(found)})", source, "", *_table(found, rows), ""]
     lines.append(f"{'fits' if found.fits else 'does not fit'}: {_size(found.needed)} of {found.gpu.memory / 1e9:g} GB")
     if not found.fits:
         changes = what_would_fit(*arguments)
         lines += [_change(*change) for change in changes] or ["  no change of a single setting makes it fit"]
-    lines += ["", *_notes(params)]
+    lines += ["", *_notes(params, model_class)]
     return "\n".join(lines)
 
 
@@ -101,9 +103,13 @@ def _table(found, rows):
         yield f"{epoch:<48}{f'{steps * found.floor_seconds:,.1f} s':>12}"
 
 
-def _notes(params):
+def _notes(params, model_class):
     yield "Floors: operations as PyTorch runs them, at the data sheet's peaks; no launches, no feeding, no caches."
     yield "Not counted in memory: the CUDA context, and what kernels and the allocator take for themselves."
+    if not is_ours(model_class):
+        yield f"{short_name(params['model'])} takes FuxiCTR's own steps, its sets in turn."
+        if unread := unread_keys(model_class, params):
+            yield f"{unread[0].upper()}{unread[1:]}."
     if params.get("embedding_updates", "dense") != "dense":
         yield "Updates by rows: each batch is taken to hold as many different ids as it can."
     if params.get("embedding_updates") == "catch_up":

@@ -1,6 +1,7 @@
 """Training steps of a model on tensors without data: what they take, before there is anything to take it."""
 
 import contextlib
+import re
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,12 +10,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from fuxictr_me.any_model import MultiEmbeddingOf
 from fuxictr_me.data.layout import VALUES, Layout
+from fuxictr_me.errors import UsageError
+from fuxictr_me.find_model import backbone_of, is_ours, is_wrapped
 from fuxictr_me.planning.ledger import Ledger, tensors_in
+from fuxictr_me.training import FastTraining
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
 from fuxictr_me.training.rows import LazyRows
-from fuxictr_me.training.step import Step
+from fuxictr_me.training.step import Step, fused_tables
 
+NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")  # of torch, from operations on fake tensors
 ALONE = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None}  # no device, files or hooks
 
 
@@ -59,16 +65,18 @@ class Simulation:
 def simulate(model_class, feature_map, params, on_gpu=True):
     """Build a model and let it train for a few steps on fake tensors, which have shapes but no data.
 
-    All code is that of a real run, so what is found follows it, but for this: ``compile`` is left out; ``lazy``
-    updates are simulated on dense tensors of the batch's rows, for fake tensors know no sparse ones; with updates by
-    rows, a batch is taken to hold as many different ids as it can, min(D, B) of a field. With ``catch_up`` memory is
-    the most of its dense first steps and of those by rows, operations are those of a step by rows.
+    All code is that of a real run, so what is found follows it, but for this: ``compile`` is left out, and the sets of
+    a model that is not ours are taken to run in turn; ``lazy`` updates are simulated on dense tensors of the batch's
+    rows, for fake tensors know no sparse ones; with updates by rows, a batch is taken to hold as many different ids as
+    it can, min(D, B) of a field. With ``catch_up`` memory is the most of its dense first steps and of those by rows,
+    operations are those of a step by rows.
 
     Not seen: what kernels use for themselves, memory that the allocator holds without need, the CUDA context.
-    Optimizers without a fused kernel are simulated as on the CPU, parameter by parameter.
+    Optimizers of our models that have no fused kernel are simulated as on the CPU, parameter by parameter; those of
+    others as PyTorch steps by default, on a GPU all parameters together.
 
     Args:
-        model_class (type): a model of ours.
+        model_class (type): as ``find_model`` gives it.
         feature_map (FeatureMap): of FuxiCTR.
         params (dict): the model's settings, ``batch_size`` included.
         on_gpu (bool): dropout as a GPU computes it, which keeps a mask of bytes; else of floats.
@@ -77,17 +85,20 @@ def simulate(model_class, feature_map, params, on_gpu=True):
         Simulation
 
     Raises:
-        UsageError: settings that the model refuses.
+        UsageError: settings that the model refuses, or a model of another's whose code looks at data.
     """
-    settings = {**params, **ALONE} | ({"compile": False} if "compile" in params else {})
-    anywhere = type(model_class.__name__, (model_class,), {"model_to_device": lambda self: None})
-    ledger = Ledger()
-    with FakeTensorMode(allow_non_fake_inputs=True), ledger, MaskedDropout() if on_gpu else contextlib.nullcontext():
+    settings = {**params, **ALONE} | {key: False for key in ("compile", "batched") if key in params}
+    anywhere, ledger = _anywhere(model_class), Ledger()
+    with (
+        _named_errors(model_class),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        ledger,
+        MaskedDropout() if on_gpu else contextlib.nullcontext(),
+    ):
         model = anywhere(feature_map, **settings).train()
         model._max_gradient_norm = params.get("max_gradient_norm", 10.0)
         batch_size = params.get("batch_size", 32)
-        table = model.embedding_layer.table
-        if table is not None:
+        for table in fused_tables(model):
             ledger.most_distinct = sum(min(rows.stop - rows.start, batch_size) for rows in table.rows)
         memory, operations = _train(model, make_batch(feature_map, batch_size), ledger, on_gpu)
     parameters = model.num_parameters()
@@ -118,6 +129,31 @@ def _dropout(x, p=0.5, training=True, inplace=False):
     return torch.native_dropout(x, p, True)[0] if training and p > 0 else x
 
 
+@contextlib.contextmanager
+def _named_errors(model_class):
+    """One line for a stranger's code that looks at data, or fails."""
+    try:
+        yield
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        if is_ours(model_class) or (isinstance(error, UsageError) and not any(kind in told for kind in NEED_DATA)):
+            raise
+        name, needed = backbone_of(model_class).__name__, re.search(rf"({'|'.join(NEED_DATA)})[^)]*", told)
+        reason = " ".join((needed[0] if needed else told).split())[:200]
+        raise UsageError(
+            f"what {name} takes cannot be predicted: on tensors without data its code fails ({reason})"
+        ) from error
+
+
+def _anywhere(model_class):
+    """The class, which stays where it is made: fake tensors do not move. Of a wrapped model all sets do."""
+    stays = {"model_to_device": lambda self: None}
+    if not is_wrapped(model_class):
+        return type(model_class.__name__, (model_class,), stays)
+    backbone = backbone_of(model_class)
+    return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **model_class._defaults)
+
+
 def _train(model, batch, ledger, on_gpu):
     """Two steps, for the optimizer's state is made in the first; then two by rows where rows are caught up."""
     gradients = set()
@@ -130,8 +166,8 @@ def _train(model, batch, ledger, on_gpu):
         model.train_step(batch)
 
     model.optimizer.register_step_pre_hook(note_gradients)
-    model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu)
-    lazy, caught_up = ([rows for rows in model._step.rows if isinstance(rows, cls)] for cls in (LazyRows, CaughtUpRows))
+    by_rows = _prepare(model, ledger, on_gpu)
+    lazy, caught_up = ([rows for rows in by_rows if isinstance(rows, cls)] for cls in (LazyRows, CaughtUpRows))
     for rows in lazy:
         rows.finish = partial(_finish_lazily, rows)
     ledger.start()
@@ -148,6 +184,19 @@ def _train(model, batch, ledger, on_gpu):
     state += [rows.last for rows in caught_up]
     parts = ledger.at_peak(weights, gradients, ledger.serials(state))
     return Memory(*parts), ledger.operations
+
+
+def _prepare(model, ledger, on_gpu):
+    """Let a model step as on the device; what updates its tables, where that is ours."""
+    if isinstance(model, FastTraining):
+        model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu)
+        return model._step.rows
+    model.optimizer.register_step_pre_hook(lambda *_: setattr(ledger, "number", 1))  # steps done, which it divides by
+    model.optimizer.register_step_post_hook(lambda *_: setattr(ledger, "number", 0))
+    for group in model.optimizer.param_groups:
+        if on_gpu and "foreach" in group:  # PyTorch's default there
+            group["foreach"] = True
+    return []
 
 
 def _finish_lazily(rows):

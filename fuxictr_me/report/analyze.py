@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fuxictr_me import __version__
 from fuxictr_me.errors import UsageError, require_extra
+from fuxictr_me.find_model import short_name
 from fuxictr_me.report.measure import ALL, measure
 from fuxictr_me.report.verdict import verdict
 from fuxictr_me.run_files import find_run
@@ -69,7 +70,7 @@ def report_of(run, gpu=-1, data=False):
         dict: as ``report.json`` holds it.
     """
     device = "cpu" if gpu < 0 else f"cuda:{gpu}"
-    model = run.params.get("model")
+    model = short_name(run.params.get("model"))
     count = run.id_counts if data else None
     numbers = measure(run.state_dict(), run.feature_map, run.initializer(), model, count, device)
     if not numbers["layers"]:

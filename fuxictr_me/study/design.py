@@ -8,6 +8,8 @@ import yaml
 
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
 from fuxictr_me.errors import UsageError, missing, positive_int, unknown
+from fuxictr_me.find_model import short_name
+from fuxictr_me.study.any_model import check_names, check_read
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
 from fuxictr_me.study.start import find_dataset, start_of
 
@@ -23,7 +25,8 @@ class Cell:
     """One model of one kind and size.
 
     Attributes:
-        model (str), kind (str), scale (int): as ``CellResult`` has them.
+        model (str): name of the class; ``settings`` has it as ``find_model`` takes it.
+        kind (str), scale (int): as ``CellResult`` has them.
         settings (dict): of a run, FuxiCTR's; seed and grid hold their first values.
         grid (dict): setting -> values to choose from.
     """
@@ -114,8 +117,8 @@ def design(
     Args:
         name (str)
         dataset_id (str): an entry of ``config``'s dataset_config.yaml, or of the bundled data-set configs.
-        models (list or dict): names, e.g. ``DCNv2_ME``; with own settings as name -> dict, whose ``expid`` names the
-            entry to start from (default: ``<model>_default``, of ``config`` or of the bundled model zoo).
+        models (list or dict): names as ``find_model`` takes them, e.g. ``DCNv2_ME``; with own settings as name -> dict,
+            whose ``expid`` names the entry to start from (default: ``<class>_default``, of ``config`` or of the zoo).
         config (str or Path): folder of configs.
         kinds (list): of SE, ME, the controls ensemble and ME-SI, and of own ones as {name: {setting: value}}, each a
             change of ME. A setting ``like: SE`` makes it a change of SE.
@@ -139,9 +142,11 @@ def design(
     seeds = _seeds(seeds)
     own = models if isinstance(models, dict) else dict.fromkeys(_list("models", models))
     grids = _grids(grid or {}, kinds)
+    check_names(own)
     cells = []
     for model, extra in own.items():
         start = start_of(model, extra or {}, folder) | (settings or {})
+        check_read(model, start, kinds, grids)
         dim = start.get("embedding_dim", 10)
         if not isinstance(dim, int):
             raise UsageError(f"embedding_dim of {model} must be one number to scale it, got {dim!r}")
@@ -149,12 +154,14 @@ def design(
             changes = dict(kinds.get(kind, {}))
             wide = changes.pop("like", MULTI) == SINGLE or kind == BASE
             size = {"num_sets": 1 if wide else scale, "embedding_dim": dim * scale if wide else dim}
+            if wide and start.get("task_sets"):
+                size["task_sets"] = False
             tuned = grids[SINGLE if kind == BASE else kind]
             first = {key: values[0] for key, values in tuned.items()}
             # FuxiCTR numbers runs by the product of what varies, the first key slowest: seeds can be added to
             named = {"seed": seeds[0], "model": model, "dataset_id": dataset_id}
             merged = {"seed": seeds[0], **start, **size, **changes, **first} | named
-            cells.append(Cell(model, kind, scale, merged, tuned))
+            cells.append(Cell(short_name(model), kind, scale, merged, tuned))
     dataset, source = find_dataset(dataset_id, folder)
     return Study(name, dataset_id, dataset, source, seeds, tuple(cells))
 

@@ -5,10 +5,10 @@ from statistics import fmean, median
 
 from tqdm import tqdm
 
-from fuxictr_me import models
 from fuxictr_me.errors import UsageError
 from fuxictr_me.experiment import load_feature_map
 from fuxictr_me.files import working_in
+from fuxictr_me.find_model import find_model, is_ours
 from fuxictr_me.planning import plan as predict
 from fuxictr_me.planning.report import find_feature_map
 from fuxictr_me.planning.vocabulary import rows_of
@@ -43,7 +43,7 @@ def dry_run_text(study, folder, slots=1, gpu_model="H100"):
     cells = {cell.name: cell for cell in study.cells} if study else old.cells
     seeds = study.seeds if study else old.seeds
     seconds = _seconds(old, state, cells) if old else {}
-    predictions, note, rows = _predict(cells, study, old, folder, gpu_model)
+    predictions, notes, rows = _predict(cells, study, old, folder, gpu_model)
     ratio = [seconds[name] / predictions[name].kernel_seconds for name in seconds if name in predictions]
     lines, all_runs, all_left, all_time = [], 0, 0, 0.0
     for name, cell in cells.items():
@@ -70,16 +70,17 @@ def dry_run_text(study, folder, slots=1, gpu_model="H100"):
     shown = [_aligned(line, widths) for line in [HEADER, *lines]]
     measured = "by the study's finished runs" if ratio or seconds else f"at least, one epoch each, on one {gpu_model}"
     total = f"{all_runs} runs, {all_left} left: {_time(all_time / slots)} with {slots} at a time ({measured})"
-    return "\n".join([*shown, "", total if all_time else f"{all_runs} runs, {all_left} left", *note])
+    return "\n".join([*shown, "", total if all_time else f"{all_runs} runs, {all_left} left", *notes])
 
 
 def _predict(cells, study, old, folder, gpu_model):
-    """Cell -> Plan of a step, where the data's shape is known, else a note that says why not; rows of the splits."""
-    found, note, rows = {}, [], {}
+    """Cell -> Plan of a step, where the data's shape is known; notes that say why one is not; rows of the splits."""
+    found, notes, rows = {}, {}, {}
     for name, cell in tqdm(cells.items(), desc="predicting", unit="cell", leave=False, disable=None):
         dataset = study.dataset if study else old.dataset
         params = {**cell.settings, **dataset, "dataset_id": study.dataset_id if study else old.dataset_id}
-        check_model_settings(getattr(models, params["model"]), params)
+        model_class = find_model(params["model"])
+        check_model_settings(model_class, params)
         try:
             if old and (folder / old.data_folder / "feature_map.json").is_file():
                 with working_in(folder):
@@ -90,10 +91,15 @@ def _predict(cells, study, old, folder, gpu_model):
                 feature_map, _ = find_feature_map(params, own)
                 rows = rows_of(params, f"{params['data_root']}/{params['dataset_id']}")
         except UsageError as error:
-            note = [f"Parameters, memory and time are not known yet: {error}"]
+            notes[f"Parameters, memory and time are not known yet: {error}"] = None
             continue
-        found[name] = predict(getattr(models, params["model"]), feature_map, params, gpu_model, rows)
-    return found, note, rows
+        try:
+            found[name] = predict(model_class, feature_map, params, gpu_model, rows)
+        except UsageError as error:
+            if is_ours(model_class):
+                raise
+            notes[str(error)] = None
+    return found, list(notes), rows
 
 
 def built_id(plan):

@@ -78,9 +78,10 @@ def read_abundance(path):
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if (row["event"], row["set"]) == ("best", ALL)]
+    several = len({row["layer"] for row in rows}) > 1
     return [
         {
-            "field": row["field"],
+            "field": f"{row['field']} ({row['layer']})" if several else row["field"],
             **{key: int(row[key]) for key in COUNTS},
             **{key: float(row[key]) if row[key] != "" else None for key in MEASURES},
         }

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import yaml
@@ -16,6 +16,7 @@ from fuxictr_me.config import check_dataset, is_built, load_settings, read_entri
 from fuxictr_me.data import feature_maps
 from fuxictr_me.errors import UsageError
 from fuxictr_me.files import replace_whole, working_in
+from fuxictr_me.model_source import variables_for
 from fuxictr_me.study.design import Cell
 
 PLAN = "study.json"
@@ -63,6 +64,7 @@ class Plan:
         dataset (dict): FuxiCTR's entry of the data set, paths as seen from the study's folder.
         cells (dict): name -> Cell.
         runs (tuple of Run): all of them; of a grid only the chosen ones are run with more than the first seed.
+        environment (dict): variables that a run needs to find its model's class -> folders, as seen from the study's.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Plan:
     dataset: dict
     cells: dict
     runs: tuple
+    environment: dict = field(default_factory=dict)
 
     def of_cell(self, name, seed=None):
         """The runs of a cell, of one seed or of all."""
@@ -97,6 +100,10 @@ def make_plan(study, folder):
         UsageError: settings that cannot be, of any run.
     """
     dataset = moved_dataset(study, folder)
+    environment = {}
+    for model in dict.fromkeys(cell.settings["model"] for cell in study.cells):
+        for variable, place in variables_for(model).items():
+            environment.setdefault(variable, []).append(os.path.relpath(place, folder))
     parent = Path(folder).resolve().parent
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".planning-", dir=parent) as beside:
@@ -121,6 +128,7 @@ def make_plan(study, folder):
         dataset,
         {cell.name: cell for cell in study.cells},
         tuple(runs),
+        environment,
     )
 
 

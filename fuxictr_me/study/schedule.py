@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fuxictr_me.errors import RunError
 from fuxictr_me.files import replace_whole
+from fuxictr_me.find_model import MODULES
 from fuxictr_me.study.plan import Run
 from fuxictr_me.study.state import claim, differences, find_results, progress_of, read_state
 
@@ -70,7 +71,7 @@ def run_study(plan, folder, devices=(-1,), jobs=1):
                 due = [run for run in state.due if run.expid not in {job.run.expid for job in going}]
                 while due and free:
                     run = due.pop(0)
-                    job = _start(run, folder, free[0], slots[free[0]], threads)
+                    job = _start(run, plan, folder, free[0], slots[free[0]], threads)
                     if job:
                         free.pop(0)
                         going.append(job)
@@ -101,13 +102,29 @@ def command_of(run, device):
     return [*command, "--gpu", str(device)]
 
 
-def _start(run, folder, slot, device, threads):
+def variables(plan, folder):
+    """The environment variables that lead a run, which starts in the study's folder, to its model's class.
+
+    Args:
+        plan (Plan), folder (Path): of the study.
+
+    Returns:
+        dict: name -> absolute folders; of several, those that are in the variable already come last.
+    """
+    found = {}
+    for name, listed in plan.environment.items():
+        there = [os.environ[name]] if name == MODULES and os.environ.get(name) else []
+        found[name] = os.pathsep.join([*(str((folder / place).resolve()) for place in listed), *there])
+    return found
+
+
+def _start(run, plan, folder, slot, device, threads):
     """Start a run in a process that keeps its claim, also where this process is killed; None where it is claimed."""
     claimed = claim(folder, run.expid)
     if claimed is None:
         return None
     (folder / "logs").mkdir(exist_ok=True)
-    environment = dict(os.environ)
+    environment = {**os.environ, **variables(plan, folder)}
     if device < 0:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
     with claimed, (folder / "logs" / f"{run.expid}.log").open("w") as log:

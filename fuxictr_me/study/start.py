@@ -1,8 +1,11 @@
 """Where a study's settings come from: the entry that a model starts from, and that of the data set."""
 
-from fuxictr_me import models
+import inspect
+from pathlib import Path
+
 from fuxictr_me.config import read_entries
 from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.find_model import ZOO, backbone_of, find_model, is_ours, short_name
 from fuxictr_me.resources import bundled, zoo_configs
 
 IA = "InformationAbundance"
@@ -13,9 +16,10 @@ def start_of(model, own, folder):
     """The settings that a model starts from; its information abundance is watched.
 
     Args:
-        model (str): e.g. ``DCNv2_ME``.
-        own (dict): settings of its own; ``expid`` among them names the entry, ``<model>_default`` if there is none.
-        folder (Path or None): of configs, looked through before the bundled entry of the model.
+        model (str): as ``find_model`` takes it, e.g. ``DCNv2_ME``.
+        own (dict): settings of its own; ``expid`` among them names the entry, ``<class>_default`` if there is none.
+        folder (Path or None): of configs, looked through before the entry that comes with the model: of our zoo, or of
+            FuxiCTR's in the checkout that its class is in.
 
     Returns:
         dict
@@ -23,11 +27,14 @@ def start_of(model, own, folder):
     Raises:
         UsageError: no such model or entry, or an entry of another model.
     """
-    known = [name for name in models.__all__ if name.endswith("_ME")]
-    if model not in known:
-        raise unknown("model", model, known)
-    expid = own.get("expid", f"{model}_default")
-    sources = ([folder] if has(folder, "model_config") else []) + [zoo_configs()[model]]
+    model_class = find_model(model, folder and folder.resolve().parent)
+    name = short_name(model)
+    expid = own.get("expid", f"{name}_default")
+    sources = [source for source in (folder, _zoo_config(model_class)) if has(source, "model_config")]
+    if not sources:
+        raise UsageError(
+            f"a study of {model} starts from its entry {expid}: name the config folder that has it (config)"
+        )
     for source in sources:
         entries = read_entries(source, "model_config")
         if expid in entries:
@@ -35,12 +42,20 @@ def start_of(model, own, folder):
     else:
         raise unknown(f"expid of {model}", expid, [key for key in entries if key != "Base"])
     start = {**entries.get("Base", {}), **entries[expid]}
-    if start.get("model") != model:
+    if short_name(start.get("model")) != name:
         raise UsageError(f"{expid} in {source} is of model {start.get('model')!r}, not {model}")
     callbacks = start.get("callbacks") or []
     watched = any(IA in callback for callback in callbacks)
     own = {key: value for key, value in own.items() if key != "expid"}
     return {**start, "callbacks": callbacks if watched else [*callbacks, IA], **ALWAYS, **own}
+
+
+def _zoo_config(model_class):
+    """The config folder of a model's entry: of our zoo, or of the checkout of FuxiCTR that its class is in."""
+    if is_ours(model_class):
+        return zoo_configs().get(model_class.__name__)
+    folder = Path(inspect.getfile(backbone_of(model_class))).resolve().parents[1] / "config"
+    return folder if backbone_of(model_class).__module__.startswith(f"{ZOO}.") else None
 
 
 def find_dataset(dataset_id, folder):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fuxictr_me.study.report.statistics import FEWEST_SEEDS, LEVEL, Paired, conclusion, detectable, holm, paired
-from fuxictr_me.study.report.values import LOWER_IS_BETTER, values
+from fuxictr_me.study.report.values import lower_is_better, values
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
 
 
@@ -100,7 +100,7 @@ def compare(results, first, second, metric):
             pair=pair,
             p=p,
             detectable=detectable(pair.sd, pair.n, level) if pair.n >= FEWEST_SEEDS else None,
-            verdict=conclusion(pair, p, first, second, metric in LOWER_IS_BETTER),
+            verdict=conclusion(pair, p, first, second, lower_is_better(metric)),
         )
         for (cell, _), pair, p in zip(couples, pairs, corrected, strict=True)
     ]

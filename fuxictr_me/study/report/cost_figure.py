@@ -5,7 +5,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from fuxictr_me.study.report import side_tables
 from fuxictr_me.study.report.panels import legend_above, model_panels, of_metric, plain_numbers, points_of, styles_of
 from fuxictr_me.study.report.pareto import pareto
-from fuxictr_me.study.report.values import LOWER_IS_BETTER
+from fuxictr_me.study.report.values import lower_is_better
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
 
 LINE = "#B5B5B5"
@@ -45,7 +45,7 @@ def draw_pareto(results, metric, cost):
                 text = {"color": style["color"], "fontsize": 7.5, **PLACES.get(kind, BESIDE)}
                 axes.annotate(f"{scale}x", point, textcoords="offset points", **text)
             points += own.values()
-        front = [points[n] for n in pareto(points, metric not in LOWER_IS_BETTER)]
+        front = [points[n] for n in pareto(points, not lower_is_better(metric))]
         axes.step(*_columns(front), where="post", zorder=0, **FRONT)
         axes.margins(0.12, 0.14)
         axes.set_xscale("log")

@@ -4,7 +4,7 @@ from math import isfinite
 
 from fuxictr_me.report.style import BLUE, GREY, new_figure, shorten
 from fuxictr_me.study.report.panels import plain_numbers
-from fuxictr_me.study.report.values import LOWER_IS_BETTER
+from fuxictr_me.study.report.values import lower_is_better
 
 
 def draw_differences(differences, metric="AUC"):
@@ -34,7 +34,7 @@ def draw_differences(differences, metric="AUC"):
         each.set_ylim(len(differences) - 0.4, -0.6)
         each.tick_params(axis="y", length=0)
         each.spines[["top", "right", "left"]].set_visible(False)
-    better = "left" if metric in LOWER_IS_BETTER else "right"
+    better = "left" if lower_is_better(metric) else "right"
     axes.set_xlabel(f"ME − SE, test {metric}: {better} of 0 ME is better")
     plain_numbers(axes.xaxis)
     return figure

@@ -14,7 +14,7 @@ from fuxictr_me.study.report.panels import (
     points_of,
     styles_of,
 )
-from fuxictr_me.study.report.values import IA_RATIO, LOWER_IS_BETTER
+from fuxictr_me.study.report.values import IA_RATIO, lower_is_better
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
 
 DODGE = 1.05  # times the size, between kinds of the same size
@@ -40,7 +40,7 @@ def draw_metric(results, metric, published=None):
             panels[model].plot(
                 scale * _shift(styles, kind), value, **{**PUBLISHED, **styles[kind], "label": "published"}
             )
-    better = "lower" if metric in LOWER_IS_BETTER else "higher"
+    better = "lower" if lower_is_better(metric) else "higher"
     figure.supylabel(f"test {metric}, {better} is better", fontsize=10)
     more = [{**PUBLISHED, "marker": "o", "label": "published"}] if published else []
     legend_above(figure, styles, SEED, *more, lines=(SINGLE, MULTI))

@@ -4,7 +4,7 @@ from statistics import fmean
 
 from fuxictr_me.study.report.layout import Table
 from fuxictr_me.study.report.statistics import mean_and_sd
-from fuxictr_me.study.report.values import ABUNDANCE, IA_RATIO, LOWER_IS_BETTER, metrics, values
+from fuxictr_me.study.report.values import ABUNDANCE, IA_RATIO, lower_is_better, metrics, values
 from fuxictr_me.study.report.words import MISSING, number, said, signed, spread
 from fuxictr_me.study.results import BASE
 
@@ -123,7 +123,7 @@ def _gains(cell, base, metric):
     of_base = mean_and_sd(list(values(base, metric).values()))[0] if base else None
     if cell is base or mean is None or of_base is None:
         return number(mean), MISSING, MISSING, MISSING
-    gain = of_base - mean if metric in LOWER_IS_BETTER else mean - of_base
+    gain = of_base - mean if lower_is_better(metric) else mean - of_base
     ours, its = cost(cell), cost(base)
     added = (ours["weight_bytes"] - its["weight_bytes"]) / 1e6, ours["seconds"] - its["seconds"]
     return number(mean), signed(gain), *(_per(gain, more) for more in added)

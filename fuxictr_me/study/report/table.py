@@ -4,7 +4,7 @@ from fuxictr_me.study.report.comparisons import compare
 from fuxictr_me.study.report.layout import Table, latex, markdown
 from fuxictr_me.study.report.published import IPNN_NOTE, NOTES, published
 from fuxictr_me.study.report.statistics import FEWEST_SEEDS, LEVEL, POWER, mean_and_sd, smallest_p
-from fuxictr_me.study.report.values import ABUNDANCE, LOWER_IS_BETTER, values
+from fuxictr_me.study.report.values import ABUNDANCE, lower_is_better, values
 from fuxictr_me.study.report.words import DIGITS, MISSING, count, interval, number, p_value, signed, spread
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
 
@@ -46,7 +46,7 @@ def headline_table(results, metric):
         notes += [NOTES[results.dataset_id], *([IPNN_NOTE] if "PNN_ME" in results.models else [])]
     columns = [("", "model"), *(("", BASE) if kind == BASE else (kind, f"{scale}x") for kind, scale in sizes)]
     caption = f"Test {metric} on {results.dataset_id}, mean ± sd over {count(len(results.seeds), 'seed')}"
-    if metric in LOWER_IS_BETTER:
+    if lower_is_better(metric):
         caption += ", lower is better"
     return Table(caption, tuple(columns), "l" + "r" * len(sizes), tuple(rows), tuple(notes), frozenset(quoted))
 
@@ -96,7 +96,7 @@ def _rule(found, metric):
         f"ahead at p ≤ {LEVEL} and with {FEWEST_SEEDS} seeds or more; would show: the true difference that is found so "
         f"with {100 * POWER:.0f} % power."
     ]
-    if metric in LOWER_IS_BETTER and found:
+    if lower_is_better(metric) and found:
         notes.append(f"Lower is better: a difference below 0 speaks for {found[0].first}.")
     pairs = sorted({comparison.pair.n for comparison in found if comparison.pair.n})
     if weak := [n for n in pairs if smallest_p(n) > LEVEL]:

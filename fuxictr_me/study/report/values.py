@@ -5,7 +5,12 @@ from statistics import fmean
 
 IA, IA_RATIO, IA_RANDOM = "IA", "IA / min(K, D)", "IA, random"
 ABUNDANCE = {IA: "ia", IA_RATIO: "ia_ratio", IA_RANDOM: "ia_random"}
-LOWER_IS_BETTER = ("logloss", "binary_crossentropy")
+LOSSES = ("logloss", "binary_crossentropy")
+
+
+def lower_is_better(metric):
+    """Of a metric, or of ``<label>_<metric>`` of one of several tasks."""
+    return metric.endswith(LOSSES)
 
 
 def values(cell, metric):
