@@ -770,7 +770,7 @@ class OnlyLinear(BaseModel):
         (Broken, {}, r"its forward and loss fail on a batch made from the feature map \(RuntimeError.*batch= takes"),
         (OnlyLinear, {}, "no embeddings but linear terms"),
         (Tower, {"merge": "dn"}, "unknown module in merge 'dn'; did you mean 'dnn'"),
-        (Tower, {"merge": 3}, "merge must be logits, a module's path"),
+        (Tower, {"merge": 3}, "merge must be logits, a module's path like dnn, >fc or crossnet>, or a list, got 3"),
         (Tower, {"merge": []}, "merge must be logits, a module's path"),
         (Tower, {"merge": "dnn>"}, "nothing trained lies behind dnn>: no head to share"),
         (Wide, {"merge": "linear"}, "nothing that depends on embeddings passes >linear"),

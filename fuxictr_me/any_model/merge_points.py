@@ -62,15 +62,9 @@ def named(merge, trace):
     """
     if merge == "logits":
         return _logits(trace)
-    names = [merge] if isinstance(merge, str) else merge
-    if (
-        not isinstance(names, list | tuple)
-        or not names
-        or not all(isinstance(name, str) and name.strip("> ") for name in names)
-    ):
-        raise UsageError(
-            f"merge must be logits, a module's path such as dnn, >fc or crossnet>, or a list; got {merge!r}"
-        )
+    names = list(merge) if isinstance(merge, list | tuple) else [merge]
+    if not names or not all(isinstance(name, str) and name.strip("> ") for name in names):
+        raise UsageError(f"merge must be logits, a module's path like dnn, >fc or crossnet>, or a list, got {merge!r}")
     return [_named(name.replace(" ", ""), trace) for name in names]
 
 
