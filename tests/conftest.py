@@ -110,6 +110,12 @@ def make_batch(feature_map, rows=32, seed=1):
     return batch
 
 
+def inputs_of(feature_map, **more):
+    """A batch without its labels."""
+    batch = make_batch(feature_map, **more)
+    return {k: v for k, v in batch.items() if k != "label"}
+
+
 def gradients(model):
     """Name in the state dict -> gradient, of every trained parameter; those of a fused table in parts."""
     found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}

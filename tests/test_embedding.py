@@ -2,16 +2,11 @@
 
 import pytest
 import torch
-from conftest import categorical, make_batch, make_feature_map, sequence
+from conftest import categorical, inputs_of, make_batch, make_feature_map, sequence
 from fuxictr.pytorch.layers import FeatureEmbedding
 from fuxictr.pytorch.models import BaseModel
 
 from fuxictr_me import MultiEmbedding, UsageError
-
-
-def inputs_of(feature_map, **more):
-    batch = make_batch(feature_map, **more)
-    return {k: v for k, v in batch.items() if k != "label"}
 
 
 def copy_weights(layer, references):

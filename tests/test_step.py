@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from conftest import categorical, make_batch, make_feature_map, sequence
+from conftest import categorical, make_batch, make_feature_map, sequence, write_pretrained
 from families import EVERY_FAMILY
 from families import build as build_one
-from test_embedding import write_pretrained
 from test_plain import PAIRS, SETTINGS, plain_models
 
 from fuxictr_me import DCNv2_ME, UsageError

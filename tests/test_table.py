@@ -5,9 +5,8 @@ import io
 
 import pytest
 import torch
-from conftest import categorical, gradients, make_batch, make_feature_map, sequence
+from conftest import categorical, gradients, inputs_of, make_batch, make_feature_map, sequence
 from families import EVERY_FAMILY, build
-from test_embedding import every_kind, inputs_of  # noqa: F401 - a fixture
 
 from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME, MultiEmbedding, UsageError
 from fuxictr_me.collapse import abundance_of_sets, field_tables
@@ -31,7 +30,7 @@ def assert_same_weights(fused, plain):
 
 @pytest.mark.parametrize("dims, num_sets", [(4, 1), (4, 3), ([3, 5, 3], None)])
 @pytest.mark.parametrize("initializer", ["partial(nn.init.normal_, std=1e-4)", "nn.init.xavier_normal_", "paper"])
-def test_the_same_numbers_are_drawn_under_the_same_names(every_kind, dims, num_sets, initializer):  # noqa: F811
+def test_the_same_numbers_are_drawn_under_the_same_names(every_kind, dims, num_sets, initializer):
     features = {name: spec for name, spec in every_kind.features.items() if name not in ("vector", "frozen", "pre")}
     feature_map = make_feature_map({**features, "own": categorical(6, embedding_dim=2)})
     fused, plain = pair(feature_map, dims, num_sets, embedding_initializer=initializer)
@@ -40,7 +39,7 @@ def test_the_same_numbers_are_drawn_under_the_same_names(every_kind, dims, num_s
 
 
 @pytest.mark.parametrize("num_sets", [1, 3])
-def test_every_kind_of_field_is_read_alike(every_kind, num_sets):  # noqa: F811
+def test_every_kind_of_field_is_read_alike(every_kind, num_sets):
     fused, plain = pair(every_kind, 4, num_sets)
     assert fused.table.fields == ["user"]  # item is shared, pre and frozen are pretrained
     X = inputs_of(every_kind)
@@ -136,7 +135,7 @@ def test_measures_see_the_same_tables(plain_map):
 
 
 @pytest.mark.parametrize("regularizer", [0.2, "l1(0.2)", "l1_l2(0.2,0.1)"])
-def test_regularisers_count_the_same_parameters(every_kind, regularizer):  # noqa: F811
+def test_regularisers_count_the_same_parameters(every_kind, regularizer):
     settings = {"embedding_regularizer": regularizer, "net_regularizer": 0.3}
     fused, plain = (build(DNN_ME, every_kind, fused_embedding=choice, **settings) for choice in (True, False))
     plain.load_state_dict(fused.state_dict())
