@@ -6,8 +6,8 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
-BESIDE = ("benchmarks/RESULTS.md", "benchmarks/*.png", "model_zoo/**/README.md", "dataset_configs/**/README.md")
-BESIDE += ("CONTRIBUTING.md",)
+BESIDE = ("benchmarks/RESULTS.md", "benchmarks/scale.md", "benchmarks/*.png", "CONTRIBUTING.md")
+BESIDE += ("model_zoo/**/README.md", "dataset_configs/**/README.md")
 
 
 def on_files(files, config):

@@ -28,6 +28,12 @@ def build_parser():
     )
     run.add_argument("--expid", required=True, help="experiment id, e.g. DCNv2_ME_test")
     _add_gpu(run)
+    run.add_argument(
+        "--engine",
+        choices=("set-parallel",),
+        help="how several processes share a run that torchrun starts: set-parallel gives each some of the sets",
+    )
+    run.add_argument("--resume", action="store_true", help="with --engine: go on after the last finished epoch")
 
     host = commands.add_parser(
         "host",
@@ -176,7 +182,7 @@ def _add_study(commands):
     run.add_argument("--out", help="folder of the study (default: the file's name without its ending)")
     run.add_argument("--dataset", metavar="ID", help="entry of dataset_config.yaml, of --config or bundled")
     run.add_argument("--config", help="folder of configs to start from (default: the bundled entry of each model)")
-    run.add_argument("--models", metavar="A,B", help="e.g. DCNv2_ME,DNN_ME")
+    run.add_argument("--models", metavar="A,B", help="as in a config, e.g. DCNv2_ME,AutoInt,my_model:WideDNN")
     run.add_argument("--kinds", metavar="A,B", help="of SE, ME, ensemble, ME-SI (default: SE,ME)")
     run.add_argument("--scales", metavar="A,B", help="times the embedding parameters of the base (default: 1,2,4,10)")
     run.add_argument("--seeds", help="how many of BARS' five, or which: 5, or 2024,2025 (default: 5)")

@@ -57,7 +57,16 @@ def run_entry(script):
 def _run_expid(arguments):
     from fuxictr_me.experiment import run_expid
 
-    run_expid(arguments.expid, arguments.config, arguments.gpu)
+    if arguments.engine is None:
+        if arguments.resume:
+            raise UsageError("--resume needs --engine set-parallel, whose runs can be taken up again")
+        run_expid(arguments.expid, arguments.config, arguments.gpu)
+        return
+    from fuxictr_me import distributed
+
+    ranks, gpu = distributed.start(arguments.gpu)
+    run_expid(arguments.expid, arguments.config, gpu, ranks=ranks, resume=arguments.resume)
+    distributed.stop()
 
 
 def _host(arguments):

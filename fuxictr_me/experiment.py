@@ -25,7 +25,7 @@ from fuxictr_me.settings import check_labels
 from fuxictr_me.versions import versions
 
 
-def run_expid(expid, config=None, gpu=-1, progress=None):
+def run_expid(expid, config=None, gpu=-1, progress=None, ranks=None, resume=False):
     """Train and evaluate one experiment; leave log, checkpoint, IA file and results where FuxiCTR does.
 
     Args:
@@ -35,6 +35,10 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
         gpu (int): CUDA device, -1 for the CPU.
         progress (callable): wraps the training loader, to show a bar of one's own; the log then goes to its
             file alone.
+        ranks (Ranks): of ``fuxictr_me.distributed``, where several processes train the model set-parallel; all of them
+            call this, and rank 0 alone writes.
+        resume (bool): with ``ranks``: keep what is needed to go on after each epoch in ``<expid>.resume`` beside the
+            checkpoint, and go on from there if it is there.
 
     Returns:
         dict: the results, as ``<model_root>/<dataset_id>/<expid>.json`` holds them.
@@ -45,11 +49,17 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
     """
     started = time.perf_counter()
     params = load_settings(config or find_config(expid), expid, gpu)
-    start_log(params, console=progress is None)
+    is_first = ranks is None or ranks.is_first
+    if is_first:
+        start_log(params, console=progress is None)
     logging.info("Params: " + print_to_json(params))
     model_class = find_model(params["model"])
     if not is_ours(model_class) and (unread := unread_keys(model_class, params)):
         logging.warning(unread)
+    if ranks is not None:
+        from fuxictr_me.distributed import set_parallel
+
+        model_class = set_parallel(model_class, ranks)
     seed_everything(seed=params.get("seed", 2024))
 
     data_dir = Path(params["data_root"]) / params["dataset_id"]
@@ -62,7 +72,8 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
     model.count_parameters()
     train_data = load_split(feature_map, params, "train")
     valid_data = load_split(feature_map, params, "valid")
-    model.fit(progress(train_data) if progress else train_data, validation_data=valid_data, **params)
+    going_on = {"resume_from": Path(model.model_dir) / f"{expid}.resume"} if resume else {}
+    model.fit(progress(train_data) if progress else train_data, validation_data=valid_data, **params, **going_on)
 
     logging.info("****** Validation evaluation ******")
     valid_result = evaluate(model, valid_data)
@@ -80,6 +91,7 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
         "test": {name: float(value) for name, value in test_result.items()},
         "parameters": model.num_parameters(),
         "parameters_without_embeddings": model.num_parameters(count_embedding=False),
+        "processes": 1 if ranks is None else ranks.size,
         "steps": model._total_steps,
         "seconds": round(time.perf_counter() - started, 3),
         "peak_memory": peak_memory(gpu),
@@ -88,6 +100,8 @@ def run_expid(expid, config=None, gpu=-1, progress=None):
         **({"model_source": source} if (source := source_of(model_class)) else {}),
         "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
     }
+    if not is_first:
+        return result
     text = json.dumps(result, indent=2, default=str) + "\n"
     replace_whole(Path(model.model_dir) / f"{expid}.json", lambda path: path.write_text(text))
     command = f"run_expid {f'--config {config} ' if config else ''}--expid {expid} --gpu {gpu}"

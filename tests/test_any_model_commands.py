@@ -440,6 +440,7 @@ def test_each_label_is_checked_by_its_own_task(two_labels):
 # --- a study
 
 
+@pytest.mark.slow
 def test_a_study_of_a_class_of_ones_own(mine):
     study = {"dataset_id": "tiny_flights", "config": "config", "models": ["mine_any:WideDNN"], "kinds": ["ME"]}
     Path("s.yaml").write_text(yaml.safe_dump({**study, "scales": [2], "seeds": [1, 2]}))

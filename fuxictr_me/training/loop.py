@@ -21,7 +21,7 @@ class FastTraining(BaseModel):
     """
 
     embedding_updates, precision = "dense", "float32"
-    _step = None
+    joint = _step = None  # joint: of a model whose parameters lie on several ranks, see Step
 
     def regularization_loss(self):
         """FuxiCTR's, which does not know that a fused table holds embeddings."""
@@ -35,7 +35,7 @@ class FastTraining(BaseModel):
         ):
             return super().train_step(batch_data)
         if self._step is None or self._step.optimizer is not self.optimizer:
-            self._step = Step(self, self.embedding_updates)
+            self._step = Step(self, self.embedding_updates, joint=self.joint)
 
         def task_loss():
             return self.add_loss(self.forward(batch_data), self.get_labels(batch_data))

@@ -11,6 +11,18 @@ from fuxictr_me.training.cpu_memory import keep_freed_memory
 from fuxictr_me.training.rows import UPDATES, LazyRows, dense_rows
 
 
+class Alone:
+    """One process has all parameters: what it counts is the whole."""
+
+    def counted(self, parameters):
+        """Those of ``parameters`` whose norms this process adds to the whole: all."""
+        return parameters
+
+    def whole(self, square, penalty):
+        """‖gradient‖² and the regularisers' value of all parameters, from those of the ones counted."""
+        return square, penalty
+
+
 class Step:
     """Backward, regularisers, clipping and update of a model.
 
@@ -21,13 +33,14 @@ class Step:
         model (BaseModel): with its optimizer.
         embedding_updates (str): see ``dense_rows``, ``CaughtUpRows``, ``LazyRows``.
         on_cpu (bool or None): whether to go the ways of a CPU; None: where the model lies.
+        joint (Alone): what makes the whole norm and penalty of those of this process.
 
     Raises:
         UsageError: row-wise updates with an optimizer or a regulariser that they do not go with.
     """
 
-    def __init__(self, model, embedding_updates="dense", on_cpu=None):
-        self.optimizer = model.optimizer
+    def __init__(self, model, embedding_updates="dense", on_cpu=None, joint=None):
+        self.optimizer, self.joint = model.optimizer, joint or Alone()
         check_updates(model, embedding_updates)
         tables = fused_tables(model)
         of_tables, of_embeddings, of_networks = split_parameters(model)
@@ -41,8 +54,9 @@ class Step:
             table.settled()  # what an earlier optimizer has put off
             table.updates = rows
         self.parameters = of_embeddings + of_networks
+        self.counted = self.joint.counted(self.parameters)
         self.penalised = [
-            (parameters, p, weight)
+            (parameters, self.joint.counted(parameters), p, weight)
             for parameters, regularizer in (
                 (of_embeddings, model._embedding_regularizer),
                 (of_networks, model._net_regularizer),
@@ -76,46 +90,52 @@ class Step:
                 rows.reading = False
         loss.backward()
         with torch.no_grad():
-            loss = loss.detach()
-            squares = []
+            squares, penalties = [], []
             for rows in self.rows:
                 square, penalty = rows.collect()
                 squares.append(square)
-                loss = loss + penalty
-            loss = loss + self._regularise()
-            self._clip(squares, max_gradient_norm)
+                penalties.append(penalty)
+            penalty = sum(penalties) + self._regularise()
+            square, penalty = self.joint.whole(self._squared_norm() + sum(squares), penalty)
+            self._clip(square.sqrt(), max_gradient_norm)
         self.optimizer.step()
         for rows in self.rows:
             rows.finish()
-        return loss
+        return loss.detach() + penalty
 
     def _regularise(self):
-        """Add the gradients of (λ/p)‖w‖ₚᵖ of the parameters outside fused tables; returns its value."""
+        """Add the gradients of (λ/p)‖w‖ₚᵖ of parameters outside fused tables; returns its value, of those counted."""
         value = 0.0
-        for parameters, p, weight in self.penalised:
+        for parameters, counted, p, weight in self.penalised:
             for parameter in parameters:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             grads = [parameter.grad for parameter in parameters]
-            values = torch._foreach_norm(parameters, p)
             if p == 2:
                 torch._foreach_add_(grads, parameters, alpha=weight)
-                values = torch._foreach_mul(values, values)
             else:
                 torch._foreach_add_(grads, torch._foreach_sign(parameters), alpha=weight)
-            value = value + weight / p * torch.stack(values).sum()
+            if counted:
+                values = torch.stack(torch._foreach_norm(counted, p))
+                value = value + weight / p * (values.square() if p == 2 else values).sum()
         return value
 
-    def _clip(self, squares, max_gradient_norm):
-        """As ``torch.nn.utils.clip_grad_norm_`` on all parameters; ‖·‖² of the tables' gradients are given."""
-        grads = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norms = torch.stack(torch._foreach_norm(grads))
-        factor = (max_gradient_norm / ((norms.square().sum() + sum(squares)).sqrt() + 1e-6)).clamp(max=1.0)
+    def _squared_norm(self):
+        """‖·‖² of the gradients outside fused tables, of the parameters counted."""
+        return torch.stack(torch._foreach_norm(_grads(self.counted))).square().sum()
+
+    def _clip(self, norm, max_gradient_norm):
+        """As ``torch.nn.utils.clip_grad_norm_`` on all parameters, whose gradients have this norm."""
+        factor = (max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
         if self.on_cpu and factor == 1:  # where asking costs nothing
             return
-        torch._foreach_mul_(grads, factor)
+        torch._foreach_mul_(_grads(self.parameters), factor)
         for rows in self.rows:
             rows.scale(factor)
+
+
+def _grads(parameters):
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def split_parameters(model):

@@ -1,0 +1,169 @@
+"""The processes of one run, as one of them sees them: a thin layer on torch.distributed."""
+
+import contextlib
+import logging
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from fuxictr_me.errors import RunError, UsageError
+
+TIMEOUT = timedelta(minutes=10)  # a lost connection tells at once; this is for a rank that only falls silent
+FROM_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Ranks:
+    """A member of the default process group.
+
+    Every method is a collective: all ranks must call it, in the same order. Where a rank has died or does not answer,
+    those who wait for it raise a ``RunError``.
+
+    Attributes:
+        rank (int): this process, 0 to R - 1.
+        size (int): R.
+    """
+
+    def __init__(self):
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    @property
+    def is_first(self):
+        """Whether this is rank 0, which alone writes files, logs and shows progress."""
+        return self.rank == 0
+
+    def sum(self, tensor):
+        """The sum over the ranks of a tensor of one shape, on all of them; no gradient passes."""
+        total = tensor.detach().clone(memory_format=torch.contiguous_format)
+        with answered():
+            dist.all_reduce(total)
+        return total
+
+    def broadcast(self, tensor):
+        """Overwrite ``tensor`` with that of rank 0; returns it."""
+        of_first = tensor.detach().contiguous()
+        with answered():
+            dist.broadcast(of_first, src=0)
+        return tensor.detach().copy_(of_first)
+
+    def gather(self, tensor):
+        """A list of every rank's tensor, all of one shape, on all ranks."""
+        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        with answered():
+            dist.all_gather(parts, tensor.detach().contiguous())
+        return parts
+
+    def exchange(self, parts, sizes):
+        """Give part r to rank r.
+
+        Args:
+            parts (list of Tensor): R of one dtype, any shape.
+            sizes (list of int): how many numbers come from each rank.
+
+        Returns:
+            list of Tensor: what came from each rank, flat.
+        """
+        outgoing = torch.cat([part.flatten() for part in parts])
+        incoming = outgoing.new_empty(sum(sizes))
+        with answered():
+            dist.all_to_all_single(incoming, outgoing, sizes, [part.numel() for part in parts])
+        return list(incoming.split(sizes))
+
+    def move(self, tensor, source, target):
+        """From rank ``source`` to rank ``target``, which gives a tensor to be filled; through the CPU's memory.
+
+        Only the two ranks need to call it.
+        """
+        with answered():
+            if self.rank == source:
+                dist.send(tensor.detach().cpu().contiguous(), target)
+            elif self.rank == target:
+                received = torch.empty(tensor.shape, dtype=tensor.dtype)
+                dist.recv(received, source)
+                tensor.detach().copy_(received)
+        return tensor
+
+    def on_first(self, function):
+        """Do something on rank 0 alone; returns there what it gives, elsewhere None.
+
+        Raises:
+            UsageError, RunError, OSError: what it raised; on the other ranks with its message, an OSError as RunError.
+        """
+        result, failure = None, None
+        if self.is_first:
+            try:
+                result = function()
+            except (UsageError, RunError, OSError) as error:
+                failure = error
+        told = [(isinstance(failure, UsageError), str(failure)) if failure else None]
+        with answered():
+            dist.broadcast_object_list(told, src=0)
+        if failure:
+            raise failure
+        if told[0]:
+            is_usage, message = told[0]
+            raise (UsageError if is_usage else RunError)(message)
+        return result
+
+    def check_alike(self, tensors, what):
+        """Refuse to go on where ranks differ in what must be the same for all.
+
+        Args:
+            tensors (list of Tensor): of any shapes; compared by the sums of their entries, bit for bit.
+            what (str): for the message.
+
+        Raises:
+            RunError
+        """
+        sums = torch.stack([tensor.detach().double().sum() for tensor in tensors]).nan_to_num()
+        if any(not torch.equal(sums, other) for other in self.gather(sums)):
+            raise RunError(f"the ranks have come apart: {what} differ between them")
+
+
+def start(gpu=-1, timeout=TIMEOUT):
+    """Join the other processes that torchrun has started.
+
+    Args:
+        gpu (int): -1 for the CPU; else every process takes the GPU of its number on its machine.
+        timeout (timedelta): how long a rank waits for another before it gives up.
+
+    Returns:
+        (Ranks, int): and the GPU to use, -1 for the CPU.
+
+    Raises:
+        UsageError: torchrun has not started this process.
+    """
+    if lacking := [name for name in FROM_TORCHRUN if name not in os.environ]:
+        raise UsageError(
+            f"several processes are started by torchrun --nproc-per-node N -m fuxictr_me ...: {lacking[0]} is not set"
+        )
+    if gpu >= 0:
+        gpu = int(os.environ["LOCAL_RANK"])
+        torch.cuda.set_device(gpu)
+    with answered():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu >= 0 else "gloo", timeout=timeout)
+    ranks = Ranks()
+    if not ranks.is_first:
+        logging.getLogger().setLevel(logging.ERROR)
+    return ranks, gpu
+
+
+def stop():
+    """Leave the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def answered():
+    """What torch.distributed says of a rank that is gone, as a ``RunError`` of one line."""
+    try:
+        yield
+    except (RunError, UsageError):
+        raise
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(
+            f"another process of this run has ended or does not answer; the last checkpoint stays whole ({reason})"
+        ) from error
