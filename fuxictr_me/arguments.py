@@ -66,6 +66,7 @@ def build_parser():
     zoo.add_argument("folder", nargs="?", help="folder to copy the config to (must not exist)")
     _add_data_commands(commands)
     _add_collapse_commands(commands)
+    _add_export(commands)
     _add_plan(commands)
     _add_study(commands)
     add_bars(commands)
@@ -151,6 +152,20 @@ def _add_collapse_commands(commands):
     toy.add_argument("--out", default="toy", help="folder for toy.png and toy.svg (default: ./toy)")
     toy.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
     toy.add_argument("--iterations", type=int, default=5000, help="full-batch steps (default: 5000)")
+
+
+def _add_export(commands):
+    export = commands.add_parser(
+        "export",
+        help="a finished run for a server: onnx, pt2 or safetensors, with the vocabulary of raw values",
+        description="Write a folder with the model, for any number of rows at a time, vocabulary.json, which turns raw "
+        "values into ids, and predict.py, which runs both without FuxiCTR. The model is compared with the run's own "
+        "first. Needs the [serving] extra.",
+    )
+    _add_experiment(export)
+    export.add_argument("--format", default="onnx", choices=("onnx", "pt2", "safetensors"), help="(default: onnx)")
+    export.add_argument("--out", required=True, help="folder to write (must not exist)")
+    export.add_argument("--checkpoint", help="weights of the model (default: where the run left them)")
 
 
 def _add_plan(commands):

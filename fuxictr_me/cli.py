@@ -143,6 +143,13 @@ def _export_embeddings(arguments):
     print(run(a.expid, a.config, a.out, file_format=a.format, fields=a.fields, checkpoint=a.checkpoint))
 
 
+def _export(arguments):
+    from fuxictr_me.serving.export import run
+
+    a = arguments
+    print(run(a.expid, a.config, a.out, file_format=a.format, checkpoint=a.checkpoint))
+
+
 def _toy(arguments):
     require_extra("toy", ("matplotlib",), "report")
     from fuxictr_me.report import toy_figure
@@ -201,6 +208,7 @@ COMMANDS = {
     "data": _data,
     "analyze": _analyze,
     "export-embeddings": _export_embeddings,
+    "export": _export,
     "toy": _toy,
     "plan": _plan,
     "study": _study,

@@ -336,6 +336,7 @@ def test_a_run_from_end_to_end(runs):
     assert all(0 <= float(row["unseen_ids"]) <= 1 and float(row["weighted_ia"]) >= 1 for row in rows)
 
 
+@pytest.mark.slow
 def test_an_earlier_report_is_replaced_and_nothing_else(runs):
     analyze.run("single", "config")
     folder = runs / "single.collapse"

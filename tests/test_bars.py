@@ -234,6 +234,7 @@ def test_a_built_set_keeps_its_id(data_format):
         assert expid == f"DNN_ME_flights_{1 if seed == 3 else 2:03d}_{tuner_hash(settings)}"
 
 
+@pytest.mark.slow
 def test_a_grid_that_fuxictr_enumerated_keeps_its_names(own_folder):
     data = {f"{split}_data": f"./{split}.csv" for split in SPLITS}
     for split in SPLITS:
@@ -603,6 +604,7 @@ def test_rows_of_both_forms_are_read(line, seed, expid, test):
 # --- run again ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_first_row_comes_out_again(made, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # on which the last digits depend
     before = texts(made)

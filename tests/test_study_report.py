@@ -150,6 +150,7 @@ def test_damaged_results_are_runs_not_finished(study):
     write_report(folder)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(study):
     done = run_cli("study", "report", "s", "--out", "r", cwd=Path.cwd())
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,76 @@
+"""Raw rows through ``predict.py``'s encoding, against the ids that the build has written for them."""
+
+import csv
+from itertools import islice
+
+import numpy as np
+import polars as pl
+
+from fuxictr_me.data.in_memory import read_columns
+from fuxictr_me.data.place import SPLITS
+from fuxictr_me.data.sources import Rows
+from fuxictr_me.errors import UsageError
+from fuxictr_me.serving.origin import raw_columns
+from fuxictr_me.serving.predict import encode
+
+ROWS = 1000
+
+
+def compare_rows(feature_map, origin, vocabulary):
+    """Encode the first raw rows of the last split that is there, and compare them with the built set.
+
+    Args:
+        feature_map (FeatureMap), origin (Origin)
+        vocabulary (dict): as ``make_vocabulary`` gives it.
+
+    Returns:
+        str: what was compared.
+
+    Raises:
+        UsageError: a field for which they differ, or built files that are gone.
+    """
+    split = next((split for split in reversed(SPLITS) if origin.files.get(split)), None)
+    if split is None:
+        return "the raw data are gone or have changed: vocabulary.json was not compared with the built data set"
+    rows, built = read_raw(origin, split), read_built(feature_map, origin, split)
+    for name, field in vocabulary["fields"].items():
+        expected = built[name][: len(rows)]
+        found = np.array([encode(row, field, vocabulary["vocabularies"]) for row in rows[: len(expected)]])
+        equal = np.isclose(found, expected, rtol=1e-6, atol=1e-6) if field["input"] == "float32" else found == expected
+        if not equal.all():
+            i = int(np.argmin(equal.reshape(len(equal), -1).all(axis=1)))
+            raise UsageError(
+                f"field {name!r} of row {i + 1} of the {split} split, {rows[i][field['column']]!r}, would be "
+                f"{found[i].tolist()}, but the built set has {expected[i].tolist()}"
+            )
+    return f"{len(expected):,} raw rows of the {split} split give the ids of the built data set"
+
+
+def read_raw(origin, split):
+    """The first raw rows of a split, name -> value, and what only FuxiCTR's ``preprocess`` makes of them."""
+    file, raw = origin.files[split][0], raw_columns(origin.columns)
+    if file.suffix == ".csv":
+        with open(file, encoding="utf-8", newline="") as lines:
+            rows = list(islice(csv.DictReader(lines, delimiter=origin.sep), ROWS))
+    else:
+        frame = pl.read_parquet(file, n_rows=ROWS)
+        lists = [raw[name].name for name, column in origin.columns.items() if column["type"] == "sequence"]
+        lists = [name for name in lists if isinstance(frame.schema.get(name), pl.List)]
+        as_text = [pl.col(name).cast(pl.List(pl.String)).list.join("^") for name in lists]  # as preprocess does
+        rows = frame.with_columns(as_text).to_dicts()
+    made = {name: column.name for name, column in raw.items() if column.dtype is None}
+    made = {name: column for name, column in made.items() if origin.columns[name]["active"]}
+    if made:
+        values = origin.preprocessed(split).select(list(made)).head(len(rows)).collect().iter_rows()
+        rows = [row | dict(zip(made.values(), of_row, strict=True)) for row, of_row in zip(rows, values, strict=True)]
+    return rows
+
+
+def read_built(feature_map, origin, split):
+    """The first rows of a built split: name -> array (rows,) or (rows, ·)."""
+    path = origin.folder / split
+    if path.with_suffix(".parquet").exists() or any(path.glob("*.parquet")):
+        columns = read_columns(feature_map, path if path.is_dir() else path.with_suffix(".parquet"), split)
+        return {name: column[:ROWS].numpy() for name, column in columns.items()}
+    rows = Rows(feature_map, path, split)
+    return rows.layout.take(rows.read(0, min(ROWS, len(rows))))
