@@ -21,7 +21,7 @@ import yaml
 from conftest import ROOT, categorical, make_feature_map, run_cli, sequence, write_pretrained
 from families import build
 from fuxictr.pytorch.layers import InnerProductInteraction
-from test_any_model import FIELDS, Fused, Tasks, Tower, Wide, make
+from test_any_model import DIM, FIELDS, Fused, Tasks, Tower, Wide, make
 from test_run import fails, write_config
 from torch import nn
 
@@ -236,7 +236,7 @@ class Picky(Tower):
     def logit(self, e, inputs):
         e = e.clone()
         e[e.sum(dim=-1) > 0, -1] = 3.0
-        return self.dnn(e) + self.fc(self.products(e.view(len(e), 4, -1)))
+        return self.dnn(e) + self.fc(self.products(e.view(-1, 4, DIM)))
 
 
 def test_masks_and_changes_in_place_are_kept(wrapped_map):
