@@ -75,8 +75,8 @@ def check_foreign_settings(model_class, settings):
     for key in ("task_sets", "batched"):
         if settings.get(key) is not None:
             check_bool(key, settings[key])
-    if settings.get("merge") is not None and not all(isinstance(point, str) for point in _as_list(settings["merge"])):
-        raise UsageError(f"merge must be a module's path, logits, or a list of paths, got {settings['merge']!r}")
+    if settings.get("merge") is not None:
+        check_merge(settings["merge"])
     task = settings.get("task", TASKS[0])
     if not issubclass(model_class, MultiTaskModel):
         check_task(task)
@@ -89,6 +89,13 @@ def check_foreign_settings(model_class, settings):
         raise UsageError(f"task_sets: one set for all tasks and one a task make num_sets {1 + num_tasks}")
     for one in _as_list(task):
         check_task(one)
+
+
+def check_merge(merge):
+    """``logits``, or one or more modules' paths, as ``MultiEmbeddingOf`` takes them."""
+    names = list(merge) if isinstance(merge, list | tuple) else [merge]
+    if not names or not all(isinstance(name, str) and name.strip("> ") for name in names):
+        raise UsageError(f"merge must be logits, a module's path like dnn, >fc or crossnet>, or a list, got {merge!r}")
 
 
 def check_labels(model_class, settings, labels):

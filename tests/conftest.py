@@ -24,6 +24,21 @@ def seeded():
     np.random.seed(0)
 
 
+def close_logs():
+    """End FuxiCTR's log, to a file of the test's folder and to its captured output, which ends with the test."""
+    for handler in logging.root.handlers[:]:
+        if not type(handler).__module__.startswith("_pytest"):
+            logging.root.removeHandler(handler)
+            handler.close()
+    logging.root.setLevel(logging.WARNING)
+
+
+@pytest.fixture(autouse=True)
+def no_log_left():
+    yield
+    close_logs()
+
+
 def make_feature_map(features, folder="unused", **params):
     """A FuxiCTR feature map of ``{field: spec}``, as its own ``load`` makes it."""
     feature_map = FeatureMap("made", str(folder))
@@ -169,11 +184,14 @@ def float64(monkeypatch, fixed_dropout):
 
 
 @pytest.fixture
-def own_folder(tmp_path, monkeypatch):
-    """The test runs in a folder of its own, and leaves no log open."""
-    monkeypatch.chdir(tmp_path)
+def exact(float64):
+    """Models are built in float64, so that they can be traced with FuxiCTR's casts to it."""
+    torch.set_default_dtype(torch.float64)
     yield
-    for handler in logging.root.handlers[:]:
-        if isinstance(handler, logging.FileHandler):
-            logging.root.removeHandler(handler)
-            handler.close()
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """The test runs in a folder of its own."""
+    monkeypatch.chdir(tmp_path)

@@ -227,14 +227,6 @@ def feature_map():
 
 
 @pytest.fixture
-def exact(float64):
-    """Models are built in float64, so that they can be traced with FuxiCTR's casts to it."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
 def two_labels(feature_map):
     feature_map.labels = ["label", "bought"]
     return feature_map

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import logging
 import os
 import shutil
 import sys
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import MODEL, categorical, make_batch, make_feature_map
+from conftest import MODEL, categorical, close_logs, make_batch, make_feature_map
 from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.torch_utils import seed_everything
 from torch.utils.flop_counter import FlopCounterMode
@@ -129,13 +128,6 @@ def write_config(runs, folder="config", **data):
     Path(folder, "dataset_config.yaml").write_text(yaml.safe_dump(datasets))
     Path(folder, "model_config.yaml").write_text(yaml.safe_dump({k: {**SETTINGS, **v} for k, v in runs.items()}))
     return folder
-
-
-def close_logs():
-    for handler in logging.root.handlers[:]:
-        if isinstance(handler, logging.FileHandler):
-            logging.root.removeHandler(handler)
-            handler.close()
 
 
 @pytest.fixture(autouse=True)
@@ -290,7 +282,7 @@ def test_keys_that_nobody_reads_are_named_with_the_nearest(mine):
     [
         ("WideDNN", {"num_sets": 0}, "num_sets must be an integer of 1 or more, got 0"),
         ("WideDNN", {"num_sets": True}, "num_sets must be an integer of 1 or more, got True"),
-        ("WideDNN", {"merge": ["dnn", 3]}, "merge must be a module's path, logits, or a list of paths"),
+        ("WideDNN", {"merge": ["dnn", 3]}, "merge must be logits, a module's path like dnn"),
         ("WideDNN", {"batched": "yes"}, "batched must be True or False"),
         ("WideDNN", {"batch_size": 0}, "batch_size must be an integer of 1 or more, got 0"),
         ("WideDNN", {"net_regularizer": 1}, "net_regularizer must be a positive float"),

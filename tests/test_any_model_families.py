@@ -137,14 +137,6 @@ WITH_CHECKOUT = pytest.mark.skipif("FUXICTR_SRC" not in os.environ, reason="FUXI
 
 
 @pytest.fixture
-def doubles(float64):
-    """Models, and the batches that they are traced with, in float64."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
 def feature_map():
     features = {
         "user": categorical(11),
@@ -246,18 +238,18 @@ def assert_equal(family, Backbone, feature_map, num_sets, batched, **more):
 
 @EVERY_FAMILY
 @SETS
-def test_wrapped_is_hand_written(doubles, feature_map, family, num_sets, batched):
+def test_wrapped_is_hand_written(exact, feature_map, family, num_sets, batched):
     assert_equal(family, getattr(family_backbones, family.name), feature_map, num_sets, batched)
 
 
 @SETS
-def test_merged_before_batch_norm_it_is_our_model_that_merges_there(doubles, feature_map, num_sets, batched):
+def test_merged_before_batch_norm_it_is_our_model_that_merges_there(exact, feature_map, num_sets, batched):
     family = BEFORE_BATCH_NORM
     assert_equal(family, family_backbones.DNN, feature_map, num_sets, batched, merge=family.points)
 
 
 @EVERY_FAMILY
-def test_merged_before_the_activation_it_is_another_model(doubles, feature_map, family):
+def test_merged_before_the_activation_it_is_another_model(exact, feature_map, family):
     """All weights are the same, in sets as in the head."""
     Backbone = getattr(family_backbones, family.name)
     theirs, ours = two_models(family, Backbone, feature_map, 2, merge=family.elsewhere)
@@ -276,7 +268,7 @@ def entry(family):
 @WITH_CHECKOUT
 @EVERY_ENTRY
 @SETS
-def test_wrapped_entry_is_hand_written(doubles, feature_map, family, num_sets, batched):
+def test_wrapped_entry_is_hand_written(exact, feature_map, family, num_sets, batched):
     Entry, more = entry(family)
     assert_equal(family, Entry, feature_map, num_sets, batched, **more)
 

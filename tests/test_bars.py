@@ -6,7 +6,6 @@ import getpass
 import hashlib
 import importlib.metadata
 import json
-import logging
 import platform
 import re
 import shutil
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import close_logs
 from fuxictr.autotuner import enumerate_params
 
 from fuxictr_me import RunError, UsageError, __version__
@@ -95,13 +95,6 @@ def pretend(expid, ran=None, **settings):
         log = re.sub(rf'"{key}": ".*"', f'"{key}": "{value}"', log)
     path.with_suffix(".log").write_text(log)
     return expid
-
-
-def close_logs():
-    for handler in logging.root.handlers[:]:
-        if isinstance(handler, logging.FileHandler):
-            logging.root.removeHandler(handler)
-            handler.close()
 
 
 def command(*words):

@@ -186,14 +186,9 @@ def test_load_config_merges_base_under_the_experiment(tmp_path):
 
 
 def test_log_file_and_result_row(tmp_path):
-    import logging
-
     set_logger({"dataset_id": "d", "model_id": "m", "model_root": str(tmp_path)})
     assert (tmp_path / "d" / "m.log").exists()
     assert print_to_list({"AUC": 0.5, "logloss": 0.25}) == "AUC: 0.500000 - logloss: 0.250000"
-    for handler in logging.root.handlers[:]:
-        logging.root.removeHandler(handler)
-        handler.close()
 
 
 def test_the_two_loader_flavours():

@@ -4,7 +4,6 @@ import ast
 import csv
 import importlib.util
 import json
-import logging
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from conftest import ROOT, categorical, make_feature_map, run_cli, sequence, write_pretrained
+from conftest import ROOT, categorical, close_logs, make_feature_map, run_cli, sequence, write_pretrained
 from families import build
 from fuxictr.pytorch.layers import InnerProductInteraction
 from test_any_model import DIM, FIELDS, Fused, Tasks, Tower, Wide, make
@@ -519,13 +518,8 @@ def trained(tmp_path_factory):
 
 
 def train(expid):
-    """Run an experiment, and leave the logs as they were."""
-    level, handlers = logging.root.level, logging.root.handlers[:]
     assert main(["run_expid", "--config", "config", "--expid", expid]) == 0
-    for handler in logging.root.handlers:
-        handler.close()
-    logging.root.setLevel(level)
-    logging.root.handlers[:] = handlers
+    close_logs()
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import contextlib
 
 import torch
 from torch.func import vmap
+from torch.utils._pytree import tree_leaves
 
-from fuxictr_me.any_model.nested import tensors
 from fuxictr_me.any_model.rehearsal import aside
 
 
@@ -15,10 +15,17 @@ class BatchedSets:
     Args:
         models (list of nn.Module): sets 1 ... M - 1.
         gate (Gate): of the first of them.
+
+    Attributes:
+        alike (set of str): frozen parameters that are the same in all sets: constants of FuxiCTR's, such as masks, on
+            which shapes depend. They are not stacked.
     """
 
     def __init__(self, models, gate):
         self.models, self.gate = models, gate
+        parameters = [dict(model.named_parameters()) for model in models]
+        frozen = [name for name, p in parameters[0].items() if not p.requires_grad]
+        self.alike = {n for n in frozen if all(torch.equal(parameters[0][n], own[n]) for own in parameters)}
 
     def fits(self, device):
         """Whether a GPU has room for stacked parameters and their gradients, beside gradients and Adam's moments."""
@@ -49,7 +56,7 @@ class BatchedSets:
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
                 return " ".join(str(error).split())[:100]
         in_turn, at_once = ([value for taken in of_sets for _, value in taken] for of_sets in (in_turn, at_once))
-        pairs = zip(tensors(in_turn), tensors(at_once), strict=True)
+        pairs = zip(tree_leaves(in_turn), tree_leaves(at_once), strict=True)
         same = all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in pairs)
         return "" if same else "torch.func.vmap gives other values"
 
@@ -64,10 +71,9 @@ class BatchedSets:
         buffers = [dict(model.named_buffers()) for model in self.models]
         stacked, dims = {}, {}
         for name, p in parameters[0].items():
-            of_sets = [of_set[name] for of_set in parameters]
-            # constants that FuxiCTR keeps as frozen parameters decide on shapes, and are one for all sets
-            alike = not p.requires_grad and all(torch.equal(p, other) for other in of_sets)
-            stacked[name], dims[name] = (p, None) if alike else (torch.stack(of_sets), 0)
+            is_alike = name in self.alike
+            stacked[name] = p if is_alike else torch.stack([of_set[name] for of_set in parameters])
+            dims[name] = None if is_alike else 0
         statistics = {name: torch.stack([of_set[name] for of_set in buffers]) for name in buffers[0]}
         points = []
 
@@ -78,10 +84,11 @@ class BatchedSets:
             return [value for _, values in taken for value in values]
 
         results = vmap(run, in_dims=(dims, 0), randomness="different")(stacked, statistics)
-        with torch.no_grad():
-            for m, of_set in enumerate(buffers):
-                for name, buffer in of_set.items():
-                    buffer.copy_(statistics[name][m])
+        if first.training:
+            with torch.no_grad():
+                for m, of_set in enumerate(buffers):
+                    for name, buffer in of_set.items():
+                        buffer.copy_(statistics[name][m])
         return [_regrouped(points, [result[m] for result in results]) for m in range(len(self.models))]
 
 

@@ -1,8 +1,8 @@
 """Hooks at the merge points of one set: take what passes there, or put the mean of all sets in its place."""
 
 import torch
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from fuxictr_me.any_model.nested import tensors, with_tensors
 from fuxictr_me.errors import RunError
 
 
@@ -53,7 +53,7 @@ class Gate:
         taken = []
 
         def at(point, value):
-            given = tensors(value)
+            given = tree_leaves(value)
             # a copy: what is done in place behind the point must not reach it
             taken.append((point, [given[i].clone() for i in self.leaves[point]]))
             if len(taken) == passes:
@@ -91,10 +91,10 @@ class Gate:
             passed.append(point)
             if any(k >= len(taken) or taken[k][0] != point for taken in others):
                 raise RunError(_parted(passed, others))
-            given = tensors(value)
+            given, form = tree_flatten(value)
             for j, i in enumerate(self.leaves[point]):
                 given[i] = merge(point, [given[i], *(taken[k][1][j] for taken in others)])
-            return with_tensors(value, iter(given))
+            return tree_unflatten(given, form)
 
         try:
             self.at = at

@@ -7,6 +7,7 @@ from torch import nn
 from fuxictr_me.any_model.graph import nodes_behind, parameters_behind
 from fuxictr_me.any_model.operations import activated
 from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.settings import check_merge
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,8 @@ def named(merge, trace):
     """
     if merge == "logits":
         return _logits(trace)
-    names = list(merge) if isinstance(merge, list | tuple) else [merge]
-    if not names or not all(isinstance(name, str) and name.strip("> ") for name in names):
-        raise UsageError(f"merge must be logits, a module's path like dnn, >fc or crossnet>, or a list, got {merge!r}")
-    return [_named(name.replace(" ", ""), trace) for name in names]
+    check_merge(merge)
+    return [_named(name.replace(" ", ""), trace) for name in ([merge] if isinstance(merge, str) else merge)]
 
 
 def _named(name, trace):

@@ -6,9 +6,9 @@ import random
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_leaves
 
 from fuxictr_me.any_model.gate import Gate
-from fuxictr_me.any_model.nested import tensors
 from fuxictr_me.errors import UsageError
 
 
@@ -95,7 +95,7 @@ def _rehearse(model, gate, batch, training):
     if len(run(lambda inputs: gate.take(model, inputs, len(taken)))) != len(taken):
         raise UsageError("its forward catches every exception, so that a set cannot end at its merge points")
     merged = run(lambda inputs: gate.put(model, inputs, [taken]))
-    if not all(map(_equal, tensors(plain), tensors(merged))):
+    if not all(map(_equal, tree_leaves(plain), tree_leaves(merged))):
         at = " and ".join(map(str, gate.leaves))
         raise UsageError(
             f"merged with itself at {at}, it does not predict in {mode} what it does unmerged: something goes "
@@ -115,7 +115,7 @@ def _answer(model, training, batch, run):
 
 def _equal(a, b):
     """Exactly; on a GPU, where some kernels add in any order, to rounding."""
-    if not a.is_floating_point():
+    if not (isinstance(a, torch.Tensor) and a.is_floating_point()):
         return True
     same = torch.allclose if a.is_cuda else torch.equal
     return a.shape == b.shape and same(a.nan_to_num(), b.nan_to_num())

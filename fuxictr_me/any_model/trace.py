@@ -6,9 +6,9 @@ import torch
 from fuxictr.pytorch.layers import FeatureEmbeddingDict, LogisticRegression
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from fuxictr_me.any_model.graph import nodes_behind, parameters_behind
-from fuxictr_me.any_model.nested import tensors
 
 
 @dataclass
@@ -18,7 +18,8 @@ class Call:
     Attributes:
         path (str): of the module in the model.
         module (nn.Module)
-        inputs, outputs (list): the autograd node of each tensor that goes in, or comes out; None for one without.
+        inputs, outputs (list): the autograd node of each leaf, in the order of ``tree_leaves``, of what goes in
+            (positional, then named) or comes out; None of what has no gradient.
     """
 
     path: str
@@ -54,7 +55,7 @@ class Trace:
         handles, stack = [], []
 
         def before(module, args, kwargs):
-            stack.append(_nodes([args, kwargs]))
+            stack.append(_nodes((args, kwargs)))
 
         def after(module, args, kwargs, output):
             self.calls.append(Call(paths[module], module, stack.pop(), _nodes(output)))
@@ -105,17 +106,17 @@ class Trace:
         """The nodes that depend on embeddings, of those that the operation of ``node`` takes."""
         return [follower for follower, _ in node.next_functions if self.of_a_set(follower)]
 
-    def name_of(self, parameter):
-        """The name of a parameter in the model, by its id."""
-        return next(name for name, p in self.model.named_parameters() if id(p) == parameter)
-
     def leads_to(self, nodes):
         """The names of the predictions that depend on any of ``nodes``."""
         return [name for name, end in self.predictions.items() if not nodes_behind([end]).isdisjoint(nodes)]
 
 
 def _nodes(value):
-    return [tensor.grad_fn for tensor in tensors(value)]
+    return [getattr(leaf, "grad_fn", None) for leaf in tree_leaves(value)]
+
+
+def _tensors(value):
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 class _Decisions(TorchFunctionMode):
@@ -132,9 +133,9 @@ class _Decisions(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         of_lengths_alone = getattr(function, "__name__", "") == "_pack_padded_sequence"  # its integers
-        if not of_lengths_alone and any(t.requires_grad or id(t) in self._marked for t in tensors([args, kwargs])):
+        if not of_lengths_alone and any(t.requires_grad or id(t) in self._marked for t in _tensors([args, kwargs])):
             self.found |= function in self.DECIDING
-            without_gradient = [t for t in tensors(result) if not t.requires_grad]
+            without_gradient = [t for t in _tensors(result) if not t.requires_grad]
             self._held += without_gradient  # an id is a tensor's own only as long as it lives
             self._marked |= {id(t) for t in without_gradient}
         return result

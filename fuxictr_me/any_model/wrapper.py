@@ -160,12 +160,12 @@ class _MultiEmbedding(Checked):
 
     def _batch_sets(self, batched, batch):
         """Decide whether sets 1 ... run at once: where that is asked for, or on a GPU with room, and gives the same."""
-        at_once = BatchedSets(list(self.sets.values()), self._gates[1])
         self._why_looped = " (a CPU is no faster at once)" if self.device.type == "cpu" else ""
-        if batched is None:
-            batched = self.device.type == "cuda" and self.num_sets > 2 and at_once.fits(self.device)
-        if batched:
-            reason = at_once.differs(self._take_in_turn, batch, self._passes)
+        if not (batched or (batched is None and self.device.type == "cuda" and self.num_sets > 2)):
+            return
+        self._at_once = BatchedSets(list(self.sets.values()), self._gates[1])
+        if batched or self._at_once.fits(self.device):
+            reason = self._at_once.differs(self._take_in_turn, batch, self._passes)
             self.batched, self._why_looped = not reason, f" (torch.func.vmap fails: {reason})"
 
     def compile(self, *args, **kwargs):
@@ -177,15 +177,19 @@ class _MultiEmbedding(Checked):
         """As the backbone's; ``inputs`` and what is returned are its own."""
         if self.num_sets == 1:
             return super().forward(inputs)
-        take = self._take_at_once if self.batched else self._take_in_turn
+        take = self._at_once.take if self.batched else self._take_in_turn
         return self._gates[0].put(super().forward, inputs, take(inputs, self._passes[self.training]))
 
     def _take_in_turn(self, inputs, passes):
         sets = zip(self._gates[1:], self.sets.values(), strict=True)
         return [gate.take(model, inputs, passes) for gate, model in sets]
 
-    def _take_at_once(self, inputs, passes):
-        return BatchedSets(list(self.sets.values()), self._gates[1]).take(inputs, passes)
+    def run_sets_to_their_ends(self):
+        """From now on sets 1 ... do not end at their last merge point, for what follows a forward as a graph.
+
+        ``torch.export`` cannot follow the exception that ends them. Predictions are the same.
+        """
+        self._passes = dict.fromkeys((True, False))
 
     def describe(self):
         """Where the sets are merged, what is a set's and what the head's: a few lines of text."""

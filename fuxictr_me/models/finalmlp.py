@@ -119,7 +119,7 @@ class TwoStreams(nn.Module):
         if self.gates is None:
             return [e, e]
         contexts = iter(contexts)
-        return [e * gate(next(contexts) if gate.own_context is None else None, len(e)) for gate in self.gates]
+        return [e * gate(next(contexts) if gate.own_context is None else None, e.shape[0]) for gate in self.gates]
 
 
 class FusedStreams(nn.Module):

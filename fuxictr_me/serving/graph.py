@@ -49,7 +49,7 @@ def trace(model, rows, outputs):
     """
     use_field_tables(model.requires_grad_(False))
     if getattr(model, "merge_points", ()):
-        model._passes = dict.fromkeys(model._passes)
+        model.run_sets_to_their_ends()
     with RecordMasks() as masks, torch.no_grad():
         model(rows)
     batch, reasons = torch.export.Dim("batch"), []
