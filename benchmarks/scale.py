@@ -16,17 +16,13 @@ from pathlib import Path
 
 import torch
 from scale_formulas import (
-    ALL_GATHER,
     BATCHES,
     DIMS,
     ENGINES,
     FIELDS,
     GPU,
-    ID,
     IDS,
     LARGE,
-    NEAR,
-    NUMBER,
     SETS,
     Case,
     by_columns,
@@ -36,10 +32,12 @@ from scale_formulas import (
     floor,
     memory,
     mesh,
-    sent,
     set_parallel,
     total,
 )
+
+from fuxictr_me.distributed.choose import NEAR
+from fuxictr_me.planning.exchange import ALL_GATHER, ID, NUMBER, sent
 
 PAGE = """# Multi-embedding on several GPUs, on paper
 

@@ -1,27 +1,31 @@
 """What a rank of each engine holds, sends and waits for: formulas, and a simulation of its networks (``scale.py``)."""
 
 import functools
-from collections import Counter
 from dataclasses import dataclass
 
 from memory import feature_map_of
 
 from fuxictr_me import DCNv2_ME
 from fuxictr_me.config import load_settings
+from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.planning import GPUS, simulate
+from fuxictr_me.planning.exchange import (
+    ALL_GATHER,
+    ALL_REDUCE,
+    ALL_TO_ALL,
+    NUMBER,
+    REDUCE_SCATTER,
+    Exchange,
+    exchanges_of,
+    norm_and_penalty,
+)
 from fuxictr_me.resources import zoo_configs
 
 IDS, DIMS, SETS, BATCHES = (33_800_000, 100_000_000, 1_000_000_000), (10, 16), (1, 4, 10), (4096, 10_000, 65_536)
 FIELDS, HIDDEN, CROSS_LAYERS = 39, 400, 4
-NUMBER, ID = 4, 8  # bytes of a float32, and of an id as H5DataLoader feeds it, an int64
 SWEEP = 40  # bytes a number of a table in a dense step: gradient zeroed 4 and scaled 8, fused Adam 28
 GPU = GPUS["H100"]
 SIMULATED_ROWS, LARGE = (1024, 8192), IDS[-1]
-NEAR = 0.05  # floors that differ by less are taken as equal
-PER_NODE = 8
-NVLINK = 450e9  # bytes a second each way, of a GPU: NVIDIA's H100 SXM data sheet has 900 GB/s for both ways together
-NETWORK = 50e9  # the same between nodes: DGX H100 has a 400 Gb/s ConnectX-7 a GPU, by NVIDIA's user guide
-ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL = "all-reduce", "all-gather", "reduce-scatter", "all-to-all"
 
 
 @dataclass(frozen=True)
@@ -49,33 +53,6 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """A collective, the same in each of several groups of ranks.
-
-    Attributes:
-        what (str): is exchanged.
-        kind (str): ``ALL_REDUCE``, …
-        payload (float): bytes on one rank; of an all-gather after it, of a reduce-scatter before it.
-        groups (tuple of range): ranks.
-    """
-
-    what: str
-    kind: str
-    payload: float
-    groups: tuple
-
-    @property
-    def sent(self):
-        """Bytes that a rank sends, and as many are received."""
-        return sent(self.kind, self.payload, len(self.groups[0]))
-
-    @property
-    def seconds(self):
-        """Of the slowest group."""
-        return max(link_seconds(self.kind, self.payload, group) for group in self.groups)
-
-
-@dataclass(frozen=True)
 class Share:
     """What falls to the fullest rank.
 
@@ -100,30 +77,6 @@ class Share:
         return sum(exchange.sent for exchange in self.exchanges)
 
 
-def sent(kind, payload, ranks):
-    """Bytes that each of R ranks sends: (R - 1)/R of the payload, by a ring's all-reduce twice that."""
-    return (2 if kind == ALL_REDUCE else 1) * payload * (ranks - 1) / ranks
-
-
-def link_seconds(kind, payload, group):
-    """The least seconds of a collective: bytes over the speed of the links, no latency.
-
-    All-to-all: bytes for the node's own ranks take NVLink, the others the network, both at a time. All else: rings, as
-    many as the group has ranks in a node, so that all their network cards are used.
-
-    Args:
-        kind (str): of the collective.
-        payload (float): bytes on one rank.
-        group (range): ranks; rank r is GPU r mod 8 of node r div 8.
-    """
-    ranks, in_node = len(group), Counter(rank // PER_NODE for rank in group).values()
-    if kind == ALL_TO_ALL:
-        each = payload / ranks
-        return max(max((here - 1) * each / NVLINK, (ranks - here) * each / NETWORK) for here in in_node)
-    speed = NVLINK if len(in_node) == 1 else min(NVLINK, NETWORK * min(in_node))
-    return sent(kind, payload, ranks) / speed
-
-
 def dense_parameters(sets, dim):
     """Parameters beside the tables: of a set cross layers and projection, of the head two layers; batch norms."""
     width = FIELDS * dim
@@ -135,33 +88,26 @@ def dense_parameters(sets, dim):
 
 
 def ddp(case):
-    """Everything on every rank, a share of the batch each; gradients of all parameters are all-reduced."""
-    gradients = NUMBER * (case.entries + dense_parameters(case.sets, case.dim))
-    exchange = Exchange("gradients", ALL_REDUCE, gradients, (range(case.ranks),))
-    return Share(case.sets, up(case.batch, case.ranks), case.entries, case.entries, 0, (exchange,))
+    """Everything on every rank, a share of the batch each."""
+    exchanged = exchanges(case, "ddp", 1, case.ranks)
+    return Share(case.sets, up(case.batch, case.ranks), case.entries, case.entries, 0, exchanged)
 
 
 def mesh(case, groups, shards):
-    """Sets over S groups of ranks, the rows of each set's tables and of the batch over the G shards of a group.
-
-    Rank s·G + g is shard g of group s. It sends the ids of its B/G rows to the shards that have them and gets their
-    embeddings, later their gradients return. The ranks g of all groups add up h, and each computes the head.
-    """
+    """Sets over S groups of ranks, the rows of each set's tables and of the batch over the G shards of a group."""
     sets, rows = up(case.sets, groups), up(case.batch, shards)
     entries = case.ids * case.dim * sets / shards
-    embeddings = NUMBER * rows * FIELDS * case.dim * sets
-    of_set = tuple(range(s * shards, (s + 1) * shards) for s in range(groups))
-    across = tuple(range(g, groups * shards, shards) for g in range(shards))
-    exchanges = [
-        Exchange("ids", ALL_TO_ALL, ID * FIELDS * rows, of_set),
-        Exchange("embeddings", ALL_TO_ALL, embeddings, of_set),
-        Exchange("h", ALL_REDUCE, NUMBER * rows * HIDDEN, across),
-        Exchange("embeddings' gradients", ALL_TO_ALL, embeddings, of_set),
-        Exchange("dense gradients", ALL_REDUCE, NUMBER * dense_parameters(sets, case.dim), of_set),
-        norm_and_penalty(groups * shards),
-    ]
-    buffer = embeddings if shards > 1 else 0
-    return Share(sets, rows, entries, entries, buffer, tuple(e for e in exchanges if len(e.groups[0]) > 1))
+    buffer = NUMBER * rows * FIELDS * case.dim * sets if shards > 1 else 0
+    return Share(sets, rows, entries, entries, buffer, exchanges(case, "set-parallel", groups, shards))
+
+
+def exchanges(case, name, groups, shards):
+    """What the ranks of an engine of the package exchange in a step."""
+    sets = up(case.sets, groups)
+    width, dense = sets * case.dim, dense_parameters(sets, case.dim)
+    return exchanges_of(
+        Engine(name, groups, shards), case.batch, FIELDS, FIELDS * width, HIDDEN, dense, entries=case.ids * width
+    )
 
 
 def set_parallel(case):
@@ -202,11 +148,6 @@ def dtensor_rows(case):
         *(e for e in share.exchanges if e.kind == ALL_REDUCE),
     )
     return Share(share.sets, share.rows, share.entries, case.entries, embeddings, exchanges)
-
-
-def norm_and_penalty(ranks):
-    """Two numbers, of which no rank has all parts."""
-    return Exchange("norm and penalty", ALL_REDUCE, 2 * NUMBER, (range(ranks),))
 
 
 ENGINES = {"ddp": ddp, "set-parallel": set_parallel, "rows": by_rows, "columns": by_columns}

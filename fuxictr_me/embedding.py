@@ -39,6 +39,7 @@ class MultiEmbedding(nn.Module):
         use_pretrain, use_sharing (bool): as in FuxiCTR's ``FeatureEmbedding``.
         fused (bool): one table for all plain categorical fields. It wants a model whose regulariser and training
             step know it (``fuxictr_me.training.FastTraining``): FuxiCTR's ``embedding_regularizer`` would pass it by.
+        table (callable): (fields, sizes, dims) -> what ``FusedTable`` is, or holds a part of it.
 
     Attributes:
         table (FusedTable or None): of the plain categorical fields.
@@ -61,6 +62,7 @@ class MultiEmbedding(nn.Module):
         use_pretrain=True,
         use_sharing=True,
         fused=False,
+        table=FusedTable,
     ):
         super().__init__()
         self.embedding_dims = dims_of_sets(embedding_dim, num_sets)
@@ -84,7 +86,7 @@ class MultiEmbedding(nn.Module):
             )
             self.sets.append(embedding)
             if fused:
-                self._fuse(m, embedding.embedding_layer)
+                self._fuse(m, embedding.embedding_layer, table)
         self.field_dims = [
             {field: self._field_dim(field, dim) for field in self._layers(m)}
             for m, dim in enumerate(self.embedding_dims)
@@ -210,7 +212,7 @@ class MultiEmbedding(nn.Module):
             per_set.append(embedding.embedding_layer.dict2tensor(named, flatten_emb, **asked))
         return per_set
 
-    def _fuse(self, m, embedding_dict):
+    def _fuse(self, m, embedding_dict, make_table):
         """Move the plain categorical fields of set ``m`` into the fused table."""
         if m == 0:
             features, layers = self.feature_map.features, embedding_dict.embedding_layers
@@ -220,7 +222,7 @@ class MultiEmbedding(nn.Module):
                 if all(features[field].get("embedding_dim", dim) == dim for dim in self.embedding_dims)
             ]
             if fields:
-                self.table = FusedTable(fields, [len(layers[field].weight) for field in fields], self.embedding_dims)
+                self.table = make_table(fields, [len(layers[field].weight) for field in fields], self.embedding_dims)
         if self.table is not None:
             self.table.take(m, embedding_dict)
 

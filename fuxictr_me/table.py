@@ -51,7 +51,7 @@ class FusedTable(nn.Module):
             layer = self._layers[m][field] = embedding_dict.embedding_layers[field]
             if layer.padding_idx is not None:
                 self.padding_ids[f] = layer.padding_idx
-            self._view(m, f).copy_(layer.weight.detach())
+            self._view(m, f).copy_(self._held(f, layer.weight.detach()))
             del layer.weight
             layer.register_buffer("weight", self._view(m, f))
         embedding_dict.embedding_initializer = partial(fill_as_contiguous, embedding_dict.embedding_initializer)
@@ -79,7 +79,10 @@ class FusedTable(nn.Module):
         fields = [field for field in self.fields if field in X]
         ids = torch.stack([X[field] for field in fields], dim=1).long()  # (B, F)
         self._look_at(ids, fields, present)
-        rows, padded = ids + self.first_rows[present], ids == self.padding_ids[present]
+        return self._read(ids + self.first_rows[present], ids == self.padding_ids[present])
+
+    def _read(self, rows, padded):
+        """The embeddings (B, F, ΣK) of rows (B, F), of which those that are ``padded`` (B, F) get no gradient."""
         if not torch.is_grad_enabled():
             return F.embedding(rows, self.settled())
         if self.updates is not None and self.updates.reading:
@@ -115,6 +118,10 @@ class FusedTable(nn.Module):
     def __setstate__(self, state):
         super().__setstate__(state)
         self.tie()  # deepcopy gives views a memory of their own
+
+    def _held(self, f, weight):
+        """The rows of a field's table (D, K) that lie in here: all."""
+        return weight
 
     def _view(self, m, f):
         return self.weight.detach()[self.rows[f], self.columns[m]]

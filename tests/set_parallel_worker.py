@@ -14,7 +14,9 @@ from families import FAMILIES
 
 from fuxictr_me import models
 from fuxictr_me.collapse import FieldTables
-from fuxictr_me.distributed import abundance, set_parallel, start, stop, to_rank
+from fuxictr_me.distributed import abundance, distribute, start, stop
+from fuxictr_me.distributed.engines import Engine
+from fuxictr_me.distributed.grid import Grid
 from fuxictr_me.errors import RunError, UsageError
 
 COMMON = {**MODEL, "embedding_dim": 4, "embedding_initializer": "partial(nn.init.normal_, std=0.5)"}
@@ -50,9 +52,11 @@ def settings_of(name, dropout=0.2, batch_norm=True, **settings):
     return {**COMMON, "model_root": "runs", **FAMILIES.get(getattr(models, name), {}), **layers, **settings}
 
 
-def make(name, settings, ranks=None):
+def make(name, settings, ranks=None, engine="set-parallel", groups=None):
     """A model in float64, on one process or on ranks."""
-    model_class = getattr(models, name) if ranks is None else set_parallel(getattr(models, name), ranks)
+    model_class = getattr(models, name)
+    if ranks is not None:
+        model_class = distribute(model_class, ranks, engine, groups)
     return model_class(feature_map(), **settings_of(name, **settings)).double()
 
 
@@ -99,9 +103,9 @@ def fit(model, epochs, pause=0, **kwargs):
 # --- tasks of a rank -------------------------------------------------------------------------------
 
 
-def train_task(ranks, name, settings, weights, max_norm):
-    model, moved = make(name, settings, ranks), []
-    model.load_state_dict(to_rank(torch.load(weights), model.own, model.all_sets))
+def train_task(ranks, name, settings, weights, max_norm, engine="set-parallel", groups=None):
+    model, moved = make(name, settings, ranks, engine, groups), []
+    model.load_weights(weights)
     all_reduce = dist.all_reduce
 
     def counted(tensor, *args, **kwargs):
@@ -114,6 +118,7 @@ def train_task(ranks, name, settings, weights, max_norm):
     finally:
         dist.all_reduce = all_reduce
     own = sum(p.numel() for p in model.parameters())
+    model.save_weights(f"{engine}.model")
     return {**result, "own": list(model.own), "moved": moved, "parameters": [own, model.num_parameters()]}
 
 
@@ -153,7 +158,7 @@ def abundance_task(ranks, tables, exclude):
     abundance.CHUNK_ROWS = 1
     own = range(ranks.rank, len(tables), ranks.size)
     field = FieldTables("layer", "field", [tables[m] for m in own], exclude, None)
-    factor = abundance.factor_of_all_sets(field, len(tables), ranks)
+    factor = abundance.factor_of_all_sets(field, len(tables), Grid(ranks, Engine("set-parallel", ranks.size, 1)))
     return {"blocks": factor.sets, "num_ids": factor.num_ids, "dims": factor.dims}
 
 

@@ -12,12 +12,21 @@ import torch
 from conftest import ROOT, make_batch
 
 from fuxictr_me import DCNv2_ME
+from fuxictr_me.planning.exchange import (
+    ALL_GATHER,
+    ALL_REDUCE,
+    ALL_TO_ALL,
+    REDUCE_SCATTER,
+    Exchange,
+    link_seconds,
+    sent,
+)
 from fuxictr_me.training.step import Step
 
 sys.path.append(str(ROOT / "benchmarks"))
 import scale as script
 import scale_formulas as scale
-from scale_formulas import ALL_GATHER, ALL_REDUCE, ALL_TO_ALL, BATCHES, FIELDS, HIDDEN, IDS, REDUCE_SCATTER, SETS, Case
+from scale_formulas import BATCHES, FIELDS, HIDDEN, IDS, SETS, Case
 
 PAGE = (ROOT / "benchmarks" / "scale.md").read_text()
 DATE, TORCH = re.search(r"scale.md`, (\S+), torch ([\d.]+)\.", PAGE).groups()
@@ -66,10 +75,10 @@ def test_rings_sum_and_send_what_the_formulas_say(ranks):
     parts, group = list(np.random.randn(ranks, 41)), range(ranks)
     post = Post(ranks)
     chunks = post.reduce_scatter(parts, group)
-    assert post.sent.mean() == pytest.approx(scale.sent(REDUCE_SCATTER, 8 * 41, ranks))
+    assert post.sent.mean() == pytest.approx(sent(REDUCE_SCATTER, 8 * 41, ranks))
     results = post.all_gather(chunks, group)
-    assert post.sent.mean() == pytest.approx(scale.sent(ALL_REDUCE, 8 * 41, ranks))
-    assert post.sent.mean() == pytest.approx(2 * scale.sent(ALL_GATHER, 8 * 41, ranks))
+    assert post.sent.mean() == pytest.approx(sent(ALL_REDUCE, 8 * 41, ranks))
+    assert post.sent.mean() == pytest.approx(2 * sent(ALL_GATHER, 8 * 41, ranks))
     for result in results:
         np.testing.assert_allclose(result, np.sum(parts, axis=0))
 
@@ -79,7 +88,7 @@ def test_an_all_to_all_leaves_out_what_stays():
     for source in range(5):
         for target in range(5):
             post.send(np.zeros(3), source, target)
-    assert (post.sent == scale.sent(ALL_TO_ALL, 5 * 3 * 8, 5)).all()
+    assert (post.sent == sent(ALL_TO_ALL, 5 * 3 * 8, 5)).all()
 
 
 def tables_and_ids(case, shards):
@@ -250,25 +259,25 @@ def test_shares_grow_with_the_work_and_shrink_with_ranks(engine):
 
 
 def test_links_within_a_node_are_nvlink():
-    assert scale.link_seconds(ALL_REDUCE, 450e9, range(8)) == pytest.approx(2 * 7 / 8)
-    assert scale.link_seconds(ALL_TO_ALL, 450e9, range(8)) == pytest.approx(7 / 8)
-    assert scale.link_seconds(ALL_GATHER, 450e9, range(3, 5)) == pytest.approx(1 / 2)
-    assert scale.link_seconds(ALL_TO_ALL, 450e9, range(1)) == scale.link_seconds(ALL_REDUCE, 1.0, range(1)) == 0
+    assert link_seconds(ALL_REDUCE, 450e9, range(8)) == pytest.approx(2 * 7 / 8)
+    assert link_seconds(ALL_TO_ALL, 450e9, range(8)) == pytest.approx(7 / 8)
+    assert link_seconds(ALL_GATHER, 450e9, range(3, 5)) == pytest.approx(1 / 2)
+    assert link_seconds(ALL_TO_ALL, 450e9, range(1)) == link_seconds(ALL_REDUCE, 1.0, range(1)) == 0
 
 
 def test_links_between_nodes_are_the_network():
     # Rings through two whole nodes use their eight cards, 400 GB/s; of one rank a node each has its own.
-    assert scale.link_seconds(ALL_REDUCE, 400e9, range(16)) == pytest.approx(2 * 15 / 16)
-    assert scale.link_seconds(ALL_REDUCE, 50e9, range(0, 64, 8)) == pytest.approx(2 * 7 / 8)
+    assert link_seconds(ALL_REDUCE, 400e9, range(16)) == pytest.approx(2 * 15 / 16)
+    assert link_seconds(ALL_REDUCE, 50e9, range(0, 64, 8)) == pytest.approx(2 * 7 / 8)
     # All-to-all: half of what a rank has goes to the other node.
-    assert scale.link_seconds(ALL_TO_ALL, 50e9, range(16)) == pytest.approx(1 / 2)
+    assert link_seconds(ALL_TO_ALL, 50e9, range(16)) == pytest.approx(1 / 2)
     # Ranks 6 and 7 of one node, 8 to 11 of the next: the two send four of six parts out.
-    assert scale.link_seconds(ALL_TO_ALL, 6 * 50e9, range(6, 12)) == pytest.approx(4)
-    assert scale.link_seconds(ALL_REDUCE, 100e9, range(6, 12)) == pytest.approx(2 * 5 / 6)
+    assert link_seconds(ALL_TO_ALL, 6 * 50e9, range(6, 12)) == pytest.approx(4)
+    assert link_seconds(ALL_REDUCE, 100e9, range(6, 12)) == pytest.approx(2 * 5 / 6)
 
 
 def test_the_slowest_group_counts():
-    exchange = scale.Exchange("h", ALL_TO_ALL, 6 * 50e9, (range(6), range(6, 12)))
+    exchange = Exchange("h", ALL_TO_ALL, 6 * 50e9, (range(6), range(6, 12)))
     assert exchange.seconds == pytest.approx(4)
 
 

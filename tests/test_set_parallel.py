@@ -13,7 +13,7 @@ from set_parallel_worker import STEPS, begin, feature_map, fit, make, run, setti
 
 from fuxictr_me import DNN_ME, DCNv2_ME, Mixed_ME, UsageError
 from fuxictr_me.cli import main
-from fuxictr_me.distributed import set_parallel, to_rank, to_whole
+from fuxictr_me.distributed import distribute, to_rank, to_whole
 from fuxictr_me.distributed.weights import of_no_set, of_set
 
 REGULARISED = {"embedding_regularizer": 0.01, "net_regularizer": 0.001}
@@ -273,7 +273,6 @@ def test_ranks_that_come_apart_stop(tmp_path, what):
 @pytest.mark.parametrize(
     "model_class, settings, message",
     [
-        (DNN_ME, {"num_sets": 1}, "a set or more a process: num_sets is 1, got 2 processes"),
         (DNN_ME, {"aggregation": "gated"}, "needs aggregation mean or sum, got 'gated'"),
         (DNN_ME, {"num_sets": None, "embedding_dim": [4, 6]}, r"needs sets of one embedding_dim, got \[4, 6\]"),
         (DNN_ME, {"shared_interaction": True}, "needs shared_interaction: False"),
@@ -288,7 +287,7 @@ def test_what_cannot_be_is_refused_in_one_line(model_class, settings, message):
     ranks = SimpleNamespace(rank=0, size=2, is_first=True)
     base = settings_of("DNN_ME") if model_class is not DCNv2_ME else settings_of("DCNv2_ME")
     with pytest.raises(UsageError, match=message):
-        set_parallel(model_class, ranks)(feature_map(), **{**base, "num_sets": 2, **settings})
+        distribute(model_class, ranks)(feature_map(), **{**base, "num_sets": 2, **settings})
 
 
 def test_a_model_with_a_loss_of_its_own_is_refused():
@@ -298,9 +297,9 @@ def test_a_model_with_a_loss_of_its_own_is_refused():
 
     ranks = SimpleNamespace(rank=0, size=2, is_first=True)
     with pytest.raises(UsageError, match="Own has one of its own"):
-        set_parallel(Own, ranks)
+        distribute(Own, ranks)
     with pytest.raises(UsageError, match="Module is none"):
-        set_parallel(torch.nn.Module, ranks)
+        distribute(torch.nn.Module, ranks)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from fuxictr_me.data.lanes import Lanes, mixed_seed
 from fuxictr_me.data.layout import META, VALUES, dtype_of
 from fuxictr_me.data.order import WindowOrder
 from fuxictr_me.data.sources import Rows
@@ -43,12 +43,18 @@ class H5DataLoader:
         data_placement (str): one of the above.
         window_rows (int or None): of a streamed window; None makes it about 256 MB.
         task (str or list of str): of all labels, or of each: those of ``binary_classification`` must be 0 or 1.
+        share ((int, int) or None): (member, members) of processes that share each batch. This one reads and holds
+            its own rows alone and yields its part of every batch, which may have no rows: see ``Lanes``. ``auto``
+            counts its own rows. Streamed, batches are as large, but their rows depend on the number of members.
 
     Attributes:
-        num_samples, num_blocks (int), placement (str)
+        num_samples, num_blocks (int): of the whole split, as is ``len``, the number of batches.
+        placement (str)
+        lanes (Lanes or None): which rows are this member's; None without ``share``.
 
     Raises:
-        UsageError: data that are not there, damaged, or do not fit the feature map.
+        UsageError: data that are not there, damaged, or do not fit the feature map; batches of fewer rows than
+            members.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class H5DataLoader:
         data_placement="auto",
         window_rows=None,
         task=BINARY,
+        share=None,
         **_,
     ):
         self.batch_size = positive_int("batch_size", batch_size)
@@ -72,62 +79,65 @@ class H5DataLoader:
         binary = [label for label, one in zip(feature_map.labels, tasks, strict=False) if one == BINARY]
         self.rows = Rows(feature_map, data_path, split, binary)
         self.num_samples, self.num_blocks = len(self.rows), len(self.rows.files)
+        self._share = Lanes(self.num_samples, batch_size, *(share or (0, 1)), shuffle)
+        self.lanes, self._own = self._share if share else None, self._share.rows
         self.placement = self._place(data_placement)
         layout = self.rows.layout
         if window_rows is None:
             window_rows = max(1, WINDOW_BYTES // layout.row_bytes)
         positive_int("window_rows", window_rows)
         block_rows = min(window_rows, sorted((*BLOCK_ROWS, window_rows // BLOCKS_A_WINDOW))[1])
-        self.order = WindowOrder(self.num_samples, block_rows, window_rows, shuffle)
+        self.order = WindowOrder(len(self._own), block_rows, window_rows, shuffle)
         self._held = None if self.placement == "stream" else self._load_all()
-        size = f"{self.num_samples:,} rows, {self.num_samples * layout.row_bytes / 1e6:,.0f} MB"
+        rows = f"{len(self._own):,} of {self.num_samples:,}" if share else f"{self.num_samples:,}"
+        size = f"{rows} rows, {len(self._own) * layout.row_bytes / 1e6:,.0f} MB"
         logging.info(f"{split} data of {Path(data_path)}: {size}, {self.placement}")
 
     def __len__(self):
-        return -(-self.num_samples // self.batch_size)
+        return len(self._share)
 
     def __iter__(self):
         epoch, self.epoch = self.epoch, self.epoch + 1
         parts = self._of_held(epoch) if self._held else self._of_windows(epoch)
         return map(self._batch, parts)
 
+    def _sizes(self):
+        for i in range(len(self)):
+            _, start, stop = self._share.part(i)
+            yield stop - start
+
     def _of_held(self, epoch):
         """Rows of each batch: matrix -> (B, width), on the device or in RAM."""
-        order = None
-        if self.shuffle:
-            device = next(iter(self._held.values())).device
-            generator = torch.Generator(device).manual_seed(_mixed(self.seed, epoch))
-            order = torch.randperm(self.num_samples, generator=generator, device=device)
-        for start in range(0, self.num_samples, self.batch_size):
-            stop = min(start + self.batch_size, self.num_samples)
-            yield self._select(self._held, order, start, stop)
+        order, start = self._order(epoch), 0
+        for size in self._sizes():
+            yield self._select(self._held, order, start, start + size)
+            start += size
+
+    def _order(self, epoch):
+        device = next(iter(self._held.values())).device
+        if self.lanes is not None:
+            return self.lanes.order(self.seed, epoch, device)
+        if not self.shuffle:
+            return None
+        generator = torch.Generator(device).manual_seed(mixed_seed(self.seed, epoch))
+        return torch.randperm(self.num_samples, generator=generator, device=device)
 
     def _of_windows(self, epoch):
-        """As ``_of_held``; batches that lie across two windows are put together of both."""
-        left = None
+        """As ``_of_held``; batches that lie across windows are put together of all."""
+        seed = self.seed if self.lanes is None else mixed_seed(self.seed, self.lanes.member)
         with ThreadPoolExecutor(1, "h5-reader") as reader:
-            windows = self.order.windows(self.seed, epoch)
-            coming = _submit(reader, self._read_window, windows)
-            while coming:
-                matrices, order, count = coming.result()
-                coming = _submit(reader, self._read_window, windows)
-                start = 0
-                if left is not None:
-                    start = min(self.batch_size - _length(left), count)
-                    head = self._select(matrices, order, 0, start)
-                    left = {name: torch.cat([left[name], head[name]]) for name in left}
-                    if _length(left) < self.batch_size:
-                        continue
-                    yield left
-                    left = None
-                for first in range(start, count, self.batch_size):
-                    part = self._select(matrices, order, first, min(first + self.batch_size, count))
-                    if _length(part) < self.batch_size:
-                        left = part
-                    else:
-                        yield part
-        if left is not None:
-            yield left
+            windows = _read_ahead(reader, self._read_window, self.order.windows(seed, epoch))
+            matrices, order, start, count = _tensors(self.rows.layout.empty(0)), None, 0, 0
+            for size in self._sizes():
+                parts = []
+                while size > count - start:
+                    if start < count:
+                        parts.append(self._select(matrices, order, start, count))
+                        size -= count - start
+                    (matrices, order, count), start = next(windows), 0
+                parts.append(self._select(matrices, order, start, start + size))
+                start += size
+                yield parts[0] if len(parts) == 1 else {name: torch.cat([p[name] for p in parts]) for name in matrices}
 
     def _read_window(self, window):
         ranges, order = window
@@ -135,9 +145,9 @@ class H5DataLoader:
         matrices, at = self.rows.layout.empty(count), 0
         for start, stop in ranges:
             part = {name: array[at : at + stop - start] for name, array in matrices.items()}
-            self.rows.read(start, stop, part)
+            self.rows.read(self._own.start + start, self._own.start + stop, part)
             at += stop - start
-        tensors = {name: torch.from_numpy(array) for name, array in self.rows.check(matrices).items()}
+        tensors = _tensors(self.rows.check(matrices))
         if self.device.type == "cuda":
             tensors = {name: x if name == META else x.pin_memory().to(self.device) for name, x in tensors.items()}
             order = None if order is None else torch.from_numpy(order).to(self.device)
@@ -150,11 +160,12 @@ class H5DataLoader:
         held = {}
         for name, width in self.rows.layout.widths.items():
             dtype, device = getattr(torch, dtype_of(name)), torch.device("cpu") if name == META else where
-            held[name] = torch.empty((self.num_samples, width), dtype=dtype, device=device)
-        for start in range(0, self.num_samples, LOAD_ROWS):
-            stop = min(start + LOAD_ROWS, self.num_samples)
-            for name, array in self.rows.check(self.rows.read(start, stop)).items():
-                held[name][start:stop] = torch.from_numpy(array)
+            held[name] = torch.empty((len(self._own), width), dtype=dtype, device=device)
+        for first in range(self._own.start, self._own.stop, LOAD_ROWS):
+            read = self.rows.check(self.rows.read(first, min(first + LOAD_ROWS, self._own.stop)))
+            at = first - self._own.start
+            for name, x in _tensors(read).items():
+                held[name][at : at + len(x)] = x
         return held
 
     def _select(self, matrices, order, start, stop):
@@ -184,7 +195,7 @@ class H5DataLoader:
             raise UsageError("data_placement: device needs a GPU, and gpu is -1; memory holds the data in RAM")
         if asked != "auto":
             return asked
-        needed = self.num_samples * (self.rows.layout.row_bytes + 8 * self.shuffle)  # and their order
+        needed = len(self._own) * (self.rows.layout.row_bytes + 8 * self.shuffle)  # and their order
         if self.device.type == "cuda" and needed < SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(self.device)[0]:
             return "device"
         return "memory" if needed < SHARE_OF_FREE_MEMORY * free_memory() else "stream"
@@ -205,14 +216,19 @@ def free_memory():
     return min(free)
 
 
+def _read_ahead(reader, read, windows):
+    """What ``read`` makes of each window, while the next is being read."""
+    coming = _submit(reader, read, windows)
+    while coming:
+        window = coming.result()
+        coming = _submit(reader, read, windows)
+        yield window
+
+
 def _submit(reader, read, windows):
     window = next(windows, None)
     return None if window is None else reader.submit(read, window)
 
 
-def _length(matrices):
-    return len(next(iter(matrices.values())))
-
-
-def _mixed(seed, epoch):
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+def _tensors(matrices):
+    return {name: torch.from_numpy(array) for name, array in matrices.items()}

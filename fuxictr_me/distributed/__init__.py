@@ -1,7 +1,7 @@
 """Training on several processes, on torch.distributed."""
 
-from fuxictr_me.distributed.model import set_parallel
+from fuxictr_me.distributed.model import distribute
 from fuxictr_me.distributed.ranks import Ranks, start, stop
 from fuxictr_me.distributed.weights import to_rank, to_whole
 
-__all__ = ["Ranks", "set_parallel", "start", "stop", "to_rank", "to_whole"]
+__all__ = ["Ranks", "distribute", "start", "stop", "to_rank", "to_whole"]

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 from datetime import timedelta
 
 import torch
@@ -15,44 +16,57 @@ FROM_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT
 
 
 class Ranks:
-    """A member of the default process group.
+    """A member of a process group.
 
-    Every method is a collective: all ranks must call it, in the same order. Where a rank has died or does not answer,
-    those who wait for it raise a ``RunError``.
+    Every method is a collective: all ranks of the group must call it, in the same order. Where a rank has died or does
+    not answer, those who wait for it raise a ``RunError``.
+
+    Args:
+        group (ProcessGroup or None): None: all processes.
 
     Attributes:
-        rank (int): this process, 0 to R - 1.
+        rank (int): this process in the group, 0 to R - 1.
         size (int): R.
     """
 
-    def __init__(self):
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+    def __init__(self, group=None):
+        self.group = group
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self._first = 0 if group is None else dist.get_global_rank(group, 0)
 
     @property
     def is_first(self):
-        """Whether this is rank 0, which alone writes files, logs and shows progress."""
+        """Whether this is rank 0, which of all processes alone writes files, logs and shows progress."""
         return self.rank == 0
 
     def sum(self, tensor):
         """The sum over the ranks of a tensor of one shape, on all of them; no gradient passes."""
         total = tensor.detach().clone(memory_format=torch.contiguous_format)
-        with answered():
-            dist.all_reduce(total)
+        if self.size > 1:
+            with answered():
+                dist.all_reduce(total, group=self.group)
         return total
 
     def broadcast(self, tensor):
         """Overwrite ``tensor`` with that of rank 0; returns it."""
         of_first = tensor.detach().contiguous()
         with answered():
-            dist.broadcast(of_first, src=0)
+            dist.broadcast(of_first, src=self._first, group=self.group)
         return tensor.detach().copy_(of_first)
 
     def gather(self, tensor):
         """A list of every rank's tensor, all of one shape, on all ranks."""
         parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.size)]
         with answered():
-            dist.all_gather(parts, tensor.detach().contiguous())
+            dist.all_gather(parts, tensor.detach().contiguous(), group=self.group)
         return parts
+
+    def gather_rows(self, tensor):
+        """The rows of every rank's tensor (n, ...), n of its own, one rank's after another's, on all ranks."""
+        lengths = [int(n) for n in self.gather(torch.tensor(len(tensor), device=tensor.device))]
+        padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
+        padded[: len(tensor)] = tensor.detach()
+        return torch.cat([part[:n] for part, n in zip(self.gather(padded), lengths, strict=True)])
 
     def exchange(self, parts, sizes):
         """Give part r to rank r.
@@ -65,20 +79,33 @@ class Ranks:
             list of Tensor: what came from each rank, flat.
         """
         outgoing = torch.cat([part.flatten() for part in parts])
-        incoming = outgoing.new_empty(sum(sizes))
-        with answered():
-            dist.all_to_all_single(incoming, outgoing, sizes, [part.numel() for part in parts])
+        incoming = self.exchange_rows(outgoing, [part.numel() for part in parts], sizes)
         return list(incoming.split(sizes))
 
+    def exchange_rows(self, tensor, sent, got):
+        """Give the first ``sent[0]`` rows of a tensor (n, ...) to rank 0, the next to rank 1, ...
+
+        Args:
+            tensor (Tensor): (Σ sent, ...).
+            sent, got (list of int): rows for each rank, and from each.
+
+        Returns:
+            Tensor: (Σ got, ...), the rows from rank 0, then those from rank 1, ...; no gradient passes.
+        """
+        incoming = tensor.new_empty(sum(got), *tensor.shape[1:])
+        with answered():
+            dist.all_to_all_single(incoming, tensor.detach().contiguous(), got, sent, group=self.group)
+        return incoming
+
     def move(self, tensor, source, target):
-        """From rank ``source`` to rank ``target``, which gives a tensor to be filled; through the CPU's memory.
+        """From rank ``source`` to rank ``target`` of all processes, which gives a tensor to be filled; through RAM.
 
         Only the two ranks need to call it.
         """
         with answered():
-            if self.rank == source:
+            if dist.get_rank() == source:
                 dist.send(tensor.detach().cpu().contiguous(), target)
-            elif self.rank == target:
+            elif dist.get_rank() == target:
                 received = torch.empty(tensor.shape, dtype=tensor.dtype)
                 dist.recv(received, source)
                 tensor.detach().copy_(received)
@@ -98,7 +125,7 @@ class Ranks:
                 failure = error
         told = [(isinstance(failure, UsageError), str(failure)) if failure else None]
         with answered():
-            dist.broadcast_object_list(told, src=0)
+            dist.broadcast_object_list(told, src=self._first, group=self.group)
         if failure:
             raise failure
         if told[0]:
@@ -167,3 +194,15 @@ def answered():
         raise RunError(
             f"another process of this run has ended or does not answer; the last checkpoint stays whole ({reason})"
         ) from error
+
+
+@contextlib.contextmanager
+def answered_in_a_step():
+    """``answered`` around a whole step, where PyTorch itself exchanges gradients; other errors pass as they are."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not re.search("gloo|NCCL|[Cc]onnection", str(error)):
+            raise
+        with answered():
+            raise

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from fuxictr_me.distributed.optimizer_state import make_room, moments
 from fuxictr_me.distributed.ranks import answered
+from fuxictr_me.distributed.sharded_table import rows_of
 from fuxictr_me.distributed.weights import of_no_set, of_set
 from fuxictr_me.errors import RunError, UsageError
 
@@ -18,21 +20,23 @@ COUNTERS = ("_total_steps", "_best_metric", "_stopping_steps", "_stop_training")
 WHOLE = ".metadata"  # which torch.distributed.checkpoint writes last
 WEIGHTS = "weights"
 KIND_AT = {"set": 2, "head": 1}  # where in a name stands what it is: set.3.exp_avg.…, head.exp_avg.…
+SHARD = "@"  # behind the name of divided rows: @1/4, of member 1 of 4
 
 
 class Progress:
-    """The state of a set-parallel run after each epoch, in ``folder/epoch-N``; one that is not whole is not used.
+    """The state of a run on several ranks after each epoch, in ``folder/epoch-N``; one that is not whole is not used.
 
-    Names are those of sets (``set.3.exp_avg.…``), so another number of ranks, or one, can go on. The head is written
-    once. What torch.distributed.checkpoint writes beside the tensors is a pickle: resume your own runs alone.
+    Names are those of sets (``set.3.exp_avg.…``), and of divided rows (``…@1/4``), so another number of ranks, or one,
+    and another engine can go on. What several ranks hold is written once. What torch.distributed.checkpoint writes
+    beside the tensors is a pickle: resume your own runs alone.
 
     Args:
-        model (SetParallel)
+        model (Distributed)
         folder (str or Path): seen by all ranks.
     """
 
     def __init__(self, model, folder):
-        self.model, self.folder = model, Path(folder)
+        self.model, self.folder, self.rows = model, Path(folder), rows_of(model)
 
     def last(self):
         """The number of epochs that are done, 0 where there is nothing to resume."""
@@ -60,11 +64,12 @@ class Progress:
         """Take up the state after ``epoch`` epochs. All ranks."""
         model, path = self.model, self.folder / f"epoch-{epoch}"
         saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
-        kinds = sorted({name.split(".")[KIND_AT[name.split(".")[0]]] for name in saved if "." in name} - {WEIGHTS})
+        sizes = _whole_sizes(saved)
+        kinds = sorted({name.split(".")[KIND_AT[name.split(".")[0]]] for name in sizes if "." in name} - {WEIGHTS})
 
         def kinds_of(parameter):
             names = {kind: next(iter(self._by_sets(kind, {parameter: torch.zeros(len(model.own))}))) for kind in kinds}
-            return {kind: not saved[name].size for kind, name in names.items() if name in saved}
+            return {kind: not sizes[name] for kind, name in names.items() if name in sizes}
 
         make_room(model, kinds_of)
         state = self._tensors(moments(model))
@@ -72,10 +77,13 @@ class Progress:
             if name in saved:
                 state[name] = torch.empty(saved[name].size, dtype=saved[name].properties.dtype)
         for name, tensor in state.items():
-            if name not in saved or saved[name].size != tensor.shape:
-                raise UsageError(f"{path} is of another model: it has no {name} of shape {tuple(tensor.shape)}")
+            shape, name = self._whole_shape(name, tensor), name.partition(SHARD)[0]
+            if sizes.get(name) != shape:
+                raise UsageError(f"{path} is of another model: it has no {name} of shape {tuple(shape)}")
         with answered(), written():
-            dcp.load(state, checkpoint_id=path)
+            dcp.load({name: tensor for name, tensor in state.items() if name in saved}, checkpoint_id=path)
+            if otherwise_divided := {name: tensor for name, tensor in state.items() if name not in saved}:
+                self._load_otherwise_divided(otherwise_divided, saved, path)
         for name, value in zip(COUNTERS, state["counters"].tolist(), strict=True):
             setattr(model, name, value if name == "_best_metric" else int(value))
         for group, lr in zip(model.optimizer.param_groups, state["lr"].tolist(), strict=True):
@@ -84,6 +92,20 @@ class Progress:
         if model.device.type == "cuda" and "cuda_rng" in state:
             torch.cuda.set_rng_state(state["cuda_rng"], model.device)
         logging.info(f"Resumed after {epoch} epochs, {model._total_steps} steps, from {path}")
+
+    def _load_otherwise_divided(self, state, saved, path):
+        """Rows that were divided by another number of members: each of these shards in turn, of all tensors."""
+        members = max((int(name.partition("/")[2]) for name in saved if SHARD in name), default=1)
+        for there in range(members):
+            parts = {}
+            for name in state:
+                name_there = name.partition(SHARD)[0] + (f"{SHARD}{there}/{members}" if members > 1 else "")
+                parts[name] = name_there, torch.empty(saved[name_there].size, dtype=state[name].dtype)
+            dcp.load(dict(parts.values()), checkpoint_id=path)
+            for name, (_, part) in parts.items():
+                shard = self.rows[_in_one_set(name)]
+                divided = replace(shard, members=members)
+                shard.copy_common(state[name], self._member(shard), part.to(state[name].device), divided, there)
 
     def _tensors(self, of_optimizer):
         """name -> Tensor, of this rank's sets and of the head: weights and moments, in place."""
@@ -95,13 +117,40 @@ class Progress:
     def _by_sets(self, kind, tensors):
         own, found = self.model.own, {f"head.{kind}.{name}": x for name, x in of_no_set(tensors).items()}
         for at, m in enumerate(own):
-            found |= {f"set.{m}.{kind}.{name}": x for name, x in of_set(tensors, at, len(own)).items()}
+            for name, x in of_set(tensors, at, len(own)).items():
+                found[f"set.{m}.{kind}.{name}{self._shard_of(name) if x.ndim > 1 else ''}"] = x
         return found
+
+    def _shard_of(self, name):
+        shard = self.rows.get(name)
+        divided = shard is not None and shard.members > 1
+        return f"{SHARD}{self._member(shard)}/{shard.members}" if divided else ""
+
+    def _whole_shape(self, name, tensor):
+        return torch.Size((self.rows[_in_one_set(name)].size, *tensor.shape[1:])) if SHARD in name else tensor.shape
+
+    def _member(self, shard):
+        return self.model.grid.member if shard.members > 1 else 0
 
     def _remove_all_but(self, path):
         for other in self.folder.glob("epoch-*"):
             if other != path:
                 shutil.rmtree(other)
+
+
+def _whole_sizes(saved):
+    """name without shard -> torch.Size, the rows of shards added up."""
+    sizes = {}
+    for name, meta in saved.items():
+        whole, at, _ = name.partition(SHARD)
+        rows = sizes[whole][0] if whole in sizes else 0
+        sizes[whole] = torch.Size((rows + meta.size[0], *meta.size[1:])) if at else meta.size
+    return sizes
+
+
+def _in_one_set(name):
+    """set.3.exp_avg.embedding_layer.…@1/4 -> embedding_layer.…"""
+    return name.partition(SHARD)[0].split(".", KIND_AT["set"] + 1)[-1]
 
 
 @contextlib.contextmanager

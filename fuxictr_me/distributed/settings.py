@@ -1,4 +1,4 @@
-"""What can be trained set-parallel, and which of a run's settings a rank's own model has."""
+"""What several ranks can train, and which of a run's settings a rank's own model has."""
 
 import inspect
 
@@ -24,10 +24,10 @@ def check_class(model_class):
         UsageError: one line that gives the reason.
     """
     if not issubclass(model_class, MultiEmbeddingModel):
-        raise UsageError(f"set-parallel trains the models of fuxictr_me, and {model_class.__name__} is none")
+        raise UsageError(f"several processes train the models of fuxictr_me, and {model_class.__name__} is none")
     own_loss = (model_class.compute_loss, model_class.regularization_loss)
     if own_loss != (BaseModel.compute_loss, FastTraining.regularization_loss):
-        raise UsageError(f"set-parallel needs FuxiCTR's loss, and {model_class.__name__} has one of its own")
+        raise UsageError(f"several processes need FuxiCTR's loss, and {model_class.__name__} has one of its own")
 
 
 def all_dims(get):
@@ -37,22 +37,22 @@ def all_dims(get):
         get (Settings)
 
     Raises:
-        UsageError: settings that cannot be, or cannot be set-parallel.
+        UsageError: settings that cannot be, or not on several ranks.
     """
     dims, num_sets, interactions = get("embedding_dim"), get("num_sets"), get("interactions")
     if num_sets is None and not isinstance(dims, list | tuple):
         num_sets = len(interactions) if interactions else 4
     dims = dims_of_sets(dims, num_sets)
     if reason := _reason_against(get, dims):
-        raise UsageError(f"set-parallel {reason}")
+        raise UsageError(f"a model on several processes {reason}")
     check_options(len(dims), get("aggregation"), get("nonlinear_projection"), False, dims)
     return dims
 
 
-def settings_of_rank(get, own, dim, ranks):
+def settings_of_rank(get, own, dim, ranks, grid):
     """The settings of the model that holds the sets ``own`` (range), of dimension ``dim``, alone.
 
-    What would be refused of a model of one set is left to ``SetParallel.assemble``.
+    What would be refused of a model of one set is left to ``Distributed.assemble``.
     """
     changed = {
         "num_sets": len(own),
@@ -60,26 +60,12 @@ def settings_of_rank(get, own, dim, ranks):
         "aggregation": "mean",
         "nonlinear_projection": True,
         "first_set_checkpoint": get("first_set_checkpoint") if 0 in own else None,
-        "callbacks": [over_ranks(callback, ranks) for callback in build(get("callbacks"))],
+        "callbacks": [AbundanceOverRanks(grid, callback.tensorboard) for callback in build(get("callbacks"))],
         "verbose": get("verbose") if ranks.is_first else 0,
     }
     if get("interactions"):
         changed["interactions"] = [get("interactions")[m] for m in own]
     return {**get.given, **changed}
-
-
-def over_ranks(callback, ranks):
-    """The callback for a model whose sets lie on several ranks.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if type(callback) is not InformationAbundance:
-        raise UsageError(
-            f"set-parallel runs the callback InformationAbundance alone, got {type(callback).__name__}: "
-            "another would see the sets of one rank"
-        )
-    return AbundanceOverRanks(ranks, callback.tensorboard)
 
 
 class Settings:
@@ -109,6 +95,9 @@ def _reason_against(get, dims):
     for name in PENALTIES:
         if get(f"{name}_regularizer"):
             return f"needs {name}_regularizer 0: only embedding_regularizer and net_regularizer are added up over ranks"
+    for callback in build(get("callbacks")):
+        if type(callback) is not InformationAbundance:
+            return f"has the callback InformationAbundance alone, got {type(callback).__name__}"
     if get("optimizer") in NOT_BY_ENTRY:
         return f"needs an optimizer that treats every entry by itself, such as adam, got {get('optimizer')}"
     return None

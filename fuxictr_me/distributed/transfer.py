@@ -1,81 +1,95 @@
-"""Weights of sets between their ranks and rank 0, where the whole model's state dict is."""
+"""Weights between the ranks that have them and rank 0, where the whole model's state dict is."""
 
+import torch
+
+from fuxictr_me.distributed.sharded_table import shards_of
 from fuxictr_me.distributed.weights import OF_SET, joined, of_no_set, of_set
 from fuxictr_me.errors import UsageError
 
 
-def gather_whole(state_dict, own, num_sets, ranks):
+def gather_whole(model):
     """The whole model's state dict on the CPU of rank 0, set by set; elsewhere None.
 
     Args:
-        state_dict (dict): of this rank.
-        own (range): its sets.
-        num_sets (int): M.
-        ranks (Ranks)
+        model (Distributed)
     """
-    sets = []
-    for m in range(num_sets):
-        owner = m % ranks.size
-        if ranks.rank not in (0, owner):
-            continue
-        at = own.index(m) if ranks.rank == owner else 0
-        tensors = of_set(state_dict, at, len(own))
-        if ranks.is_first:
-            tensors = {name: x.detach().cpu().clone() for name, x in tensors.items()}
-            sets.append(tensors)
-        if owner != 0:
-            for tensor in tensors.values():
-                ranks.move(tensor, source=owner, target=0)
+    ranks, shards, state_dict, sets = model.ranks, shards_of(model), model.state_dict(), []
+    for m in range(model.all_sets):
+        whole = {}
+        for name, tensor in _of_set_or_like(model, state_dict, m):
+            shard = shards.get(name)
+            if ranks.is_first:
+                whole[name] = torch.empty(_whole_shape(tensor, shard), dtype=tensor.dtype)
+            for rank, rows in _holders(model.engine, m, shard)[: None if shard else 1]:
+                if ranks.rank == rank == 0:
+                    whole[name][rows] = tensor.detach().cpu()
+                elif ranks.rank == rank:
+                    ranks.move(tensor, rank, 0)
+                elif ranks.is_first:
+                    whole[name][rows] = ranks.move(torch.empty_like(whole[name][rows]), rank, 0)
+        sets.append(whole)
     if not ranks.is_first:
         return None
     return joined(sets, {name: x.detach().cpu() for name, x in of_no_set(state_dict).items()})
 
 
-def scatter_whole(whole, state_dict, own, num_sets, ranks, name):
-    """The opposite of ``gather_whole``: fill every rank's ``state_dict`` from the whole one on rank 0.
+def scatter_whole(whole, model, name):
+    """The opposite of ``gather_whole``: fill the weights of every rank from the whole state dict on rank 0.
 
     Args:
         whole (dict or None): on rank 0; a state dict of one machine.
-        state_dict (dict): of this rank, filled in place.
-        own (range), num_sets (int), ranks (Ranks)
+        model (Distributed)
         name (str): of the checkpoint, for messages.
 
     Raises:
         UsageError: ``whole`` is of another model.
     """
-    ranks.on_first(lambda: _check(whole, state_dict, len(own), num_sets, name))
-    for m in range(num_sets):
-        owner = m % ranks.size
-        if ranks.rank not in (0, owner):
-            continue
-        given = of_set(whole, m, num_sets) if ranks.is_first else {}
-        mine = of_set(state_dict, own.index(m), len(own)) if ranks.rank == owner else {}
-        for key in sorted(mine or given):
-            if owner == 0:
-                mine[key].copy_(given[key])
-            else:
-                ranks.move(given[key] if ranks.is_first else mine[key], source=0, target=owner)
+    ranks, shards, state_dict = model.ranks, shards_of(model), model.state_dict()
+    ranks.on_first(lambda: _check(whole, model, state_dict, shards, name))
+    for m in range(model.all_sets):
+        given = of_set(whole, m, model.all_sets) if ranks.is_first else {}
+        for key, tensor in _of_set_or_like(model, state_dict, m):
+            for rank, rows in _holders(model.engine, m, shards.get(key)):
+                if ranks.rank == rank == 0:
+                    tensor.copy_(given[key][rows])
+                elif ranks.rank == rank:
+                    ranks.move(tensor, 0, rank)
+                elif ranks.is_first:
+                    ranks.move(given[key][rows], 0, rank)
     for key, tensor in sorted(of_no_set(state_dict).items()):
         if ranks.is_first:
             tensor.copy_(whole[key])
         ranks.broadcast(tensor)
 
 
-def _check(whole, state_dict, num_own, num_sets, name):
+def _of_set_or_like(model, state_dict, m):
+    """What this rank has of set ``m``, or, if that is another group's, of a set of its own: (name, Tensor), sorted."""
+    at = model.own.index(m) if m in model.own else 0
+    return sorted(of_set(state_dict, at, len(model.own)).items())
+
+
+def _holders(engine, m, shard):
+    """(rank, index of its rows) of all ranks that hold a tensor of set ``m``."""
+    first = m % engine.groups * engine.members
+    return [(first + g, shard.ids(g) if shard else ...) for g in range(engine.members)]
+
+
+def _whole_shape(tensor, shard):
+    return (shard.size, *tensor.shape[1:]) if shard else tuple(tensor.shape)
+
+
+def _check(whole, model, state_dict, shards, name):
     """On rank 0: every set of ``whole`` must be as the rank's first set is, and its head as the rank's head."""
-    there = {int(match[2]) for key in whole if (match := OF_SET.fullmatch(key))}
+    there, num_sets = {int(match[2]) for key in whole if (match := OF_SET.fullmatch(key))}, model.all_sets
     if there != set(range(num_sets)):
         raise UsageError(f"{name} does not fit this model: it is of {len(there)} sets, num_sets is {num_sets}")
-    pairs = [(of_set(whole, m, num_sets), of_set(state_dict, 0, num_own)) for m in range(num_sets)]
+    pairs = [(of_set(whole, m, num_sets), of_set(state_dict, 0, len(model.own))) for m in range(num_sets)]
     for given, wanted in (*pairs, (of_no_set(whole), of_no_set(state_dict))):
-        given, wanted = _shapes(given), _shapes(wanted)
+        given = {key: tuple(x.shape) for key, x in given.items()}
+        wanted = {key: _whole_shape(x, shards.get(key)) for key, x in wanted.items()}
         for key in sorted({*given, *wanted}):
             if given.get(key) != wanted.get(key):
                 raise UsageError(
                     f"{name} does not fit this model: {key} is {given.get(key, 'not there')}, "
                     f"in the model {wanted.get(key, 'not there')}"
                 )
-
-
-def _shapes(tensors):
-    return {key: tuple(x.shape) for key, x in tensors.items()}

@@ -23,6 +23,7 @@ from fuxictr_me.settings import (
     check_optimizer_and_loss,
     check_weight,
 )
+from fuxictr_me.table import FusedTable
 from fuxictr_me.training import PRECISIONS, CompiledOrEager, autocast, build_optimizer, check_updates
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
@@ -74,6 +75,8 @@ class MultiEmbeddingModel(CheckedModel):
         UsageError: a key that neither FuxiCTR nor the model knows, a value that cannot be, or options that
             mean nothing together.
     """
+
+    fused_table = FusedTable  # what makes it; of a model on several ranks it holds a part
 
     def __init__(
         self,
@@ -141,7 +144,7 @@ class MultiEmbeddingModel(CheckedModel):
         self.fused_embedding, self.embedding_updates, self.precision = fused_embedding, embedding_updates, precision
         self._compiled_answer = CompiledOrEager(self.answer, self.device) if compile else None
         self.embedding_layer = MultiEmbedding(
-            feature_map, embedding_dim, num_sets, embedding_initializer, fused=fused_embedding
+            feature_map, embedding_dim, num_sets, embedding_initializer, fused=fused_embedding, table=self.fused_table
         )
         self.num_sets = self.embedding_layer.num_sets
         check_options(

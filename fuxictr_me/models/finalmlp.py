@@ -81,6 +81,7 @@ class FinalMLP_ME(MultiEmbeddingModel):
             embedding_initializer=self.embedding_initializer,
             required_feature_columns=fields,
             fused=self.fused_embedding,
+            table=self.fused_table,
         )
 
     def _checked_context(self, name, fields):

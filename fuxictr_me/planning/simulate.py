@@ -54,12 +54,16 @@ class Simulation:
         parameters, embedding_parameters (int): trained; in all, and of embeddings.
         memory (Memory)
         operations (list of Operation): of one step.
+        tables (list of tuple): names of the fields and shape (ΣD, ΣK) of each fused table.
+        hidden (int or None): H of h; None of a model that is not ours.
     """
 
     parameters: int
     embedding_parameters: int
     memory: Memory
     operations: list
+    tables: list
+    hidden: int | None
 
 
 def simulate(model_class, feature_map, params, on_gpu=True):
@@ -98,12 +102,15 @@ def simulate(model_class, feature_map, params, on_gpu=True):
         model = anywhere(feature_map, **settings).train()
         model._max_gradient_norm = params.get("max_gradient_norm", 10.0)
         batch_size = params.get("batch_size", 32)
-        for table in fused_tables(model):
+        tables = fused_tables(model)
+        for table in tables:
             ledger.most_distinct = sum(min(rows.stop - rows.start, batch_size) for rows in table.rows)
         memory, operations = _train(model, make_batch(feature_map, batch_size), ledger, on_gpu)
     parameters = model.num_parameters()
     embeddings = parameters - model.num_parameters(count_embedding=False)
-    return Simulation(parameters, embeddings, memory, operations)
+    shapes = [(table.fields, tuple(table.weight.shape)) for table in tables]
+    hidden = sum(model.head.widths) if is_ours(model_class) else None
+    return Simulation(parameters, embeddings, memory, operations, shapes, hidden)
 
 
 def make_batch(feature_map, batch_size):

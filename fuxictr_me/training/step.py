@@ -14,13 +14,15 @@ from fuxictr_me.training.rows import UPDATES, LazyRows, dense_rows
 class Alone:
     """One process has all parameters: what it counts is the whole."""
 
+    tables_by_rows = True  # else the gradients of fused tables are autograd's, and of every row
+
     def counted(self, parameters):
         """Those of ``parameters`` whose norms this process adds to the whole: all."""
         return parameters
 
-    def whole(self, square, penalty):
-        """‖gradient‖² and the regularisers' value of all parameters, from those of the ones counted."""
-        return square, penalty
+    def whole(self, square, loss, penalty):
+        """‖gradient‖² of all parameters, and the loss with regularisers, from those of the parameters counted."""
+        return square, loss + penalty
 
 
 class Step:
@@ -33,7 +35,7 @@ class Step:
         model (BaseModel): with its optimizer.
         embedding_updates (str): see ``dense_rows``, ``CaughtUpRows``, ``LazyRows``.
         on_cpu (bool or None): whether to go the ways of a CPU; None: where the model lies.
-        joint (Alone): what makes the whole norm and penalty of those of this process.
+        joint (Alone): what makes the whole norm and loss of those of this process.
 
     Raises:
         UsageError: row-wise updates with an optimizer or a regulariser that they do not go with.
@@ -42,8 +44,10 @@ class Step:
     def __init__(self, model, embedding_updates="dense", on_cpu=None, joint=None):
         self.optimizer, self.joint = model.optimizer, joint or Alone()
         check_updates(model, embedding_updates)
-        tables = fused_tables(model)
+        tables = fused_tables(model) if self.joint.tables_by_rows else []
         of_tables, of_embeddings, of_networks = split_parameters(model)
+        if not self.joint.tables_by_rows:
+            of_tables, of_embeddings = [], of_tables + of_embeddings
         penalties = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
         if embedding_updates == "dense":
             self.rows = [dense_rows(table, self.optimizer, penalties[1], penalties[2], on_cpu) for table in tables]
@@ -96,12 +100,12 @@ class Step:
                 squares.append(square)
                 penalties.append(penalty)
             penalty = sum(penalties) + self._regularise()
-            square, penalty = self.joint.whole(self._squared_norm() + sum(squares), penalty)
+            square, whole_loss = self.joint.whole(self._squared_norm() + sum(squares), loss.detach(), penalty)
             self._clip(square.sqrt(), max_gradient_norm)
         self.optimizer.step()
         for rows in self.rows:
             rows.finish()
-        return loss.detach() + penalty
+        return whole_loss
 
     def _regularise(self):
         """Add the gradients of (λ/p)‖w‖ₚᵖ of parameters outside fused tables; returns its value, of those counted."""
@@ -122,7 +126,8 @@ class Step:
 
     def _squared_norm(self):
         """‖·‖² of the gradients outside fused tables, of the parameters counted."""
-        return torch.stack(torch._foreach_norm(_grads(self.counted))).square().sum()
+        grads = _grads(self.counted)
+        return torch.stack(torch._foreach_norm(grads)).square().sum() if grads else 0.0
 
     def _clip(self, norm, max_gradient_norm):
         """As ``torch.nn.utils.clip_grad_norm_`` on all parameters, whose gradients have this norm."""
