@@ -30,8 +30,17 @@ def build_parser():
     _add_gpu(run)
     run.add_argument(
         "--engine",
-        choices=("set-parallel",),
-        help="how several processes share a run that torchrun starts: set-parallel gives each some of the sets",
+        choices=("set-parallel", "sharded", "ddp", "auto"),
+        help="how several processes, which torchrun starts, share the run: set-parallel gives each some of the sets; "
+        "sharded some rows of all tables and of each batch; ddp rows of each batch alone; auto takes what is estimated "
+        "to be fastest of what fits, and says why",
+    )
+    run.add_argument(
+        "--set-groups",
+        type=int,
+        metavar="S",
+        help="with --engine set-parallel: divide the sets over S groups of processes, and rows within a group "
+        "(default: as many groups as processes, if there are as many sets)",
     )
     run.add_argument("--resume", action="store_true", help="with --engine: go on after the last finished epoch")
 
@@ -142,6 +151,16 @@ def _add_collapse_commands(commands):
     export.add_argument("--checkpoint", help="weights of the model (default: where the run left them)")
     export.add_argument("--fields", nargs="+", metavar="FIELD", help="only these (default: all)")
     export.add_argument("--format", default="parquet", choices=("parquet", "npz"), help="(default: parquet)")
+
+    convert = commands.add_parser(
+        "convert",
+        help="what runs on several processes resume from, to a checkpoint of one machine, and back",
+        description="SOURCE is a folder <expid>.resume, whose last weights go to the checkpoint TARGET, which every "
+        "command takes; or a checkpoint, whose weights go to the folder TARGET, from which run_expid --engine ... "
+        "--resume starts. Folders hold a pickle that PyTorch reads: convert your own alone.",
+    )
+    convert.add_argument("source", metavar="SOURCE", help="a folder to resume from, or a checkpoint")
+    convert.add_argument("target", metavar="TARGET", help="what is written; must not be there")
 
     toy = commands.add_parser(
         "toy",

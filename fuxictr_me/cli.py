@@ -58,14 +58,16 @@ def _run_expid(arguments):
     from fuxictr_me.experiment import run_expid
 
     if arguments.engine is None:
-        if arguments.resume:
-            raise UsageError("--resume needs --engine set-parallel, whose runs can be taken up again")
+        if arguments.resume or arguments.set_groups:
+            option = "--resume" if arguments.resume else "--set-groups"
+            raise UsageError(f"{option} is of runs on several processes: it needs --engine, and torchrun")
         run_expid(arguments.expid, arguments.config, arguments.gpu)
         return
     from fuxictr_me import distributed
 
     ranks, gpu = distributed.start(arguments.gpu)
-    run_expid(arguments.expid, arguments.config, gpu, ranks=ranks, resume=arguments.resume)
+    several = {"ranks": ranks, "engine": arguments.engine, "set_groups": arguments.set_groups}
+    run_expid(arguments.expid, arguments.config, gpu, resume=arguments.resume, **several)
     distributed.stop()
 
 
@@ -150,6 +152,12 @@ def _export(arguments):
     print(run(a.expid, a.config, a.out, file_format=a.format, checkpoint=a.checkpoint))
 
 
+def _convert(arguments):
+    from fuxictr_me.distributed.convert import run
+
+    print(run(arguments.source, arguments.target))
+
+
 def _toy(arguments):
     require_extra("toy", ("matplotlib",), "report")
     from fuxictr_me.report import toy_figure
@@ -209,6 +217,7 @@ COMMANDS = {
     "analyze": _analyze,
     "export-embeddings": _export_embeddings,
     "export": _export,
+    "convert": _convert,
     "toy": _toy,
     "plan": _plan,
     "study": _study,

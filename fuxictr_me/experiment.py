@@ -25,7 +25,9 @@ from fuxictr_me.settings import check_labels
 from fuxictr_me.versions import versions
 
 
-def run_expid(expid, config=None, gpu=-1, progress=None, ranks=None, resume=False):
+def run_expid(
+    expid, config=None, gpu=-1, progress=None, ranks=None, engine="set-parallel", set_groups=None, resume=False
+):
     """Train and evaluate one experiment; leave log, checkpoint, IA file and results where FuxiCTR does.
 
     Args:
@@ -35,8 +37,10 @@ def run_expid(expid, config=None, gpu=-1, progress=None, ranks=None, resume=Fals
         gpu (int): CUDA device, -1 for the CPU.
         progress (callable): wraps the training loader, to show a bar of one's own; the log then goes to its
             file alone.
-        ranks (Ranks): of ``fuxictr_me.distributed``, where several processes train the model set-parallel; all of them
-            call this, and rank 0 alone writes.
+        ranks (Ranks): of ``fuxictr_me.distributed``, where several processes train the model; all of them call this,
+            and rank 0 alone writes.
+        engine (str): with ``ranks``: ``set-parallel``, ``sharded``, ``ddp``, or ``auto``, which chooses by estimates.
+        set_groups (int or None): with ``set-parallel``: groups of ranks among which the sets are divided.
         resume (bool): with ``ranks``: keep what is needed to go on after each epoch in ``<expid>.resume`` beside the
             checkpoint, and go on from there if it is there.
 
@@ -57,9 +61,9 @@ def run_expid(expid, config=None, gpu=-1, progress=None, ranks=None, resume=Fals
     if not is_ours(model_class) and (unread := unread_keys(model_class, params)):
         logging.warning(unread)
     if ranks is not None:
-        from fuxictr_me.distributed import set_parallel
+        from fuxictr_me.distributed import check_class
 
-        model_class = set_parallel(model_class, ranks)
+        check_class(model_class)
     seed_everything(seed=params.get("seed", 2024))
 
     data_dir = Path(params["data_root"]) / params["dataset_id"]
@@ -68,10 +72,16 @@ def run_expid(expid, config=None, gpu=-1, progress=None, ranks=None, resume=Fals
     feature_map = load_feature_map(data_dir, params)
 
     check_labels(model_class, params, feature_map.labels)
+    source = source_of(model_class)
+    if ranks is not None:
+        from fuxictr_me.distributed import distribute_as_asked
+
+        model_class = distribute_as_asked(model_class, feature_map, params, ranks, engine, set_groups)
     model = model_class(feature_map, **params)
     model.count_parameters()
-    train_data = load_split(feature_map, params, "train")
-    valid_data = load_split(feature_map, params, "valid")
+    share = None if ranks is None else model.share
+    train_data = load_split(feature_map, params, "train", share)
+    valid_data = load_split(feature_map, params, "valid", share)
     going_on = {"resume_from": Path(model.model_dir) / f"{expid}.resume"} if resume else {}
     model.fit(progress(train_data) if progress else train_data, validation_data=valid_data, **params, **going_on)
 
@@ -81,7 +91,7 @@ def run_expid(expid, config=None, gpu=-1, progress=None, ranks=None, resume=Fals
     test_result = {}
     if params.get("test_data"):
         logging.info("******** Test evaluation ********")
-        test_result = evaluate(model, load_split(feature_map, params, "test"))
+        test_result = evaluate(model, load_split(feature_map, params, "test", share))
 
     result = {
         "expid": expid,
@@ -92,12 +102,13 @@ def run_expid(expid, config=None, gpu=-1, progress=None, ranks=None, resume=Fals
         "parameters": model.num_parameters(),
         "parameters_without_embeddings": model.num_parameters(count_embedding=False),
         "processes": 1 if ranks is None else ranks.size,
+        **({} if ranks is None else {"engine": str(model.engine)}),
         "steps": model._total_steps,
         "seconds": round(time.perf_counter() - started, 3),
         "peak_memory": peak_memory(gpu),
         "checkpoint": model.checkpoint,
         "versions": versions(),
-        **({"model_source": source} if (source := source_of(model_class)) else {}),
+        **({"model_source": source} if source else {}),
         "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
     }
     if not is_first:
@@ -157,8 +168,13 @@ def load_feature_map(data_dir, params):
     return feature_map
 
 
-def load_split(feature_map, params, split):
+def load_split(feature_map, params, split, share=None):
     """Batches of a split: H5 and parquet as we feed them; npz, or a ``data_loader`` of the config, as FuxiCTR does.
+
+    Args:
+        feature_map (FeatureMap), params (dict)
+        split (str): ``train``, ``valid`` or ``test``.
+        share ((int, int) or None): of H5, the part of this process: see ``H5DataLoader``.
 
     Raises:
         UsageError: see ``H5DataLoader`` and ``InMemoryLoader``.
@@ -179,7 +195,7 @@ def load_split(feature_map, params, split):
     common["seed"] = params.get("seed", 2024)
     if params["data_format"] == "h5":
         own = {key: params[key] for key in ("gpu", "task", "data_placement", "window_rows") if key in params}
-        return H5DataLoader(feature_map, path, **common, **own)
+        return H5DataLoader(feature_map, path, **common, **own, share=share)
     return InMemoryLoader(feature_map, path, **common)
 
 

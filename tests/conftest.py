@@ -195,3 +195,9 @@ def exact(float64):
 def own_folder(tmp_path, monkeypatch):
     """The test runs in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def double(monkeypatch):
+    """FuxiCTR casts labels by ``.float()``; here to float64."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)

@@ -7,7 +7,7 @@ import torch
 from conftest import MODEL, ROOT, categorical, make_feature_map
 from fuxictr.pytorch.models import BaseModel
 
-from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
+from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME, UsageError
 from fuxictr_me.config import load_settings
 from fuxictr_me.distributed import choose as module
 from fuxictr_me.distributed.choose import Estimate, best, choose, divided, estimates
@@ -80,7 +80,7 @@ def test_four_groups_of_one_send_h_alone():
 
 def test_two_groups_of_three_exchange_within_and_across():
     found = {e.what: e for e in exchanges("set-parallel", 2, 3)}
-    assert found["embeddings"].groups == found["dense gradients"].groups == ((range(3)), range(3, 6))
+    assert found["embeddings"].groups == found["dense gradients"].groups == (range(3), range(3, 6))
     assert [list(group) for group in found["h"].groups] == [[0, 3], [1, 4], [2, 5]]
     of_three_rows = {"ids": 8 * 3 * 5 * 2 / 3, "embeddings": 4 * 3 * 60 * 2 / 3, "h": 2 * 4 * 3 * 7 / 2}
     of_three_rows |= {"embeddings' gradients": 480, "dense gradients": 2 * 4000 * 2 / 3, "norm and penalty": 16 * 5 / 6}
@@ -122,6 +122,13 @@ def test_what_is_sent_is_by_hand_that_of_the_model():
     assert found["set-parallel"].sent == pytest.approx(3 / 4 * 2 * (4 * BATCH * HIDDEN + 8))
     numbers = 8 * half * FIELDS + 2 * 4 * half * FIELDS * DIM * 2 + 2 * 4 * of_two + 2 * 4 * half * HIDDEN
     assert found["set-parallel, 2 groups of 2"].sent == pytest.approx(numbers / 2 + 3 / 4 * 2 * 8)
+
+
+def test_h_is_as_wide_as_in_the_whole_model():
+    hidden = {"mlp1_hidden_units": [16, 4], "mlp2_hidden_units": [12, 6], "nonlinear_projection": False, "num_sets": 2}
+    settings = {key: value for key, value in DNN.items() if key != "hidden_units"} | hidden
+    found, _ = estimates(FinalMLP_ME, map_of(1000), settings, 2, H100, 2)
+    assert str(found[-1].engine) == "set-parallel" and found[-1].sent == pytest.approx(4 * BATCH * (16 + 12) + 8)
 
 
 def test_memory_falls_with_ranks():
@@ -225,15 +232,15 @@ def test_what_fits_nowhere_is_told_in_one_line():
 
 
 def test_processes_on_cpus_share_what_is_free(monkeypatch):
-    monkeypatch.setattr(module, "free_memory", lambda: 100e9)
-    settings = {**DNN, "num_sets": 4}
-    _, text = choose(DNN_ME, map_of(LARGE), settings, 4)
-    assert text.startswith("4 processes of 25.000 GB, 4 a node; speeds of an H100 assumed\n")
+    monkeypatch.setattr(module, "free_memory", lambda: 16e9)
+    settings, ids = {**DNN, "num_sets": 4}, 10_000_000
+    _, text = choose(DNN_ME, map_of(ids), settings, 4)
+    assert text.startswith("4 processes of 4.000 GB, 4 a node; speeds of an H100 assumed\n")
     lines = lines_of(text)
     assert lines["ddp"][3] == "does not fit"
-    assert float(lines["ddp"][0]) == pytest.approx(16 * LARGE * DIM * 4 / 1e9, rel=1e-3)
-    assert float(lines["sharded"][0]) == pytest.approx(12 * LARGE * DIM / 1e9, rel=1e-3)  # its gradient in pieces
-    assert choose(DNN_ME, map_of(LARGE), settings, 8, ranks_a_node=2)[1].startswith("8 processes of 50.000 GB, 2 a ")
+    assert float(lines["ddp"][0]) == pytest.approx(16 * ids * DIM * 4 / 1e9, rel=0.01)
+    assert float(lines["sharded"][0]) == pytest.approx(12 * ids * DIM / 1e9, rel=0.01)  # its gradient in pieces
+    assert choose(DNN_ME, map_of(1000), settings, 4, ranks_a_node=2)[1].startswith("4 processes of 8.000 GB, 2 a ")
 
 
 def test_updates_by_rows_refuse_ddp():

@@ -1,6 +1,5 @@
 """Sets spread over processes against one process: losses, weights, metrics, files, and what a step moves."""
 
-import csv
 import shutil
 import time
 from types import SimpleNamespace
@@ -9,34 +8,29 @@ import numpy as np
 import pytest
 import torch
 from families import EVERY_FAMILY, build, weights_of_set
-from set_parallel_worker import STEPS, begin, feature_map, fit, make, run, settings_of, train
+from rank_worker import (
+    PLAIN,
+    REGULARISED,
+    RUN,
+    STEPS,
+    assert_close,
+    assert_same_abundance,
+    begin,
+    feature_map,
+    fit,
+    make,
+    run,
+    settings_of,
+    train,
+)
 
 from fuxictr_me import DNN_ME, DCNv2_ME, Mixed_ME, UsageError
 from fuxictr_me.cli import main
 from fuxictr_me.distributed import distribute, to_rank, to_whole
 from fuxictr_me.distributed.weights import of_no_set, of_set
 
-REGULARISED = {"embedding_regularizer": 0.01, "net_regularizer": 0.001}
-PLAIN = {"batch_norm": False}  # before it biases have no gradient but rounding, of which L1 and a large step make more
 SLOW = pytest.mark.slow
-INSIDE = pytest.mark.usefixtures("inside")
-
-
-@pytest.fixture
-def inside(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def double(monkeypatch):
-    """As the ranks: FuxiCTR casts labels by ``.float()``."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-
-
-def close(mine, theirs, tolerance=1e-9):
-    assert mine.keys() == theirs.keys()
-    worst = max(float((mine[name].double() - theirs[name].double()).abs().max()) for name in mine)
-    assert worst < tolerance
+INSIDE = pytest.mark.usefixtures("own_folder")
 
 
 # --- steps -----------------------------------------------------------------------------------------
@@ -80,7 +74,7 @@ def test_ranks_train_what_one_process_trains(double, tmp_path, name, size, setti
         assert rank["losses"] == pytest.approx(expected["losses"], abs=1e-9)
         assert rank["metrics"] == pytest.approx(expected["metrics"], abs=1e-9)
         assert rank["metrics"] == ranks[0]["metrics"]
-    close(to_whole([(rank["own"], rank["weights"]) for rank in ranks]), expected["weights"])
+    assert_close(to_whole([(rank["own"], rank["weights"]) for rank in ranks]), expected["weights"])
     assert expected["losses"][0] != pytest.approx(expected["losses"][-1], abs=1e-3)
 
 
@@ -131,11 +125,11 @@ def test_the_start_depends_on_the_seed_and_the_set_alone(tmp_path):
         runs[size] = run(size, tmp_path / str(size), "start_task", name="DCNv2_ME", settings=own)
     wholes = {size: torch.load(f"runs/made/of{size}.model") for size in runs}
     for size, ranks in runs.items():
-        close(wholes[size], wholes[1], 1e-12)
-        close(wholes[size], to_whole([(rank["own"], rank["weights"]) for rank in ranks]), 1e-12)
+        assert_close(wholes[size], wholes[1], 1e-12)
+        assert_close(wholes[size], to_whole([(rank["own"], rank["weights"]) for rank in ranks]), 1e-12)
         assert len({rank["drawn"] for rank in ranks}) == 1
         for rank in ranks:
-            close(of_no_set(rank["weights"]), of_no_set(wholes[1]), 1e-12)
+            assert_close(of_no_set(rank["weights"]), of_no_set(wholes[1]), 1e-12)
     weight = wholes[1]["interaction.0.crossnet.cross_layers.0.weight"]
     assert not torch.allclose(weight[0], weight[1]) and not torch.allclose(weight[1], weight[2])
     make("DCNv2_ME", settings).load_weights("runs/made/of2.model")  # one process takes it as its own
@@ -170,13 +164,6 @@ def test_a_checkpoint_of_another_model_is_refused_on_all_ranks(double, tmp_path,
 
 # --- runs ------------------------------------------------------------------------------------------
 
-RUN = {"num_sets": 4, "early_stop_patience": 9, "embedding_regularizer": 0.01, "learning_rate": 0.01}
-
-
-def read_abundance(model_id):
-    with open(f"runs/made/{model_id}.ia.csv") as file:
-        return list(csv.DictReader(file))
-
 
 @INSIDE
 @pytest.mark.parametrize("num_sets", [pytest.param(4, marks=SLOW), 3])
@@ -190,22 +177,19 @@ def test_a_run_leaves_what_one_process_leaves(double, tmp_path, num_sets):
     for rank in run(2, tmp_path, "fit_task", epochs=3, **several):
         assert rank["losses"] == pytest.approx(expected["losses"], abs=1e-9)
         assert rank["metrics"] == pytest.approx(expected["metrics"], abs=1e-9)
-    close(torch.load("runs/made/two.model"), torch.load("runs/made/one.model"))
-    one, two = read_abundance("one"), read_abundance("two")
-    assert len(two) == 4 * (num_sets + 1) * 5  # tables, sets and all of them, four evaluations and the best
-    for row, other in zip(one, two, strict=True):
-        for column, value in row.items():
-            number = column in ("ia", "ia_ratio", "ia_random")
-            assert (float(other[column]) == pytest.approx(float(value), abs=1e-6)) if number else other[column] == value
+    assert_close(torch.load("runs/made/two.model"), torch.load("runs/made/one.model"))
+    assert assert_same_abundance("one", "two") == 4 * (num_sets + 1) * 5  # tables, sets and all, evaluations and best
 
 
 @INSIDE
-@pytest.mark.parametrize("num_ids, num_sets", [(201, 3), (3, 4)])
-def test_tables_on_several_ranks_have_the_singular_values_of_the_whole(tmp_path, num_ids, num_sets):
+@pytest.mark.parametrize(
+    "num_ids, num_sets, ranks, groups", [(201, 3, 2, 2), (3, 4, 2, 2), (203, 3, 4, 2), (40, 2, 3, 1)]
+)
+def test_tables_on_several_ranks_have_the_singular_values_of_the_whole(tmp_path, num_ids, num_sets, ranks, groups):
     tables = [torch.randn(num_ids, 2) for _ in range(num_sets)]
     tables[1][0] = 100.0  # the padding row, which does not count
     expected = [table[1:].double().numpy() for table in tables]
-    for rank in run(2, tmp_path, "abundance_task", tables=tables, exclude=(0,)):
+    for rank in run(ranks, tmp_path, "abundance_task", tables=tables, exclude=(0,), groups=groups):
         assert rank["num_ids"] == num_ids - 1 and rank["dims"] == [2] * num_sets
         for block, table in zip(rank["blocks"], expected, strict=True):
             assert_same_values(block.numpy(), table)
@@ -306,7 +290,8 @@ def test_a_model_with_a_loss_of_its_own_is_refused():
     ("options", "message"),
     [
         (["--engine", "set-parallel"], "started by torchrun --nproc-per-node N -m fuxictr_me ...: RANK is not set"),
-        (["--resume"], "--resume needs --engine set-parallel"),
+        (["--resume"], "--resume is of runs on several processes: it needs --engine, and torchrun"),
+        (["--set-groups", "2"], "--set-groups is of runs on several processes"),
     ],
 )
 def test_what_is_typed_wrong_is_one_line(options, message, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """Batches of an H5 data set: from the GPU's memory, from RAM, or streamed."""
 
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -202,7 +203,10 @@ class H5DataLoader:
 
 
 def free_memory():
-    """Bytes of RAM that a process can still take, a container's limit included; infinite where nothing says."""
+    """Bytes of RAM that a process can still take, a container's limit included; infinite where nothing says.
+
+    Where torchrun has started several processes on the machine, its part of them.
+    """
     free = [float("inf")]
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -213,7 +217,7 @@ def free_memory():
         free.append(int(limit.read_text()) - int(used.read_text()))
     except (OSError, ValueError):  # another system, no container, or one without a limit ("max")
         pass
-    return min(free)
+    return min(free) / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def _read_ahead(reader, read, windows):

@@ -1,4 +1,4 @@
-"""Information abundance of tables whose columns, the sets, and rows lie on several ranks: none ever has a whole table."""
+"""Information abundance of tables whose columns, the sets, and rows lie on several ranks: none has a whole table."""
 
 from dataclasses import dataclass
 

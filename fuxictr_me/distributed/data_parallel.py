@@ -42,7 +42,7 @@ def data_parallel(model, forward, ranks, divided):
     ignored = [f"model.{name}" for name in {*divided, *(name for name, _ in model.named_buffers())}]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(whole, ignored)
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of dimensions of one entry
-    reduced = DistributedDataParallel(whole, process_group=ranks.group)
+    reduced = DistributedDataParallel(whole, process_group=ranks.group, gradient_as_bucket_view=True)
     reduced.register_comm_hook(ranks.group, _sum)
     return reduced
 

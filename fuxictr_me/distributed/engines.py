@@ -1,4 +1,4 @@
-"""How a model lies on R ranks: its sets over S groups of ranks; rows of tables, and of batches, over a group's G ranks."""
+"""How a model lies on R ranks: its sets over S groups of them, rows of tables and of batches over a group's G."""
 
 from dataclasses import dataclass
 

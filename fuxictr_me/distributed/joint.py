@@ -9,8 +9,8 @@ from fuxictr_me.distributed.weights import of_no_set
 class Joint:
     """Takes the place of ``fuxictr_me.training.step.Alone`` in a step.
 
-    What several ranks hold is counted by one of them: the head by rank 0, what is a set's by member 0 of its group. Of a
-    sharded table each counts its rows.
+    What several ranks hold is counted by one of them: the head by rank 0, what is a set's by member 0 of its group. Of
+    a sharded table each counts its rows.
 
     Args:
         model (Distributed)

@@ -31,11 +31,11 @@ def distribute(model_class, ranks, engine="set-parallel", groups=None):
     """A class of model -> that of the part of it which a rank holds.
 
     The R ranks are S groups of G members. Group s owns the sets s, s + S, ...: interactions, projections, and the
-    optimizer's state of these. Of their fused tables member g has every G-th row (``ddp``: all of them), and of a batch
-    it takes the g-th part. Each rank sums h of its own sets, one all-reduce over the groups adds these up, and each goes
-    on to the loss of its rows by itself. Within a group, embeddings go to who asks for them and their gradients come
-    back; the gradients of all else are added up by DistributedDataParallel, batch norm's sums by all-reduces. A last
-    all-reduce, of two numbers, joins the gradients' norm, for clipping, and the loss.
+    optimizer's state of these. Of their fused tables member g has every G-th row (``ddp``: all of them), and of a
+    batch it takes the g-th part. Each rank sums h of its own sets, one all-reduce over the groups adds these up, and
+    each goes on to the loss of its rows by itself. Within a group, embeddings go to who asks for them and their
+    gradients come back; the gradients of all else are added up by DistributedDataParallel, batch norm's sums by
+    all-reduces. A last all-reduce, of two numbers, joins the gradients' norm, for clipping, and the loss.
 
     With ``set-parallel`` and no more ranks than sets, G is 1: all ranks see every batch, and a step moves B · ΣH + 2
     numbers into all-reduces, whatever the size of the tables.
@@ -101,6 +101,11 @@ class Distributed:
             self._draw(feature_map, get)
 
     @property
+    def share(self):
+        """(member, members) of those who divide a batch, as ``H5DataLoader`` takes it; None where all feed it all."""
+        return (self.grid.member, self.engine.members) if self.engine.divides else None
+
+    @property
     def is_single(self):
         return self.all_sets == 1
 
@@ -159,7 +164,7 @@ class Distributed:
         if resume_from is not None and self.embedding_updates != "dense":
             raise UsageError(f"a run that can be resumed needs embedding_updates: dense, got {self.embedding_updates}")
         self._progress = None if resume_from is None else Progress(self, resume_from)
-        self._epochs_done = 0 if resume_from is None else self._progress.last()
+        self._epochs_done = 0 if resume_from is None else self._progress.take_up()
         return super().fit(data_generator, epochs=epochs, **kwargs)
 
     def train_epoch(self, data_generator):

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from fuxictr_me.distributed.optimizer_state import make_room, moments
 from fuxictr_me.distributed.ranks import answered
-from fuxictr_me.distributed.sharded_table import rows_of
+from fuxictr_me.distributed.sharded_table import copy_common, rows_of
 from fuxictr_me.distributed.weights import of_no_set, of_set
 from fuxictr_me.errors import RunError, UsageError
 
@@ -20,15 +19,15 @@ COUNTERS = ("_total_steps", "_best_metric", "_stopping_steps", "_stop_training")
 WHOLE = ".metadata"  # which torch.distributed.checkpoint writes last
 WEIGHTS = "weights"
 KIND_AT = {"set": 2, "head": 1}  # where in a name stands what it is: set.3.exp_avg.…, head.exp_avg.…
-SHARD = "@"  # behind the name of divided rows: @1/4, of member 1 of 4
+SHARD = "@"  # behind the name of divided rows: @1/4, of the ids 1, 5, 9, ...
 
 
 class Progress:
     """The state of a run on several ranks after each epoch, in ``folder/epoch-N``; one that is not whole is not used.
 
-    Names are those of sets (``set.3.exp_avg.…``), and of divided rows (``…@1/4``), so another number of ranks, or one,
-    and another engine can go on. What several ranks hold is written once. What torch.distributed.checkpoint writes
-    beside the tensors is a pickle: resume your own runs alone.
+    Names are those of sets (``set.3.exp_avg.…``), and of divided rows (``…@1/4``: the ids 1, 5, 9, …), so another
+    number of ranks, or one, and another engine can go on. What several ranks hold is written once. What
+    torch.distributed.checkpoint writes beside the tensors is a pickle: resume your own runs alone.
 
     Args:
         model (Distributed)
@@ -38,12 +37,18 @@ class Progress:
     def __init__(self, model, folder):
         self.model, self.folder, self.rows = model, Path(folder), rows_of(model)
 
-    def last(self):
-        """The number of epochs that are done, 0 where there is nothing to resume."""
+    def take_up(self):
+        """The number of epochs that are done. Where that is none, weights are taken up that ``convert`` put there."""
+        done = self._last()
+        if done == 0:
+            self.load(0)
+        return max(done, 0)
+
+    def _last(self):
+        """The last epoch whose state is whole, 0 for converted weights, -1 where there is nothing."""
         found = [path.parent.name for path in self.folder.glob(f"epoch-*/{WHOLE}")]
         epochs = [int(name.removeprefix("epoch-")) for name in found]
-        done = self.model.ranks.broadcast(torch.tensor(max(epochs, default=0), device=self.model.device))
-        return int(done)
+        return int(self.model.ranks.broadcast(torch.tensor(max(epochs, default=-1), device=self.model.device)))
 
     def save(self, epoch):
         """Write the state after ``epoch`` epochs, then remove older ones. All ranks."""
@@ -64,7 +69,7 @@ class Progress:
         """Take up the state after ``epoch`` epochs. All ranks."""
         model, path = self.model, self.folder / f"epoch-{epoch}"
         saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
-        sizes = _whole_sizes(saved)
+        sizes = whole_sizes(saved)
         kinds = sorted({name.split(".")[KIND_AT[name.split(".")[0]]] for name in sizes if "." in name} - {WEIGHTS})
 
         def kinds_of(parameter):
@@ -84,6 +89,12 @@ class Progress:
             dcp.load({name: tensor for name, tensor in state.items() if name in saved}, checkpoint_id=path)
             if otherwise_divided := {name: tensor for name, tensor in state.items() if name not in saved}:
                 self._load_otherwise_divided(otherwise_divided, saved, path)
+        if "counters" in state:
+            self._go_on_from(state)
+        logging.info(f"Resumed after {epoch} epochs, from {path}")
+
+    def _go_on_from(self, state):
+        model = self.model
         for name, value in zip(COUNTERS, state["counters"].tolist(), strict=True):
             setattr(model, name, value if name == "_best_metric" else int(value))
         for group, lr in zip(model.optimizer.param_groups, state["lr"].tolist(), strict=True):
@@ -91,21 +102,17 @@ class Progress:
         torch.set_rng_state(state["rng"])
         if model.device.type == "cuda" and "cuda_rng" in state:
             torch.cuda.set_rng_state(state["cuda_rng"], model.device)
-        logging.info(f"Resumed after {epoch} epochs, {model._total_steps} steps, from {path}")
 
     def _load_otherwise_divided(self, state, saved, path):
         """Rows that were divided by another number of members: each of these shards in turn, of all tensors."""
         members = max((int(name.partition("/")[2]) for name in saved if SHARD in name), default=1)
-        for there in range(members):
-            parts = {}
-            for name in state:
-                name_there = name.partition(SHARD)[0] + (f"{SHARD}{there}/{members}" if members > 1 else "")
-                parts[name] = name_there, torch.empty(saved[name_there].size, dtype=state[name].dtype)
-            dcp.load(dict(parts.values()), checkpoint_id=path)
-            for name, (_, part) in parts.items():
-                shard = self.rows[_in_one_set(name)]
-                divided = replace(shard, members=members)
-                shard.copy_common(state[name], self._member(shard), part.to(state[name].device), divided, there)
+        for first in range(members):
+            theirs = {name: name.partition(SHARD)[0] + _suffix(first, members) for name in state}
+            parts = {there: torch.empty(saved[there].size, dtype=state[name].dtype) for name, there in theirs.items()}
+            dcp.load(parts, checkpoint_id=path)
+            for name, there in theirs.items():
+                ids = self._ids(self.rows[_in_one_set(name)])
+                copy_common(state[name], ids, parts[there].to(state[name].device), slice(first, ids.stop, members))
 
     def _tensors(self, of_optimizer):
         """name -> Tensor, of this rank's sets and of the head: weights and moments, in place."""
@@ -123,14 +130,13 @@ class Progress:
 
     def _shard_of(self, name):
         shard = self.rows.get(name)
-        divided = shard is not None and shard.members > 1
-        return f"{SHARD}{self._member(shard)}/{shard.members}" if divided else ""
+        return "" if shard is None else _suffix(self._ids(shard).start, shard.members)
 
     def _whole_shape(self, name, tensor):
         return torch.Size((self.rows[_in_one_set(name)].size, *tensor.shape[1:])) if SHARD in name else tensor.shape
 
-    def _member(self, shard):
-        return self.model.grid.member if shard.members > 1 else 0
+    def _ids(self, shard):
+        return shard.ids(self.model.grid.member if shard.members > 1 else 0)
 
     def _remove_all_but(self, path):
         for other in self.folder.glob("epoch-*"):
@@ -138,7 +144,12 @@ class Progress:
                 shutil.rmtree(other)
 
 
-def _whole_sizes(saved):
+def _suffix(first, members):
+    """Behind the name of the rows of every ``members``-th id, from ``first`` on."""
+    return f"{SHARD}{first}/{members}" if members > 1 else ""
+
+
+def whole_sizes(saved):
     """name without shard -> torch.Size, the rows of shards added up."""
     sizes = {}
     for name, meta in saved.items():

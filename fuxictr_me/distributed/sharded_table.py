@@ -31,17 +31,17 @@ class Shard:
         """How many these are."""
         return len(range(*self.ids(member).indices(self.size)))
 
-    def copy_common(self, mine, member, theirs, other, other_member):
-        """Fill the rows of a member's tensor whose ids are in another's too, who may be of another number of members.
 
-        Args:
-            mine, theirs (Tensor): (rows, ...) of member ``member`` of this shard, ``other_member`` of ``other``.
-            other (Shard): of the same field.
-        """
-        ids = torch.arange(self.size, device=theirs.device)[other.ids(other_member)]
-        first = self.ids(member).start
-        common = (ids - first) % self.members == 0
-        mine[(ids[common] - first) // self.members] = theirs[common]
+def copy_common(mine, my_ids, theirs, their_ids):
+    """Fill the rows of a shard that are in another too, of the same field but another number of members.
+
+    Args:
+        mine, theirs (Tensor): (rows, ...).
+        my_ids, their_ids (slice): whose rows these are; both end at D.
+    """
+    ids = torch.arange(their_ids.start, max(their_ids.start, their_ids.stop), their_ids.step, device=theirs.device)
+    common = (ids - my_ids.start) % my_ids.step == 0
+    mine[(ids[common] - my_ids.start) // my_ids.step] = theirs[common]
 
 
 class ShardedTable(FusedTable):
@@ -80,7 +80,7 @@ class ShardedTable(FusedTable):
         mine = self.ranks.exchange_rows(flat[order] // G, asked, got).unsqueeze(1)  # (n, 1): rows that others ask for
         e = super()._read(mine, torch.isin(mine * G + rank, self.first_rows + self.padding_ids))
         e = Exchange.apply(e.squeeze(1), got, asked, self.ranks)
-        return e[order.argsort()].view(*rows.shape, -1)
+        return e[order.argsort()].view(*rows.shape, self.weight.shape[1])
 
 
 class Exchange(torch.autograd.Function):

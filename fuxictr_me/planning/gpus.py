@@ -1,6 +1,8 @@
 """What GPUs can do at best, by their data sheets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from fuxictr_me.errors import unknown
 
@@ -56,3 +58,15 @@ def find_gpu(name):
     if key not in GPUS:
         raise unknown("GPU", name, GPUS)
     return GPUS[key]
+
+
+def gpu_of_device(index):
+    """The GPU that a process has: its own memory, and the speeds of the first above that its name names, or an H100's.
+
+    Args:
+        index (int): of the CUDA device.
+    """
+    found = torch.cuda.get_device_properties(index)
+    key = found.name.replace(" ", "").upper()
+    like = next((gpu for name, gpu in GPUS.items() if name in key), GPUS["H100"])
+    return replace(like, name=found.name, memory=found.total_memory)

@@ -197,6 +197,9 @@ def _prepare(model, ledger, on_gpu):
     """Let a model step as on the device; what updates its tables, where that is ours."""
     if isinstance(model, FastTraining):
         model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu)
+        if type(model.optimizer) is torch.optim.SGD:  # whose fused kernel would run on real tensors
+            for group in model.optimizer.param_groups:
+                group["fused"] = False
         return model._step.rows
     model.optimizer.register_step_pre_hook(lambda *_: setattr(ledger, "number", 1))  # steps done, which it divides by
     model.optimizer.register_step_post_hook(lambda *_: setattr(ledger, "number", 0))

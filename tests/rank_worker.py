@@ -1,5 +1,6 @@
-"""What ranks do in tests/test_set_parallel.py, in processes of their own, and one process beside them."""
+"""What ranks do in the tests of several processes, in processes of their own, and one process beside them."""
 
+import csv
 import logging
 import multiprocessing
 import os
@@ -14,13 +15,18 @@ from families import FAMILIES
 
 from fuxictr_me import models
 from fuxictr_me.collapse import FieldTables
+from fuxictr_me.data import Lanes
 from fuxictr_me.distributed import abundance, distribute, start, stop
 from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.distributed.grid import Grid
+from fuxictr_me.distributed.sharded_table import Shard
 from fuxictr_me.errors import RunError, UsageError
 
 COMMON = {**MODEL, "embedding_dim": 4, "embedding_initializer": "partial(nn.init.normal_, std=0.5)"}
 STEPS = 50
+REGULARISED = {"embedding_regularizer": 0.01, "net_regularizer": 0.001}
+PLAIN = {"batch_norm": False}  # before it biases have no gradient but rounding, of which L1 and a large step make more
+RUN = {"num_sets": 4, "early_stop_patience": 9, "embedding_regularizer": 0.01, "learning_rate": 0.01}
 
 
 def feature_map():
@@ -60,12 +66,12 @@ def make(name, settings, ranks=None, engine="set-parallel", groups=None):
     return model_class(feature_map(), **settings_of(name, **settings)).double()
 
 
-def train(model, max_norm):
-    """Losses, weights and metrics after ``STEPS`` steps with equal seeds, the last on an uneven batch."""
+def train(model, max_norm, last=9):
+    """Losses, weights and metrics after ``STEPS`` steps with equal seeds, the last on a batch of another size."""
     model._max_gradient_norm = max_norm
     torch.manual_seed(5)
     model.train()
-    losses = [model.train_step(batch).item() for batch in batches(STEPS)]
+    losses = [model.train_step(batch).item() for batch in batches(STEPS, last=last)]
     weights = {name: x.clone() for name, x in model.state_dict().items()}
     return {"losses": losses, "weights": weights, "metrics": dict(model.evaluate(batches(5), ["AUC", "logloss"]))}
 
@@ -85,9 +91,34 @@ class Loader:
             yield self.data[i]
 
 
-def fit(model, epochs, pause=0, **kwargs):
-    """The losses of every step of a run, and what it came to."""
+class InLanes:
+    """Rows of the batches above as ``H5DataLoader`` feeds those of a member."""
+
+    def __init__(self, data, member, members, shuffle, batch_size=12):
+        columns = {name: torch.cat([batch[name] for batch in data]) for name in data[0]}
+        self.lanes = Lanes(len(columns["user"]), batch_size, member, members, shuffle)
+        self.columns = {name: x[self.lanes.rows.start : self.lanes.rows.stop] for name, x in columns.items()}
+        self.epoch = 0
+
+    def __len__(self):
+        return len(self.lanes)
+
+    def __iter__(self):
+        order, self.epoch = self.lanes.order(3, self.epoch, "cpu"), self.epoch + 1
+        at = 0
+        for i in range(len(self)):
+            _, start, stop = self.lanes.part(i)
+            at, rows = at + stop - start, slice(at, at + stop - start)
+            yield {name: x[rows] if order is None else x[order[rows]] for name, x in self.columns.items()}
+
+
+def fit(model, epochs, pause=0, share=None, **kwargs):
+    """The losses of every step of a run, and what it came to; ``share``: rows are fed in lanes."""
     losses, train_step = [], model.train_step
+    if share is None:
+        data, validation = Loader(batches(6), pause), batches(5)
+    else:
+        data, validation = (InLanes(batches(n), *share, shuffle) for n, shuffle in ((6, True), (5, False)))
 
     def noted(batch):
         loss = train_step(batch)
@@ -95,47 +126,59 @@ def fit(model, epochs, pause=0, **kwargs):
         return loss
 
     model.train_step = noted
-    model.fit(Loader(batches(6), pause), epochs=epochs, validation_data=batches(5), max_gradient_norm=0.5, **kwargs)
-    metrics, lr = dict(model.evaluate(batches(5), ["AUC", "logloss"])), model.optimizer.param_groups[0]["lr"]
-    return {"losses": losses, "metrics": metrics, "lr": lr}
+    model.fit(data, epochs=epochs, validation_data=validation, max_gradient_norm=0.5, **kwargs)
+    metrics, lr = dict(model.evaluate(validation, ["AUC", "logloss"])), model.optimizer.param_groups[0]["lr"]
+    predictions = torch.from_numpy(model.predict(validation))
+    return {"losses": losses, "metrics": metrics, "lr": lr, "predictions": predictions}
 
 
 # --- tasks of a rank -------------------------------------------------------------------------------
 
 
-def train_task(ranks, name, settings, weights, max_norm, engine="set-parallel", groups=None):
+def train_task(ranks, name, settings, weights, max_norm, last=9, engine="set-parallel", groups=None):
     model, moved = make(name, settings, ranks, engine, groups), []
     model.load_weights(weights)
-    all_reduce = dist.all_reduce
+    all_reduce, all_to_all, moved_to_others = dist.all_reduce, dist.all_to_all_single, []
 
     def counted(tensor, *args, **kwargs):
         moved.append(tensor.numel() * tensor.element_size())
         return all_reduce(tensor, *args, **kwargs)
 
-    dist.all_reduce = counted
+    def exchanged(incoming, outgoing, got, sent, group=None):
+        to_others = len(outgoing) - sent[dist.get_rank(group)]
+        moved_to_others.append(to_others * outgoing[:1].numel() * outgoing.element_size())
+        return all_to_all(incoming, outgoing, got, sent, group=group)
+
+    dist.all_reduce, dist.all_to_all_single = counted, exchanged
     try:
-        result = train(model, max_norm)
+        result = train(model, max_norm, last)
     finally:
-        dist.all_reduce = all_reduce
+        dist.all_reduce, dist.all_to_all_single = all_reduce, all_to_all
+    state = [x for of in model.optimizer.state.values() for x in of.values()]
+    held = sum(x.numel() for x in [*model.parameters(), *state])
     own = sum(p.numel() for p in model.parameters())
+    whole = model.num_parameters()
     model.save_weights(f"{engine}.model")
-    return {**result, "own": list(model.own), "moved": moved, "parameters": [own, model.num_parameters()]}
+    counts = {"moved": moved, "exchanged": moved_to_others, "parameters": [own, whole], "held": held}
+    return {**result, **counts, "own": list(model.own)}
 
 
-def start_task(ranks, name, settings):
+def start_task(ranks, name, settings, engine="set-parallel", groups=None):
     """A model as it is drawn; torch's generator behind it; its checkpoint."""
-    model = make(name, settings, ranks)
+    model = make(name, settings, ranks, engine, groups)
     model.save_weights(model.checkpoint)
     return {"drawn": torch.rand(1).item(), "own": list(model.own), "weights": model.state_dict()}
 
 
-def fit_task(ranks, name, settings, epochs, checkpoint=None, pause=0, **kwargs):
-    model = make(name, settings, ranks)
+def fit_task(ranks, name, settings, epochs, checkpoint=None, pause=0, engine="set-parallel", groups=None, **kwargs):
+    model = make(name, settings, ranks, engine, groups)
     if checkpoint:
         model.load_weights(checkpoint)
     model.optimizer.state.clear()
     torch.manual_seed(5)
-    return fit(model, epochs, pause, **kwargs)
+    if in_lanes := kwargs.pop("in_lanes", False):
+        kwargs["share"] = model.share or (0, 1)
+    return {**fit(model, epochs, pause, **kwargs), "in_lanes": in_lanes}
 
 
 def apart_task(ranks, what):
@@ -153,12 +196,14 @@ def load_task(ranks, checkpoint, settings):
     make("DNN_ME", settings, ranks).load_weights(checkpoint)
 
 
-def abundance_task(ranks, tables, exclude):
-    """The factor of [E¹ ... Eᴹ], in chunks of a few rows, of which a rank has its own sets."""
+def abundance_task(ranks, tables, exclude, groups):
+    """The factor of [E¹ ... Eᴹ], in chunks of a few rows, of which a rank has its own sets, and rows."""
     abundance.CHUNK_ROWS = 1
-    own = range(ranks.rank, len(tables), ranks.size)
-    field = FieldTables("layer", "field", [tables[m] for m in own], exclude, None)
-    factor = abundance.factor_of_all_sets(field, len(tables), Grid(ranks, Engine("set-parallel", ranks.size, 1)))
+    engine = Engine("set-parallel", groups, ranks.size // groups)
+    grid, shard = Grid(ranks, engine), Shard(5, len(tables[0]), engine.members) if engine.members > 1 else None
+    own, rows = range(grid.group, len(tables), groups), shard.ids(grid.member) if shard else slice(None)
+    field = FieldTables("layer", "field", [tables[m][rows] for m in own], exclude, None)
+    factor = abundance.factor_of_all_sets(field, len(tables), grid, shard)
     return {"blocks": factor.sets, "num_ids": factor.num_ids, "dims": factor.dims}
 
 
@@ -189,7 +234,7 @@ def begin(size, folder, task, **arguments):
         found.bind(("127.0.0.1", 0))
         port = str(found.getsockname()[1])
     context = multiprocessing.get_context("forkserver")  # which imports once what all ranks need
-    context.set_forkserver_preload(["set_parallel_worker"])
+    context.set_forkserver_preload(["rank_worker"])
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     processes = [
         context.Process(target=of_rank, args=(rank, size, port, folder, task, arguments)) for rank in range(size)
@@ -210,3 +255,28 @@ def run(size, folder, task, **arguments):
     assert not alive, "ranks hang"
     assert [process.exitcode for process in processes] == [0] * size
     return [torch.load(folder / f"rank-{rank}.pt") for rank in range(size)]
+
+
+# --- what is compared ------------------------------------------------------------------------------
+
+
+def assert_close(mine, theirs, tolerance=1e-9):
+    """Two state dicts are equal."""
+    assert mine.keys() == theirs.keys()
+    worst = max(float((mine[name].double() - theirs[name].double()).abs().max()) for name in mine)
+    assert worst < tolerance
+
+
+def assert_same_abundance(model_id, other_id):
+    """Two runs left the same IA; returns the number of lines."""
+    files = []
+    for name in (model_id, other_id):
+        with open(f"runs/made/{name}.ia.csv") as file:
+            files.append(list(csv.DictReader(file)))
+    for row, other in zip(*files, strict=True):
+        for column, value in row.items():
+            if column in ("ia", "ia_ratio", "ia_random"):
+                assert abs(float(other[column]) - float(value)) < 1e-6
+            else:
+                assert other[column] == value
+    return len(files[0])
