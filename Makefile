@@ -34,6 +34,7 @@ bench: .venv/dev         ## what a claim about speed rests on
 	$(BIN)/python benchmarks/sets.py --sets 1 4
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/ranks.py
 	$(BIN)/python benchmarks/analyze.py
 
 .venv/bin/python:

@@ -28,9 +28,7 @@ def check_model_settings(model_class, settings):
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
-    from fuxictr_me.models import MultiEmbeddingModel
-
-    if issubclass(model_class, MultiEmbeddingModel):
+    if getattr(model_class, "names_its_settings", False):
         allowed = known_keys(model_class)
         for key in settings:
             if key not in allowed:

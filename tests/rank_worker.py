@@ -16,10 +16,10 @@ from families import FAMILIES
 from fuxictr_me import models
 from fuxictr_me.collapse import FieldTables
 from fuxictr_me.data import Lanes
-from fuxictr_me.distributed import abundance, distribute, start, stop
+from fuxictr_me.distributed import abundance, distribute, distribute_as_asked, start, stop
 from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.distributed.grid import Grid
-from fuxictr_me.distributed.sharded_table import Shard
+from fuxictr_me.distributed.sharded_table import Shard, sharded_tables
 from fuxictr_me.errors import RunError, UsageError
 
 COMMON = {**MODEL, "embedding_dim": 4, "embedding_initializer": "partial(nn.init.normal_, std=0.5)"}
@@ -159,7 +159,14 @@ def train_task(ranks, name, settings, weights, max_norm, last=9, engine="set-par
     own = sum(p.numel() for p in model.parameters())
     whole = model.num_parameters()
     model.save_weights(f"{engine}.model")
-    counts = {"moved": moved, "exchanged": moved_to_others, "parameters": [own, whole], "held": held}
+    divided = sum(table.weight.numel() for table in sharded_tables(model).values())
+    counts = {
+        "moved": moved,
+        "exchanged": moved_to_others,
+        "parameters": [own, whole],
+        "divided": divided,
+        "held": held,
+    }
     return {**result, **counts, "own": list(model.own)}
 
 
@@ -168,6 +175,25 @@ def start_task(ranks, name, settings, engine="set-parallel", groups=None):
     model = make(name, settings, ranks, engine, groups)
     model.save_weights(model.checkpoint)
     return {"drawn": torch.rand(1).item(), "own": list(model.own), "weights": model.state_dict()}
+
+
+def optimizers_task(ranks, names, weights, engine):
+    """Losses of a few steps of each optimizer."""
+    losses = {}
+    for name in names:
+        model = make("DNN_ME", {"num_sets": 2, "optimizer": name, "dropout": 0, **PLAIN}, ranks, engine)
+        model.load_weights(weights)
+        model.train()
+        model._max_gradient_norm = 0.5
+        losses[name] = [model.train_step(batch).item() for batch in batches(6)]
+    return losses
+
+
+def auto_task(ranks, settings):
+    """The engine that every rank takes."""
+    params = {**settings_of("DNN_ME", **settings), "gpu": -1}
+    model = distribute_as_asked(models.DNN_ME, feature_map(), params, ranks, "auto")(feature_map(), **params)
+    return {"engine": str(model.engine)}
 
 
 def fit_task(ranks, name, settings, epochs, checkpoint=None, pause=0, engine="set-parallel", groups=None, **kwargs):

@@ -42,7 +42,7 @@ NOT_RUN = {
 }
 SLOW = {
     "fuxictr-me quickstart": "trains for minutes",
-    "torchrun --nproc-per-node 2 -m fuxictr_me run_expid --expid DNN_ME_test --engine set-parallel --resume": "again",
+    "torchrun --nproc-per-node 2 -m fuxictr_me run_expid --expid DNN_ME_test --engine set-parallel --gpu -1": "again",
     "fuxictr-me study --models DNN_ME --scales 1,4 --seeds 5 --dataset criteo_paper --dry-run": "predicts large models",
     "fuxictr-me bars check entries/DNN_ME_frappe_x1 --run": "trains in a process of its own",
 }

@@ -4,7 +4,7 @@ import copy
 from dataclasses import dataclass
 
 from fuxictr_me.data.h5_loader import free_memory
-from fuxictr_me.distributed.engines import Engine, possible_groups
+from fuxictr_me.distributed.engines import ALONE, Engine, possible_groups
 from fuxictr_me.distributed.settings import Settings, all_dims, check_class
 from fuxictr_me.errors import UsageError
 from fuxictr_me.planning.exchange import NUMBER, PER_NODE, exchanges_of
@@ -53,7 +53,7 @@ def choose(model_class, feature_map, params, num_ranks, gpu=None, ranks_a_node=N
         UsageError: no engine fits, or settings with which a model cannot be on several ranks.
     """
     if num_ranks == 1:
-        return Engine("set-parallel", 1, 1), "one process"
+        return ALONE, "one process"
     per_node = min(num_ranks, ranks_a_node or PER_NODE)
     limit = free_memory() / per_node if gpu is None else gpu.memory
     found, refused = estimates(model_class, feature_map, params, num_ranks, gpu, per_node)
@@ -61,13 +61,13 @@ def choose(model_class, feature_map, params, num_ranks, gpu=None, ranks_a_node=N
     if not fitting:
         least = min(found, key=lambda estimate: estimate.memory)
         raise UsageError(
-            f"no engine fits: the least, {least.engine}, needs {_gb(least.memory)} GB on the fullest of "
-            f"{num_ranks} processes, and each has {_gb(limit)} GB"
+            f"no engine fits: the least, {least.engine}, needs {_short(least.memory / 1e9)} GB on the fullest of "
+            f"{num_ranks} processes, and each has {_short(limit / 1e9)} GB"
         )
     chosen = best(fitting)
     speeds = "speeds of an H100 assumed" if gpu is None else f"{gpu.name}, links of a DGX H100 assumed"
     lines = [
-        f"{num_ranks} processes of {_gb(limit)} GB, {per_node} a node; {speeds}",
+        f"{num_ranks} processes of {_short(limit / 1e9)} GB, {per_node} a node; {speeds}",
         f"{'engine':<32}{'GB a rank':>12}{'MB sent':>12}{'ms a step':>12}",
     ]
     for estimate in found:
@@ -198,9 +198,9 @@ def _reason_against(engine, get, whole):
 
 
 def _figures(found):
-    name, memory = f"{found.engine!s:<32}", f"{_gb(found.memory):>12}"
-    return f"{name}{memory}{found.sent / 1e6:>12,.2f}{found.seconds * 1e3:>12,.2f}"
+    figures = found.memory / 1e9, found.sent / 1e6, found.seconds * 1e3
+    return f"{found.engine!s:<32}" + "".join(f"{_short(figure):>12}" for figure in figures)
 
 
-def _gb(count):
-    return f"{count / 1e9:,.3f}"
+def _short(figure):
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"

@@ -38,6 +38,9 @@ class Engine:
         return f"{self.name}, {self.groups} groups of {self.members}"
 
 
+ALONE = Engine("set-parallel", 1, 1)
+
+
 def engine_of(name, num_ranks, num_sets, groups=None):
     """An engine by its name.
 

@@ -11,8 +11,9 @@ from fuxictr_me.checkpoint import load_state_dict, save_state_dict
 from fuxictr_me.distributed.aggregation import OverRanks
 from fuxictr_me.distributed.batch_norm import replace_batch_norms
 from fuxictr_me.distributed.data_parallel import data_parallel
+from fuxictr_me.distributed.draw import draw
 from fuxictr_me.distributed.dropout import replace_dropouts
-from fuxictr_me.distributed.engines import Engine, engine_of
+from fuxictr_me.distributed.engines import ALONE, engine_of
 from fuxictr_me.distributed.grid import Grid
 from fuxictr_me.distributed.joint import Joint
 from fuxictr_me.distributed.loader import Fed
@@ -20,9 +21,9 @@ from fuxictr_me.distributed.part import Part, PartOfMean
 from fuxictr_me.distributed.ranks import answered_in_a_step
 from fuxictr_me.distributed.resume import Progress
 from fuxictr_me.distributed.settings import Settings, all_dims, check_class, settings_of_rank
-from fuxictr_me.distributed.sharded_table import ShardedTable, sharded_tables, shards_of
+from fuxictr_me.distributed.sharded_table import ShardedTable, sharded_tables
 from fuxictr_me.distributed.transfer import gather_whole, scatter_whole
-from fuxictr_me.distributed.weights import of_no_set, of_set
+from fuxictr_me.distributed.weights import of_no_set
 from fuxictr_me.errors import UsageError
 from fuxictr_me.training import split_parameters
 
@@ -79,16 +80,19 @@ class Distributed:
         all_sets (int): M; ``num_sets`` is the number of the rank's own.
         own (range): the sets of this rank.
         part (Part): the rows of this rank in the batch that is trained on.
+        is_drawn (bool): whether this is a model of one set, on this process alone, from which ``draw`` copies.
     """
 
-    _progress, _epochs_done, _reduced, _lanes, _gathers = None, 0, None, None, False
+    _progress, _epochs_done, _reduced = None, 0, None
+    _is_fed_its_part = _gathers = False
 
     def __init__(self, feature_map, own=None, **settings):
         get = Settings(self.whole_class, settings)
         dims = all_dims(get)
         self.all_sets, self.part = len(dims), Part()
         self.is_drawn = own is not None
-        self.engine = Engine("set-parallel", 1, 1) if self.is_drawn else engine_of(*self._asked(len(dims)))
+        name, groups = self.asked
+        self.engine = ALONE if self.is_drawn else engine_of(name, self.ranks.size, self.all_sets, groups)
         self.grid = None if self.is_drawn else Grid(self.ranks, self.engine)
         self.own = own or range(self.grid.group, self.all_sets, self.engine.groups)
         if self.engine.shards:
@@ -98,7 +102,7 @@ class Distributed:
         if not self.is_drawn:
             self._check_engine()
             self.joint = Joint(self)
-            self._draw(feature_map, get)
+            draw(self, feature_map, get)
 
     @property
     def share(self):
@@ -145,7 +149,7 @@ class Distributed:
 
     def train_step(self, batch_data):
         """One step; of a batch that all ranks are given whole each takes its part."""
-        if self._lanes is None:
+        if not self._is_fed_its_part:
             batch_data = self.part.cut(batch_data, self.grid.member, self.engine.members)
         with answered_in_a_step():
             return super().train_step(batch_data)
@@ -175,8 +179,11 @@ class Distributed:
             if epoch == self._epochs_done:
                 self._progress.load(epoch)
             return
-        self._lanes = getattr(data_generator, "lanes", None)
-        super().train_epoch(Fed(data_generator, self.grid.across, self.part))
+        self._is_fed_its_part = getattr(data_generator, "lanes", None) is not None
+        try:
+            super().train_epoch(Fed(data_generator, self.grid.across, self.part))
+        finally:
+            self._is_fed_its_part = False
         if self._progress is not None:
             self._progress.save(epoch)
 
@@ -234,10 +241,6 @@ class Distributed:
         """FuxiCTR's log line, of the whole model."""
         logging.info(f"Total number of parameters: {self.num_parameters(count_embedding)}.")
 
-    def _asked(self, num_sets):
-        (name, groups), num_ranks = self.asked, self.ranks.size
-        return name, num_ranks, num_sets, groups
-
     def _check_engine(self):
         if self.engine.shards and not sharded_tables(self):
             raise UsageError(
@@ -249,21 +252,3 @@ class Distributed:
 
     def _gathered(self, column):
         return self.grid.within.gather_rows(torch.as_tensor(column)).numpy()
-
-    def _draw(self, feature_map, get):
-        """Draw each set from (seed, set) by way of a model of that set alone; the head is that of set 0."""
-        seed = 2024 if get("seed") is None else get("seed")
-        mine, shards = self.state_dict(), shards_of(self)
-        for at, m in enumerate(self.own):
-            torch.manual_seed(seed * 1_000_003 + m)
-            one_set = type(self)(feature_map, own=range(m, m + 1), **{**get.given, "callbacks": None})
-            drawn = one_set.state_dict()
-            for name, tensor in of_set(mine, at, len(self.own)).items():
-                rows = shards[name].ids(self.grid.member) if name in shards else slice(None)
-                tensor.copy_(drawn[name][rows] if tensor.ndim else drawn[name])
-            if m == 0:
-                for name, tensor in of_no_set(mine).items():
-                    tensor.copy_(drawn[name])
-        for tensor in of_no_set(mine).values():
-            self.ranks.broadcast(tensor)
-        torch.manual_seed(seed)

@@ -4,6 +4,8 @@ import contextlib
 import logging
 import os
 import re
+import signal
+import threading
 from datetime import timedelta
 
 import torch
@@ -170,10 +172,16 @@ def start(gpu=-1, timeout=TIMEOUT):
         torch.cuda.set_device(gpu)
     with answered():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu >= 0 else "gloo", timeout=timeout)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     ranks = Ranks()
     if not ranks.is_first:
         logging.getLogger().setLevel(logging.ERROR)
     return ranks, gpu
+
+
+def _terminated(*_):
+    raise RunError("torchrun has ended this process, as another of this run ended; the last checkpoint stays whole")
 
 
 def stop():

@@ -77,6 +77,7 @@ class MultiEmbeddingModel(CheckedModel):
     """
 
     fused_table = FusedTable  # what makes it; of a model on several ranks it holds a part
+    names_its_settings = True  # its constructors name every key that they read; another is a mistake
 
     def __init__(
         self,
