@@ -1,6 +1,7 @@
 # Each target makes its own virtual environment in .venv when there is none. PYTHON=python3.12 make ... picks another Python.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .PHONY: run test test-all lint check bench docs clean
@@ -8,11 +9,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 run: .venv/quickstart    ## train SE 1x, SE 4x and ME 4x on real data: a table and a picture in minutes
 	$(BIN)/fuxictr-me quickstart
 
-test: .venv/dev          ## the test suite
-	$(BIN)/python -m pytest
+test: .venv/dev          ## the test suite, on two cores
+	$(PYTEST)
 
 test-all: .venv/dev      ## also the tests that take minutes or the network (FUXICTR_SRC=a checkout of FuxiCTR: more of them)
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: .venv/dev          ## style and format
 	$(BIN)/ruff check .

@@ -209,7 +209,7 @@ def test_the_text_has_the_figures_and_says_what_does_not_fit():
     assert list(lines) == list(found)
     for name, estimate in found.items():
         figures = [float(figure.replace(",", "")) for figure in lines[name][:3]]
-        assert figures == pytest.approx([estimate.memory / 1e9, estimate.sent / 1e6, estimate.seconds * 1e3], abs=5e-3)
+        assert figures == pytest.approx([estimate.memory / 1e9, estimate.sent / 1e6, estimate.seconds * 1e3], rel=5e-3)
     assert lines["ddp"][3] == "does not fit" and lines[str(engine)][3] == "chosen"
     assert text.startswith("4 processes of 30 GB, 4 a node; Small, links of a DGX H100 assumed\n")
 

@@ -1,5 +1,7 @@
 """The weights from which a model on several ranks starts."""
 
+import gc
+
 import torch
 
 from fuxictr_me.distributed.sharded_table import shards_of
@@ -28,6 +30,8 @@ def draw(model, feature_map, get):
         if m == 0:
             for name, tensor in of_no_set(mine).items():
                 tensor.copy_(drawn[name])
+        del drawn
+        gc.collect()  # a model is a circle of references: one set's tables at a time
     for tensor in of_no_set(mine).values():
         model.ranks.broadcast(tensor)
     torch.manual_seed(seed)
