@@ -207,9 +207,9 @@ def fit_task(ranks, name, settings, epochs, checkpoint=None, pause=0, engine="se
     return {**fit(model, epochs, pause, **kwargs), "in_lanes": in_lanes}
 
 
-def apart_task(ranks, what):
+def apart_task(ranks, what, engine):
     """Ranks that differ in what should be the same."""
-    model = make("DNN_ME", {"num_sets": 2}, ranks)
+    model = make("DNN_ME", {"num_sets": 2}, ranks, engine)
     if what == "head" and ranks.rank == 1:
         next(model.head.parameters()).data.view(-1)[0] += 1e-12
     if what == "head":

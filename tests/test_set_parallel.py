@@ -245,9 +245,11 @@ def test_a_killed_rank_ends_the_others_and_the_run_can_go_on(double, tmp_path):
 
 
 @INSIDE
-@pytest.mark.parametrize("what", ["head", "batches"])
-def test_ranks_that_come_apart_stop(tmp_path, what):
-    for rank in run(2, tmp_path, "apart_task", what=what):
+@pytest.mark.parametrize(
+    "what, engine", [("head", "set-parallel"), ("batches", "set-parallel"), ("batches", "sharded")]
+)
+def test_ranks_that_come_apart_stop(tmp_path, what, engine):
+    for rank in run(2, tmp_path, "apart_task", what=what, engine=engine):
         assert rank["error"].startswith(f"RunError: the ranks have come apart: the {what}")
 
 

@@ -181,7 +181,7 @@ class Distributed:
             return
         self._is_fed_its_part = getattr(data_generator, "lanes", None) is not None
         try:
-            super().train_epoch(Fed(data_generator, self.grid.across, self.part))
+            super().train_epoch(Fed(data_generator, self.grid, self.part))
         finally:
             self._is_fed_its_part = False
         if self._progress is not None:
