@@ -1,6 +1,7 @@
 """--engine auto: exchanges, memory and times by hand, and which engine is chosen."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from fuxictr_me.distributed.choose import Estimate, best, choose, divided, estim
 from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.planning import GPUS
 from fuxictr_me.planning.exchange import ALL_REDUCE, ALL_TO_ALL, Exchange, exchanges_of
-from fuxictr_me.planning.gpus import Gpu
+from fuxictr_me.planning.gpus import Gpu, gpu_of_device
 from fuxictr_me.resources import zoo_configs
 
 H100 = GPUS["H100"]
@@ -269,3 +270,21 @@ def test_what_all_engines_refuse_is_told_at_once():
         choose(DNN_ME, map_of(1000), {**DNN, "num_sets": 4, "aggregation": "gated"}, 4, H100)
     with pytest.raises(UsageError, match="BaseModel is none"):
         choose(BaseModel, map_of(1000), DNN, 4, H100)
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA GeForce RTX 4090", "RTX4090"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA L40S", "H100"),  # not an L4
+        ("Another", "H100"),
+    ],
+)
+def test_a_device_has_its_own_memory_and_the_speeds_of_its_kind(monkeypatch, name, like):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(name=name, total_memory=7e9))
+    gpu = gpu_of_device(0)
+    assert (gpu.name, gpu.memory) == (name, 7e9)
+    assert (gpu.bandwidth, gpu.peaks) == (GPUS[like].bandwidth, GPUS[like].peaks)

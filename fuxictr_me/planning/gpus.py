@@ -61,12 +61,12 @@ def find_gpu(name):
 
 
 def gpu_of_device(index):
-    """The GPU that a process has: its own memory, and the speeds of the first above that its name names, or an H100's.
+    """The GPU that a process has: its own memory, and the speeds of the one above that its name names, or an H100's.
 
     Args:
         index (int): of the CUDA device.
     """
     found = torch.cuda.get_device_properties(index)
-    key = found.name.replace(" ", "").upper()
-    like = next((gpu for name, gpu in GPUS.items() if name in key), GPUS["H100"])
+    words = found.name.upper().replace("RTX ", "RTX").replace("-", " ").split()
+    like = next((gpu for name, gpu in GPUS.items() if name in words), GPUS["H100"])
     return replace(like, name=found.name, memory=found.total_memory)
