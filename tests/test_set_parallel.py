@@ -115,21 +115,22 @@ def test_weights_are_cut_by_sets_and_put_together_again(plain_map, model_class, 
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
-@SLOW
 @INSIDE
 def test_the_start_depends_on_the_seed_and_the_set_alone(tmp_path):
     settings = {"num_sets": 3, "seed": 7, "aggregation": "sum"}
+    asked = {1: (1, "set-parallel"), 2: (2, "set-parallel"), 3: (2, "sharded")}
     runs = {}
-    for size in (1, 2, 3):
-        own = {**settings, "model_id": f"of{size}"}
-        runs[size] = run(size, tmp_path / str(size), "start_task", name="DCNv2_ME", settings=own)
-    wholes = {size: torch.load(f"runs/made/of{size}.model") for size in runs}
-    for size, ranks in runs.items():
-        assert_close(wholes[size], wholes[1], 1e-12)
-        assert_close(wholes[size], to_whole([(rank["own"], rank["weights"]) for rank in ranks]), 1e-12)
+    for key, (size, engine) in asked.items():
+        own = {**settings, "model_id": f"of{key}"}
+        folder = tmp_path / str(key)
+        runs[key] = run(size, folder, "start_task", name="DCNv2_ME", settings=own, engine=engine)
+    wholes = {key: torch.load(f"runs/made/of{key}.model") for key in runs}
+    for key, ranks in runs.items():
+        assert_close(wholes[key], wholes[1], 1e-12)
         assert len({rank["drawn"] for rank in ranks}) == 1
         for rank in ranks:
             assert_close(of_no_set(rank["weights"]), of_no_set(wholes[1]), 1e-12)
+    assert_close(wholes[2], to_whole([(rank["own"], rank["weights"]) for rank in runs[2]]), 1e-12)
     weight = wholes[1]["interaction.0.crossnet.cross_layers.0.weight"]
     assert not torch.allclose(weight[0], weight[1]) and not torch.allclose(weight[1], weight[2])
     make("DCNv2_ME", settings).load_weights("runs/made/of2.model")  # one process takes it as its own
