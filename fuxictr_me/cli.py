@@ -58,7 +58,7 @@ def _run_expid(arguments):
     from fuxictr_me.experiment import run_expid
 
     if arguments.engine is None:
-        if arguments.resume or arguments.set_groups:
+        if arguments.resume or arguments.set_groups is not None:
             option = "--resume" if arguments.resume else "--set-groups"
             raise UsageError(f"{option} is of runs on several processes: it needs --engine, and torchrun")
         run_expid(arguments.expid, arguments.config, arguments.gpu)

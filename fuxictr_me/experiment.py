@@ -116,6 +116,7 @@ def run_expid(
     text = json.dumps(result, indent=2, default=str) + "\n"
     replace_whole(Path(model.model_dir) / f"{expid}.json", lambda path: path.write_text(text))
     command = f"run_expid {f'--config {config} ' if config else ''}--expid {expid} --gpu {gpu}"
+    command += "" if ranks is None else f" --engine {engine}"
     filename = Path(config or "config").name.replace(".yaml", "") + ".csv"
     append_result_row(filename, command, expid, params["dataset_id"], valid_result, test_result)
     return result

@@ -33,7 +33,7 @@ def feature_map():
     """Fields that lie in the fused table, and such that do not."""
     features = {
         "user": categorical(40),
-        "place": categorical(5),
+        "place": categorical(5, padding_idx=None),  # behind a field with a row of padding
         "item": categorical(7),
         "clicks": sequence(7, 3, share_embedding="item"),
         "tags": sequence(9, 2),
@@ -196,15 +196,15 @@ def auto_task(ranks, settings):
     return {"engine": str(model.engine)}
 
 
-def fit_task(ranks, name, settings, epochs, checkpoint=None, pause=0, engine="set-parallel", groups=None, **kwargs):
+def fit_task(
+    ranks, name, settings, epochs, checkpoint=None, engine="set-parallel", groups=None, in_lanes=False, **kwargs
+):
     model = make(name, settings, ranks, engine, groups)
     if checkpoint:
         model.load_weights(checkpoint)
     model.optimizer.state.clear()
     torch.manual_seed(5)
-    if in_lanes := kwargs.pop("in_lanes", False):
-        kwargs["share"] = model.share or (0, 1)
-    return {**fit(model, epochs, pause, **kwargs), "in_lanes": in_lanes}
+    return fit(model, epochs, share=(model.share or (0, 1)) if in_lanes else None, **kwargs)
 
 
 def apart_task(ranks, what, engine):

@@ -252,6 +252,9 @@ def test_auto_counts_own_rows(load, monkeypatch, caplog):
     monkeypatch.setattr("fuxictr_me.data.h5_loader.free_memory", lambda: 1000 * row + 2)
     assert load(1000, 100, (1, 2), data_placement="auto").placement == "memory"
     assert load(1000, 100, (1, 2), data_placement="auto", shuffle=True).placement == "stream"  # the order takes 8 more
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # each process has a half of what is free
+    assert load(1000, 100, (1, 2), data_placement="auto").placement == "stream"
+    assert load(1000, 100, (1, 4), data_placement="auto").placement == "memory"
 
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])

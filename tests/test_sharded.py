@@ -269,7 +269,8 @@ def test_torchrun_trains_on_shares_of_h5(tmp_path):
     assert [split for split, _, _ in shares] == ["train", "valid", "test"]
     for _, own, whole in shares:
         assert abs(int(own.replace(",", "")) - int(whole.replace(",", "")) / 2) <= 64
-    assert len(Path("config.csv").read_text().splitlines()) == 1
+    (row,) = Path("config.csv").read_text().splitlines()
+    assert "--expid DNN_ME_test --gpu -1 --engine sharded,[exp_id]" in row
 
 
 # --- checkpoints of one machine ------------------------------------------------------------------------

@@ -199,14 +199,12 @@ class H5DataLoader:
         needed = len(self._own) * (self.rows.layout.row_bytes + 8 * self.shuffle)  # and their order
         if self.device.type == "cuda" and needed < SHARE_OF_FREE_MEMORY * torch.cuda.mem_get_info(self.device)[0]:
             return "device"
-        return "memory" if needed < SHARE_OF_FREE_MEMORY * free_memory() else "stream"
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # that torchrun has started on this machine
+        return "memory" if needed < SHARE_OF_FREE_MEMORY * free_memory() / processes else "stream"
 
 
 def free_memory():
-    """Bytes of RAM that a process can still take, a container's limit included; infinite where nothing says.
-
-    Where torchrun has started several processes on the machine, its part of them.
-    """
+    """Bytes of RAM that a process can still take, a container's limit included; infinite where nothing says."""
     free = [float("inf")]
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -217,7 +215,7 @@ def free_memory():
         free.append(int(limit.read_text()) - int(used.read_text()))
     except (OSError, ValueError):  # another system, no container, or one without a limit ("max")
         pass
-    return min(free) / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return min(free)
 
 
 def _read_ahead(reader, read, windows):

@@ -8,7 +8,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from fuxictr_me.checkpoint import load_state_dict, save_state_dict
-from fuxictr_me.distributed.resume import SHARD, WEIGHTS, WHOLE, whole_sizes, written
+from fuxictr_me.distributed.resume import WEIGHTS, WHOLE, divided, whole_sizes, written
 from fuxictr_me.distributed.weights import OF_SET, joined, of_no_set, of_set
 from fuxictr_me.errors import UsageError, missing
 
@@ -44,14 +44,15 @@ def to_checkpoint(folder, checkpoint):
     state = {name: torch.empty(meta.size, dtype=meta.properties.dtype) for name, meta in saved.items()}
     with alone():
         dcp.load(state, checkpoint_id=path)
-    whole = {}
-    for name, size in whole_sizes(saved).items():
-        shards = {key: x for key, x in state.items() if key.partition(SHARD)[0] == name}
-        whole[name] = shards.get(name, torch.empty(size, dtype=next(iter(shards.values())).dtype))
-        for key, rows in shards.items():
-            if SHARD in key:
-                first, members = map(int, key.partition(SHARD)[2].split("/"))
-                whole[name][first::members] = rows
+    whole, sizes = {}, whole_sizes(saved)
+    for key, tensor in state.items():
+        name, first, members = divided(key)
+        if members == 1:
+            whole[name] = tensor
+            continue
+        if name not in whole:
+            whole[name] = torch.empty(sizes[name], dtype=tensor.dtype)
+        whole[name][first::members] = tensor
     sets = {}
     for name, tensor in whole.items():
         if name.startswith("set."):

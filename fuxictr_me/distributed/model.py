@@ -20,7 +20,7 @@ from fuxictr_me.distributed.loader import Fed
 from fuxictr_me.distributed.part import Part, PartOfMean
 from fuxictr_me.distributed.ranks import answered_in_a_step
 from fuxictr_me.distributed.resume import Progress
-from fuxictr_me.distributed.settings import Settings, all_dims, check_class, settings_of_rank
+from fuxictr_me.distributed.settings import Settings, all_dims, check_class, check_engine, settings_of_rank
 from fuxictr_me.distributed.sharded_table import ShardedTable, sharded_tables
 from fuxictr_me.distributed.transfer import gather_whole, scatter_whole
 from fuxictr_me.distributed.weights import of_no_set
@@ -100,7 +100,7 @@ class Distributed:
         self._of_whole = get("aggregation"), get("nonlinear_projection")
         super().__init__(feature_map, **settings_of_rank(get, self.own, dims[0], self.ranks, self.grid))
         if not self.is_drawn:
-            self._check_engine()
+            check_engine(self)
             self.joint = Joint(self)
             draw(self, feature_map, get)
 
@@ -240,15 +240,6 @@ class Distributed:
     def count_parameters(self, count_embedding=True):
         """FuxiCTR's log line, of the whole model."""
         logging.info(f"Total number of parameters: {self.num_parameters(count_embedding)}.")
-
-    def _check_engine(self):
-        if self.engine.shards and not sharded_tables(self):
-            raise UsageError(
-                f"{self.engine} divides the rows of the fused table, and there is none: it needs fused_embedding: True "
-                "and a plain categorical field"
-            )
-        if self.engine.name == "ddp" and self.embedding_updates != "dense":
-            raise UsageError(f"ddp updates every row: it needs embedding_updates: dense, got {self.embedding_updates}")
 
     def _gathered(self, column):
         return self.grid.within.gather_rows(torch.as_tensor(column)).numpy()

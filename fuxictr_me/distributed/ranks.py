@@ -150,12 +150,11 @@ class Ranks:
             raise RunError(f"the ranks have come apart: {what} differ between them")
 
 
-def start(gpu=-1, timeout=TIMEOUT):
+def start(gpu=-1):
     """Join the other processes that torchrun has started.
 
     Args:
         gpu (int): -1 for the CPU; else every process takes the GPU of its number on its machine.
-        timeout (timedelta): how long a rank waits for another before it gives up.
 
     Returns:
         (Ranks, int): and the GPU to use, -1 for the CPU.
@@ -171,7 +170,7 @@ def start(gpu=-1, timeout=TIMEOUT):
         gpu = int(os.environ["LOCAL_RANK"])
         torch.cuda.set_device(gpu)
     with answered():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu >= 0 else "gloo", timeout=timeout)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu >= 0 else "gloo", timeout=TIMEOUT)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     ranks = Ranks()

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ COUNTERS = ("_total_steps", "_best_metric", "_stopping_steps", "_stop_training")
 WHOLE = ".metadata"  # which torch.distributed.checkpoint writes last
 WEIGHTS = "weights"
 KIND_AT = {"set": 2, "head": 1}  # where in a name stands what it is: set.3.exp_avg.…, head.exp_avg.…
-SHARD = "@"  # behind the name of divided rows: @1/4, of the ids 1, 5, 9, ...
+SHARD = re.compile(r"(.+)@(\d+)/(\d+)")  # divided rows: name@1/4, of the ids 1, 5, 9, ...
 
 
 class Progress:
@@ -82,7 +83,9 @@ class Progress:
             if name in saved:
                 state[name] = torch.empty(saved[name].size, dtype=saved[name].properties.dtype)
         for name, tensor in state.items():
-            shape, name = self._whole_shape(name, tensor), name.partition(SHARD)[0]
+            (name, _, members), shape = divided(name), tensor.shape
+            if members > 1:
+                shape = torch.Size((self.rows[_in_one_set(name)].size, *shape[1:]))
             if sizes.get(name) != shape:
                 raise UsageError(f"{path} is of another model: it has no {name} of shape {tuple(shape)}")
         with answered(), written():
@@ -105,13 +108,13 @@ class Progress:
 
     def _load_otherwise_divided(self, state, saved, path):
         """Rows that were divided by another number of members: each of these shards in turn, of all tensors."""
-        members = max((int(name.partition("/")[2]) for name in saved if SHARD in name), default=1)
+        members = max(members for _, _, members in map(divided, saved))
         for first in range(members):
-            theirs = {name: name.partition(SHARD)[0] + _suffix(first, members) for name in state}
+            theirs = {name: divided(name)[0] + _suffix(first, members) for name in state}
             parts = {there: torch.empty(saved[there].size, dtype=state[name].dtype) for name, there in theirs.items()}
             dcp.load(parts, checkpoint_id=path)
             for name, there in theirs.items():
-                ids = self._ids(self.rows[_in_one_set(name)])
+                ids = self._ids(self.rows[_in_one_set(divided(name)[0])])
                 copy_common(state[name], ids, parts[there].to(state[name].device), slice(first, ids.stop, members))
 
     def _tensors(self, of_optimizer):
@@ -132,9 +135,6 @@ class Progress:
         shard = self.rows.get(name)
         return "" if shard is None else _suffix(self._ids(shard).start, shard.members)
 
-    def _whole_shape(self, name, tensor):
-        return torch.Size((self.rows[_in_one_set(name)].size, *tensor.shape[1:])) if SHARD in name else tensor.shape
-
     def _ids(self, shard):
         return shard.ids(self.model.grid.member if shard.members > 1 else 0)
 
@@ -146,22 +146,28 @@ class Progress:
 
 def _suffix(first, members):
     """Behind the name of the rows of every ``members``-th id, from ``first`` on."""
-    return f"{SHARD}{first}/{members}" if members > 1 else ""
+    return f"@{first}/{members}" if members > 1 else ""
+
+
+def divided(name):
+    """name@1/4 -> (name, 1, 4): of every 4th id, from 1 on; (name, 0, 1) of what is whole."""
+    match = SHARD.fullmatch(name)
+    return (match[1], int(match[2]), int(match[3])) if match else (name, 0, 1)
 
 
 def whole_sizes(saved):
     """name without shard -> torch.Size, the rows of shards added up."""
     sizes = {}
     for name, meta in saved.items():
-        whole, at, _ = name.partition(SHARD)
+        whole, _, members = divided(name)
         rows = sizes[whole][0] if whole in sizes else 0
-        sizes[whole] = torch.Size((rows + meta.size[0], *meta.size[1:])) if at else meta.size
+        sizes[whole] = torch.Size((rows + meta.size[0], *meta.size[1:])) if members > 1 else meta.size
     return sizes
 
 
 def _in_one_set(name):
-    """set.3.exp_avg.embedding_layer.…@1/4 -> embedding_layer.…"""
-    return name.partition(SHARD)[0].split(".", KIND_AT["set"] + 1)[-1]
+    """set.3.exp_avg.embedding_layer.… -> embedding_layer.…"""
+    return name.split(".", KIND_AT["set"] + 1)[-1]
 
 
 @contextlib.contextmanager

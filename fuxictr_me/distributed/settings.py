@@ -7,6 +7,7 @@ from fuxictr.pytorch.models import BaseModel
 from fuxictr_me.callbacks import InformationAbundance, build
 from fuxictr_me.distributed.abundance import AbundanceOverRanks
 from fuxictr_me.distributed.aggregation import AGGREGATIONS
+from fuxictr_me.distributed.sharded_table import sharded_tables
 from fuxictr_me.embedding import dims_of_sets
 from fuxictr_me.errors import UsageError
 from fuxictr_me.models import MultiEmbeddingModel
@@ -47,6 +48,25 @@ def all_dims(get):
         raise UsageError(f"a model on several processes {reason}")
     check_options(len(dims), get("aggregation"), get("nonlinear_projection"), False, dims)
     return dims
+
+
+def check_engine(model):
+    """Refuse an engine that a model's tables, or their updates, do not go with.
+
+    Args:
+        model (Distributed)
+
+    Raises:
+        UsageError: one line that gives the reason.
+    """
+    engine, updates = model.engine, model.embedding_updates
+    if engine.shards and not sharded_tables(model):
+        raise UsageError(
+            f"{engine} divides the rows of the fused table, and there is none: it needs fused_embedding: True "
+            "and a plain categorical field"
+        )
+    if engine.name == "ddp" and updates != "dense":
+        raise UsageError(f"ddp updates every row: it needs embedding_updates: dense, got {updates}")
 
 
 def settings_of_rank(get, own, dim, ranks, grid):

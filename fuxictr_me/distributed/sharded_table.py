@@ -75,15 +75,17 @@ class ShardedTable(FusedTable):
         G, rank, flat = self.ranks.size, self.ranks.rank, rows.flatten()
         owners = flat % G
         order = owners.argsort(stable=True)
-        counts = torch.stack(self.ranks.gather(torch.bincount(owners, minlength=G)))  # (who asks, who has)
-        asked, got = counts[rank].tolist(), counts[:, rank].tolist()
+        counts = torch.stack(self.ranks.gather(torch.bincount(owners, minlength=G))).tolist()  # [who asks][who has]
+        asked, got = counts[rank], [of_rank[rank] for of_rank in counts]
         mine = self.ranks.exchange_rows(flat[order] // G, asked, got).unsqueeze(1)  # (n, 1): rows that others ask for
-        e = super()._read(mine, torch.isin(mine * G + rank, self.first_rows + self.padding_ids))
-        e = Exchange.apply(e.squeeze(1), got, asked, self.ranks)
-        return e[order.argsort()].view(*rows.shape, self.weight.shape[1])
+        no_padding = self.padding_ids < 0
+        padding_rows = (self.first_rows + self.padding_ids).masked_fill(no_padding, -1)
+        e = super()._read(mine, torch.isin(mine * G + rank, padding_rows))
+        e = RowsOfOthers.apply(e.squeeze(1), got, asked, self.ranks)
+        return torch.empty_like(e).index_copy(0, order, e).view(*rows.shape, self.weight.shape[1])
 
 
-class Exchange(torch.autograd.Function):
+class RowsOfOthers(torch.autograd.Function):
     """Rows (n, ...) to the ranks that asked for them; their gradients come back."""
 
     @staticmethod
