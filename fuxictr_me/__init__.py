@@ -2,8 +2,6 @@
 
 import importlib
 
-from fuxictr_me.without_ray import stand_in_for_ray
-
 __version__ = "0.1.0"
 
 _HOME = {
@@ -29,15 +27,13 @@ _HOME = {
 }
 __all__ = list(_HOME)
 
-stand_in_for_ray()
 
-
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     """Import public names when they are first asked for: FuxiCTR and torch take seconds, ``--help`` needs neither."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])

@@ -3,9 +3,9 @@
 from functools import partial
 
 import torch
-from fuxictr.pytorch.layers import FeatureEmbedding, PretrainedEmbedding
 from torch import nn
 
+from fuxictr_me.compat import FeatureEmbedding, PretrainedEmbedding
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.foreign_layer import find_layer
 from fuxictr_me.table import FusedTable, past_the_table, plain_fields

@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
-from fuxictr.pytorch.models import MultiTaskModel
 from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.utils import print_to_json, print_to_list, set_logger
 
+from fuxictr_me.compat import MultiTaskModel
 from fuxictr_me.config import find_config, is_built, load_settings
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError, unknown

@@ -10,11 +10,10 @@ import traceback
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from fuxictr.pytorch.models import BaseModel
-
 from fuxictr_me import models
 from fuxictr_me.any_model import MultiEmbeddingOf, own_keys
 from fuxictr_me.callbacks import attach, build
+from fuxictr_me.compat import BaseModel
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.models.checked import Checked
 

@@ -5,22 +5,31 @@ is a function that returns the loaders, and *main* on GitHub, where it is a clas
 GitHub's scripts are written for main.
 """
 
-import functools
+import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import runpy
 import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
+from fuxictr_me.any_model import with_configured_sets
+from fuxictr_me.callbacks import attach, build
+from fuxictr_me.compat import BaseModel, MultiTaskModel, dataloaders, fuxictr_models
+from fuxictr_me.compat.loaders import bridged_loader
 from fuxictr_me.errors import UsageError, missing, unknown
+from fuxictr_me.files import working_in
+
+ZOOS = ("model_zoo", "src")  # what scripts look models up in
 
 
 class UnknownModel(UsageError, AttributeError):
     """A model that neither FuxiCTR's zoo nor ours has."""
 
 
-def register(packages=("model_zoo",)):
+def register(packages: tuple[str, ...] = ("model_zoo",)) -> None:
     """Let ``import model_zoo`` give our models beside those of FuxiCTR's checkout.
 
     Call it before or after ``import model_zoo``, in a notebook or a script. Without a checkout on
@@ -36,10 +45,12 @@ def register(packages=("model_zoo",)):
     sys.meta_path.insert(0, _ZooFinder(packages))
 
 
-def run_script(script, arguments):
+def run_script(script: str, arguments: list[str]) -> None:
     """Run an unmodified FuxiCTR script as ``python script arguments`` would, with our models in its zoo.
 
-    ``callbacks:`` and ``num_sets:`` in its config work for every model, FuxiCTR's included.
+    ``callbacks:`` and ``num_sets:`` in its config work for every model, FuxiCTR's included. When the script ends,
+    also by an exception, everything that was changed for it is as before: FuxiCTR's classes and loaders, ``sys.argv``,
+    ``sys.path``, ``sys.meta_path``, the working directory, and modules of its zoo and its folder in ``sys.modules``.
 
     Args:
         script (str): e.g. ``FuxiCTR/experiment/run_expid.py``.
@@ -53,79 +64,79 @@ def run_script(script, arguments):
         raise missing("script", script)
     import fuxictr_me.data  # noqa: F401 - so that YAML's !!python/name finds its loaders
 
-    register(("model_zoo", "src"))
-    bridge_loaders()
-    attach_configured_callbacks()
-    wrap_configured_sets()
-    sys.argv = [str(script), *arguments]
-    sys.path.insert(0, str(path.resolve().parent))  # as python does for a script: fuxictr_version.py lies there
-    runpy.run_path(str(path), run_name="__main__")
+    folder = str(path.resolve().parent)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(working_in(Path.cwd()))  # the script may change to another folder
+        stack.enter_context(_restored(sys.path))
+        stack.enter_context(_restored(sys.meta_path))
+        stack.enter_context(_replaced((sys, "argv", [str(script), *arguments])))
+        stack.enter_context(_own_modules(ZOOS, folder))
+        register(ZOOS)
+        stack.enter_context(_replaced((dataloaders, "RankDataLoader", bridged_loader()), *_configured_bases()))
+        sys.path.insert(0, folder)  # as python does for a script: fuxictr_version.py lies there
+        runpy.run_path(str(path), run_name="__main__")
 
 
-def bridge_loaders():
-    """On the wheel, give what ``RankDataLoader`` returns the ``make_iterator()`` that main's scripts call."""
-    from fuxictr.pytorch import dataloaders
+def _configured_bases() -> Iterator[tuple[types.ModuleType, str, type]]:
+    """Base classes, in place of FuxiCTR's, that let any model read ``callbacks:`` and ``num_sets:`` from its config.
 
-    if hasattr(dataloaders.RankDataLoader, "make_iterator"):
-        return
-    wheel_loader = dataloaders.RankDataLoader
-
-    @functools.wraps(wheel_loader)
-    def RankDataLoader(*args, **kwargs):
-        return _Bridged(wheel_loader(*args, **kwargs))
-
-    RankDataLoader.make_iterator = None  # a mark: bridged
-    dataloaders.RankDataLoader = RankDataLoader
+    They are given to ``fuxictr.pytorch.models``, from where models import them. FuxiCTR's own classes stay as they
+    are: a ``__new__`` that was once set on a class cannot be taken away without a trace.
+    """
+    for original in (BaseModel, MultiTaskModel):
+        content = {"__module__": original.__module__, "__doc__": original.__doc__}
+        yield fuxictr_models, original.__name__, type(original.__name__, (_Configured, original), content)
 
 
-def attach_configured_callbacks():
-    """Let ``BaseModel`` of FuxiCTR read ``callbacks:`` from the config that it is given."""
-    from fuxictr.pytorch.models import BaseModel
+class _Configured:
+    """Mixed in front of FuxiCTR's base classes for the models of a script."""
 
-    from fuxictr_me.callbacks import attach, build
-
-    original = BaseModel.__init__
-    if hasattr(original, "reads_callbacks"):
-        return
-
-    @functools.wraps(original)
-    def __init__(self, *args, callbacks=None, **kwargs):
-        original(self, *args, **kwargs)
-        attach(self, build(callbacks))
-
-    __init__.reads_callbacks = True
-    BaseModel.__init__ = __init__
-
-
-def wrap_configured_sets():
-    """Let ``num_sets:`` in the config of any FuxiCTR model make it multi-embedding, however its class is found."""
-    from fuxictr.pytorch.models import BaseModel
-
-    from fuxictr_me.any_model import with_configured_sets
-
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args: object, **kwargs: object) -> object:
         return object.__new__(with_configured_sets(cls, kwargs))
 
-    BaseModel.__new__ = __new__
+    def __init__(self, *args: object, callbacks: list | None = None, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        attach(self, build(callbacks))
 
 
-class _Bridged:
-    """The loaders of the wheel, as main's scripts expect them: ``make_iterator()`` gives them."""
+@contextlib.contextmanager
+def _replaced(*replacements: tuple[object, str, object]) -> Iterator[None]:
+    """Set attributes, given as (object, name, value), and restore them at the end."""
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in replacements]
+    try:
+        for owner, name, value in replacements:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
-    def __init__(self, loaders):
-        self._loaders = loaders
 
-    def make_iterator(self):
-        return self._loaders
+@contextlib.contextmanager
+def _restored(items: list) -> Iterator[None]:
+    """Restore the content of a list at the end."""
+    before = list(items)
+    try:
+        yield
+    finally:
+        items[:] = before
 
-    def __iter__(self):
-        return iter(self._loaders)
 
-    def __len__(self):
-        return len(self._loaders)
-
-    def __getattr__(self, name):
-        return getattr(self._loaders, name)
+@contextlib.contextmanager
+def _own_modules(packages: tuple[str, ...], folder: str) -> Iterator[None]:
+    """Let a script import its own ``packages``; at the end forget them, and what it imported from its folder."""
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in packages}
+    for name in before:
+        del sys.modules[name]
+    known = set(sys.modules)
+    try:
+        yield
+    finally:
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None) or ""
+            if name.partition(".")[0] in packages or Path(folder) in Path(file).parents:
+                del sys.modules[name]
+        sys.modules.update(before)
 
 
 class _ZooFinder(importlib.abc.MetaPathFinder):
@@ -166,7 +177,7 @@ class _AndOurs(importlib.abc.Loader):
         _add_models(module)
 
 
-def _add_models(module):
+def _add_models(module: types.ModuleType) -> None:
     from fuxictr_me import models
 
     for name in models.__all__:
@@ -174,7 +185,7 @@ def _add_models(module):
     if hasattr(module, "__getattr__"):
         return
 
-    def missing(name):
+    def missing(name: str) -> None:
         if name.startswith("_"):
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
         known = [key for key, value in vars(module).items() if isinstance(value, type)]

@@ -8,8 +8,8 @@ import math
 import re
 
 import torch
-from fuxictr.pytorch.models import MultiTaskModel
 
+from fuxictr_me.compat import MultiTaskModel
 from fuxictr_me.errors import UsageError, positive_int, unknown
 from fuxictr_me.setting_keys import OF_ANY_MODEL, known_keys, needed_keys
 

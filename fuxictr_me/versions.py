@@ -6,16 +6,10 @@ import fuxictr
 import torch
 
 from fuxictr_me import __version__
+from fuxictr_me.compat.loaders import flavour
 
 
-def flavour():
-    """``"wheel"`` or ``"main"``: which of the two FuxiCTR 2.3.10 is installed."""
-    from fuxictr.pytorch.dataloaders import RankDataLoader
-
-    return "main" if isinstance(RankDataLoader, type) else "wheel"
-
-
-def versions():
+def versions() -> dict[str, str]:
     """What the run ran on; FuxiCTR's number alone does not tell its two flavours apart."""
     return {
         "fuxictr_me": __version__,

@@ -1,8 +1,9 @@
 """Sets 1 ... M - 1 of a model: whole models, from which the head is taken out."""
 
 import torch
-from fuxictr.pytorch.layers import PretrainedEmbedding
 from torch import nn
+
+from fuxictr_me.compat import PretrainedEmbedding
 
 
 class StandIn(nn.Module):

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from fuxictr.pytorch.layers import FeatureEmbeddingDict, LogisticRegression
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from fuxictr_me.any_model.graph import nodes_behind, parameters_behind
+from fuxictr_me.compat import FeatureEmbeddingDict, LogisticRegression
 
 
 @dataclass

@@ -4,7 +4,6 @@ import functools
 import inspect
 import logging
 
-from fuxictr.pytorch.models import BaseModel, MultiTaskModel
 from torch import nn
 
 from fuxictr_me.any_model.batched import BatchedSets
@@ -17,6 +16,7 @@ from fuxictr_me.any_model.search import find
 from fuxictr_me.any_model.sets import share_head
 from fuxictr_me.any_model.trace import Trace
 from fuxictr_me.callbacks import attach, build
+from fuxictr_me.compat import BaseModel, MultiTaskModel
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.models import MultiEmbeddingModel
 from fuxictr_me.models.checked import Checked

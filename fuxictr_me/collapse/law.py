@@ -8,7 +8,6 @@ E_i^{→j} is made of E_i; that it grows with IA(E_j) is what the law says.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from fuxictr_me.errors import positive_int
 
@@ -94,6 +93,8 @@ def interaction_collapse(sub_abundance, abundance, permutations=9_999, seed=0):
 
 def _association(y, a, permutations, random):
     """Of y[i, j] with a[j], row i accounted for."""
+    from scipy.stats import rankdata  # here, for it takes most of a second to import
+
     pairs = ~np.eye(len(a), dtype=bool)
     shape = (len(a), max(len(a) - 1, 0))
     Y, A = y[pairs].reshape(shape), np.broadcast_to(a, y.shape)[pairs].reshape(shape)  # (F, F - 1), row i

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from fuxictr.pytorch.layers import FeatureEmbeddingDict, PretrainedEmbedding
 
 from fuxictr_me.collapse.checkpoint_keys import of_set_0
 from fuxictr_me.collapse.spectrum import abundance, triangular_factor
+from fuxictr_me.compat import FeatureEmbeddingDict, PretrainedEmbedding
 from fuxictr_me.embedding import MultiEmbedding, id_tables
 from fuxictr_me.table import given_initializer
 

@@ -4,9 +4,8 @@ import contextlib
 from pathlib import Path
 
 import polars as pl
-from fuxictr.datasets.avazu import CustomizedFeatureProcessor as AvazuProcessor
-from fuxictr.datasets.criteo import CustomizedFeatureProcessor as CriteoProcessor
 
+from fuxictr_me.compat import AvazuProcessor, CriteoProcessor
 from fuxictr_me.data.counting import count_tokens
 from fuxictr_me.errors import UsageError, unknown
 

@@ -2,9 +2,8 @@
 
 import inspect
 
-from fuxictr.pytorch.models import BaseModel
-
 from fuxictr_me.callbacks import InformationAbundance, build
+from fuxictr_me.compat import BaseModel
 from fuxictr_me.distributed.abundance import AbundanceOverRanks
 from fuxictr_me.distributed.aggregation import AGGREGATIONS
 from fuxictr_me.distributed.sharded_table import sharded_tables

@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from fuxictr.pytorch.layers import LogisticRegression
 from torch import nn
 
+from fuxictr_me.compat import LogisticRegression
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.interactions import MLP, CompressedInteraction, require_one_dim
 from fuxictr_me.models.base import MultiEmbeddingModel

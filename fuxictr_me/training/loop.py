@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import torch
-from fuxictr.pytorch.models import BaseModel
 from tqdm import tqdm
 
+from fuxictr_me.compat import BaseModel
 from fuxictr_me.training.metrics import evaluate_metrics
 from fuxictr_me.training.precision import matmul_precision
 from fuxictr_me.training.step import Step, fused_tables, penalty

@@ -1,9 +1,9 @@
 """One training step, equal to FuxiCTR's, without its sweeps over the tables."""
 
 import torch
-from fuxictr.pytorch.layers import FeatureEmbeddingDict
 from fuxictr.pytorch.torch_utils import get_regularizer
 
+from fuxictr_me.compat import FeatureEmbeddingDict
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.table import FusedTable
 from fuxictr_me.training.catch_up import CaughtUpRows

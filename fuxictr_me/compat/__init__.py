@@ -1,0 +1,33 @@
+"""What bridges FuxiCTR's wheel and main branch. Import FuxiCTR's models and layers from here.
+
+FuxiCTR is imported once, with stand-ins for ray and scikit-learn that end with the import (see ``stand_ins``). After
+that, all of FuxiCTR can be imported by its own names, too, also where ray is not installed.
+"""
+
+import importlib
+
+from fuxictr_me.compat.stand_ins import stand_ins
+
+for _name in ("h5py", "polars", "torch", "tqdm"):
+    importlib.import_module(_name)  # what else FuxiCTR imports never meets a stand-in
+with stand_ins():
+    import fuxictr.preprocess
+    from fuxictr.datasets.avazu import CustomizedFeatureProcessor as AvazuProcessor
+    from fuxictr.datasets.criteo import CustomizedFeatureProcessor as CriteoProcessor
+    from fuxictr.pytorch import dataloaders
+    from fuxictr.pytorch import models as fuxictr_models
+    from fuxictr.pytorch.layers import FeatureEmbedding, FeatureEmbeddingDict, LogisticRegression, PretrainedEmbedding
+    from fuxictr.pytorch.models import BaseModel, MultiTaskModel
+
+__all__ = [
+    "AvazuProcessor",
+    "BaseModel",
+    "CriteoProcessor",
+    "FeatureEmbedding",
+    "FeatureEmbeddingDict",
+    "LogisticRegression",
+    "MultiTaskModel",
+    "PretrainedEmbedding",
+    "dataloaders",
+    "fuxictr_models",
+]
