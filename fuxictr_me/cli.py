@@ -7,44 +7,79 @@ from pathlib import Path
 
 from fuxictr_me.arguments import build_parser
 from fuxictr_me.errors import RunError, UsageError, require_extra
+from fuxictr_me.interrupts import Terminated, sigterm_as_interrupt, write_traceback
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 1, 2, 130, 141, 143
+KEPT = "the last checkpoint and what was written before it stay whole"
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
     Args:
         argv (list of str): the arguments; those of the process if None.
 
     Returns:
-        int: exit code: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted.
+        int: exit code: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted, 141 nobody reads the output any more,
+        143 terminated.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["study"] and argv[1:] and argv[1] not in ("run", "status", "report", "-h", "--help"):
         argv.insert(1, "run")
     arguments = build_parser().parse_args(argv)
     try:
-        COMMANDS[arguments.command](arguments)
+        with sigterm_as_interrupt():
+            COMMANDS[arguments.command](arguments)
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
+    except BrokenPipeError:  # the reader of a pipe, e.g. head, has seen enough
+        _forget_stdout()
+        return EXIT_BROKEN_PIPE
     except (RunError, OSError) as error:
         return _fail(str(error), EXIT_FAILED)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported here
-            raise
-        return _fail(f"out of memory: a smaller batch_size, num_sets or embedding_dim helps. {error}", EXIT_FAILED)
+    except Terminated:
+        return _fail(f"terminated; {KEPT}", EXIT_TERMINATED)
     except KeyboardInterrupt:
-        return _fail("interrupted; the last checkpoint and what was written before it stay whole", EXIT_INTERRUPTED)
+        return _fail(f"interrupted; {KEPT}", EXIT_INTERRUPTED)
+    except Exception as error:
+        if _is_out_of_memory(error):
+            advice = "out of memory: a smaller batch_size, num_sets or embedding_dim helps"
+            return _fail(f"{advice}. {error}", EXIT_FAILED)
+        if arguments.command == "host":
+            raise  # the script's own, shown as Python shows it
+        return _fail(f"{describe_bug(error)}; the traceback is in {write_traceback(error)}", EXIT_FAILED)
     return 0
 
 
-def entry_point():
-    """``fuxictr-me`` and ``python -m fuxictr_me``."""
+def describe_bug(error: Exception) -> str:
+    """Return one line on an exception that nothing foresaw."""
+    told = " ".join(str(error).split())[:300]
+    return f"a bug in fuxictr-me, or input that nobody thought of ({type(error).__name__}: {told})"
+
+
+def entry_point() -> None:
+    """Run ``fuxictr-me`` and ``python -m fuxictr_me``."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter such as σ
     sys.exit(main())
 
 
-def run_entry(script):
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, a GPU or the CPU's allocator of torch says so; torch is not imported here."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def _forget_stdout() -> None:
+    """Let what is still to be written go nowhere, or Python complains when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run_entry(script: str) -> None:
     """``python model_zoo/<Model>/run_expid.py ...``: ``run_expid`` on the config folder beside the script.
 
     Args:
@@ -225,7 +260,7 @@ COMMANDS = {
 }
 
 
-def _fail(message, code):
+def _fail(message: str, code: int) -> int:
     """One line on stderr, and in the run's log where there is one; returns the exit code."""
     line = " ".join(message.split())
     print(f"fuxictr-me: error: {line}", file=sys.stderr)

@@ -2,32 +2,41 @@
 
 import contextlib
 import io
-import json
 import logging
 import resource
 import time
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.utils import print_to_json, print_to_list, set_logger
 
-from fuxictr_me.compat import MultiTaskModel
+from fuxictr_me.callbacks import build as build_callbacks
+from fuxictr_me.compat import BaseModel, MultiTaskModel
+from fuxictr_me.compat.loaders import rank_loaders
 from fuxictr_me.config import find_config, is_built, load_settings
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.files import append_whole, replace_whole
 from fuxictr_me.find_model import find_model, is_ours
 from fuxictr_me.model_source import source_of
+from fuxictr_me.run_lock import check_writable, locked_run
+from fuxictr_me.run_result import finish_results, result_row, write_result
 from fuxictr_me.setting_keys import unread_keys
 from fuxictr_me.settings import check_labels
 from fuxictr_me.versions import versions
 
 
 def run_expid(
-    expid, config=None, gpu=-1, progress=None, ranks=None, engine="set-parallel", set_groups=None, resume=False
-):
+    expid: str,
+    config: str | None = None,
+    gpu: int = -1,
+    progress: Callable | None = None,
+    ranks: object = None,
+    engine: str = "set-parallel",
+    set_groups: int | None = None,
+    resume: bool = False,
+) -> dict:
     """Train and evaluate one experiment; leave log, checkpoint, IA file and results where FuxiCTR does.
 
     Args:
@@ -48,15 +57,89 @@ def run_expid(
         dict: the results, as ``<model_root>/<dataset_id>/<expid>.json`` holds them.
 
     Raises:
-        UsageError: a setting, name or path that cannot be.
-        RunError: a run that cannot go on.
+        UsageError: a setting, name or path that cannot be. Where only the test split cannot be evaluated, the result of
+            the validation is written first.
+        RunError: a run that cannot go on, or that another process is at.
     """
     started = time.perf_counter()
     params = load_settings(config or find_config(expid), expid, gpu)
-    is_first = ranks is None or ranks.is_first
-    if is_first:
+    build_callbacks(
+        params.get("callbacks")
+    )  # they are built again for the model; here so that a wrong one is named now
+    command = f"run_expid {f'--config {config} ' if config else ''}--expid {expid} --gpu {gpu}"
+    if ranks is not None and not ranks.is_first:
+        return _train(params, ranks, engine, set_groups, resume, started)
+    model_dir, csv = Path(params["model_root"]) / params["dataset_id"], csv_name(config)
+    with locked_run(model_dir, expid):
+        check_writable(Path(csv))
         start_log(params, console=progress is None)
+        finish_results(model_dir, expid)
+        result = _train(params, ranks, engine, set_groups, resume, started, progress)
+        command += "" if ranks is None else f" --engine {engine}"
+        write_result(model_dir, result, csv, result_row(command, result))
+    if "test_error" in result:
+        kept = f"the validation result is kept in {model_dir / expid}.json and {csv}"
+        raise UsageError(f"test split: {result['test_error']}; {kept}")
+    return result
+
+
+def csv_name(config: str | None) -> str:
+    """Return the name of the csv file of results: that of the config folder."""
+    name = Path(config or "config").name or Path(config).resolve().name
+    return name.replace(".yaml", "") + ".csv"
+
+
+def _train(
+    params: dict,
+    ranks: object,
+    engine: str,
+    set_groups: int | None,
+    resume: bool,
+    started: float,
+    progress: Callable | None = None,
+) -> dict:
+    """Build the data, train, evaluate, and return the result; the arguments are those of ``run_expid``."""
     logging.info("Params: " + print_to_json(params))
+    model, source = _build_model(params, ranks, engine, set_groups)
+    feature_map, share = model.feature_map, None if ranks is None else model.share
+    train_data = load_split(feature_map, params, "train", share)
+    valid_data = load_split(feature_map, params, "valid", share)
+    going_on = {"resume_from": Path(model.model_dir) / f"{params['model_id']}.resume"} if resume else {}
+    model.fit(progress(train_data) if progress else train_data, validation_data=valid_data, **params, **going_on)
+
+    logging.info("****** Validation evaluation ******")
+    valid_result = evaluate(model, valid_data)
+    del train_data, valid_data
+    test_result, test_error = {}, {}
+    if params.get("test_data"):
+        logging.info("******** Test evaluation ********")
+        try:
+            test_result = evaluate(model, load_split(feature_map, params, "test", share))
+        except UsageError as error:  # the training is done: its validation result must not be lost
+            test_error = {"test_error": str(error)}
+    return {
+        "expid": params["model_id"],
+        "model": params["model"],
+        "dataset_id": params["dataset_id"],
+        "valid": {name: float(value) for name, value in valid_result.items()},
+        "test": {name: float(value) for name, value in test_result.items()},
+        **test_error,
+        "parameters": model.num_parameters(),
+        "parameters_without_embeddings": model.num_parameters(count_embedding=False),
+        "processes": 1 if ranks is None else ranks.size,
+        **({} if ranks is None else {"engine": str(model.engine)}),
+        "steps": model._total_steps,
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_memory": peak_memory(params["gpu"]),
+        "checkpoint": model.checkpoint,
+        "versions": versions(),
+        **({"model_source": source} if source else {}),
+        "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
+    }
+
+
+def _build_model(params: dict, ranks: object, engine: str, set_groups: int | None) -> tuple[BaseModel, dict | None]:
+    """Build the data set, unless it is built, and the model; return it with the source of its class."""
     model_class = find_model(params["model"])
     if not is_ours(model_class) and (unread := unread_keys(model_class, params)):
         logging.warning(unread)
@@ -65,12 +148,10 @@ def run_expid(
 
         check_class(model_class)
     seed_everything(seed=params.get("seed", 2024))
-
     data_dir = Path(params["data_root"]) / params["dataset_id"]
     if not is_built(params):
         params.update(build_h5(params) if params["data_format"] == "h5" else build_dataset(params))
     feature_map = load_feature_map(data_dir, params)
-
     check_labels(model_class, params, feature_map.labels)
     source = source_of(model_class)
     if ranks is not None:
@@ -79,47 +160,7 @@ def run_expid(
         model_class = distribute_as_asked(model_class, feature_map, params, ranks, engine, set_groups)
     model = model_class(feature_map, **params)
     model.count_parameters()
-    share = None if ranks is None else model.share
-    train_data = load_split(feature_map, params, "train", share)
-    valid_data = load_split(feature_map, params, "valid", share)
-    going_on = {"resume_from": Path(model.model_dir) / f"{expid}.resume"} if resume else {}
-    model.fit(progress(train_data) if progress else train_data, validation_data=valid_data, **params, **going_on)
-
-    logging.info("****** Validation evaluation ******")
-    valid_result = evaluate(model, valid_data)
-    del train_data, valid_data
-    test_result = {}
-    if params.get("test_data"):
-        logging.info("******** Test evaluation ********")
-        test_result = evaluate(model, load_split(feature_map, params, "test", share))
-
-    result = {
-        "expid": expid,
-        "model": params["model"],
-        "dataset_id": params["dataset_id"],
-        "valid": {name: float(value) for name, value in valid_result.items()},
-        "test": {name: float(value) for name, value in test_result.items()},
-        "parameters": model.num_parameters(),
-        "parameters_without_embeddings": model.num_parameters(count_embedding=False),
-        "processes": 1 if ranks is None else ranks.size,
-        **({} if ranks is None else {"engine": str(model.engine)}),
-        "steps": model._total_steps,
-        "seconds": round(time.perf_counter() - started, 3),
-        "peak_memory": peak_memory(gpu),
-        "checkpoint": model.checkpoint,
-        "versions": versions(),
-        **({"model_source": source} if source else {}),
-        "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
-    }
-    if not is_first:
-        return result
-    text = json.dumps(result, indent=2, default=str) + "\n"
-    replace_whole(Path(model.model_dir) / f"{expid}.json", lambda path: path.write_text(text))
-    command = f"run_expid {f'--config {config} ' if config else ''}--expid {expid} --gpu {gpu}"
-    command += "" if ranks is None else f" --engine {engine}"
-    filename = Path(config or "config").name.replace(".yaml", "") + ".csv"
-    append_result_row(filename, command, expid, params["dataset_id"], valid_result, test_result)
-    return result
+    return model, source
 
 
 def evaluate(model, data):
@@ -185,12 +226,9 @@ def load_split(feature_map, params, split, share=None):
         raise UsageError(f"{split}_data is not set: a run needs training and validation data")
     shuffle = split == "train" and params.get("shuffle", True)
     if params["data_format"] == "npz" or params.get("data_loader") or params.get("streaming"):
-        from fuxictr.pytorch.dataloaders import RankDataLoader
-
         own = {key: value for key, value in params.items() if not key.endswith("_data")} | {"shuffle": shuffle}
         stage, key = ("test", "test_data") if split == "test" else ("train", "train_data")
-        loaders = RankDataLoader(feature_map, stage=stage, **own, **{key: path})
-        loaders = loaders.make_iterator() if hasattr(loaders, "make_iterator") else loaders
+        loaders = rank_loaders(feature_map, stage=stage, **own, **{key: path})
         return loaders if split == "test" else loaders[0]
     common = {"split": split, "batch_size": params.get("batch_size", 32), "shuffle": shuffle}
     common["seed"] = params.get("seed", 2024)
@@ -201,7 +239,7 @@ def load_split(feature_map, params, split, share=None):
 
 
 def start_log(params, console=True):
-    """FuxiCTR's ``set_logger``: to ``<model_id>.log`` and to the console, or to the file alone."""
+    """Log by FuxiCTR's ``set_logger``: to ``<model_id>.log`` and to the console, or to the file alone."""
     if console:
         set_logger(params)
         return
@@ -217,13 +255,3 @@ def peak_memory(gpu):
     if gpu >= 0:
         return torch.cuda.max_memory_allocated(gpu)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts in KiB
-
-
-def append_result_row(filename, command, expid, dataset_id, valid_result, test_result):
-    """Append FuxiCTR's result row to ``<config folder's name>.csv`` in the working directory."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    row = (
-        f" {stamp},[command] python -m fuxictr_me {command},[exp_id] {expid},[dataset_id] {dataset_id},"
-        f"[train] N.A.,[val] {print_to_list(valid_result)},[test] {print_to_list(test_result)}\n"
-    )
-    append_whole(filename, row.encode())

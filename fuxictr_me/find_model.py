@@ -1,12 +1,9 @@
 """What ``model:`` of a config means: a model of ours, one of FuxiCTR's zoo, or a class of one's own."""
 
-import contextlib
 import functools
-import importlib
 import importlib.util
 import os
 import sys
-import traceback
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -16,22 +13,24 @@ from fuxictr_me.callbacks import attach, build
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.models.checked import Checked
+from fuxictr_me.user_code import FOLDERS, import_named, named_import_errors
 
 ZOO, BASES = "model_zoo", "fuxictr.pytorch.models"
-SOURCE, MODULES = "FUXICTR_SRC", "FUXICTR_ME_PATH"  # environment variables
+SOURCE, MODULES = "FUXICTR_SRC", FOLDERS  # environment variables
 HOW = f"set {SOURCE} to a checkout of reczoo/FuxiCTR"
 OURS = [name for name in models.__all__ if name.endswith("_ME")]
 
 
-def find_model(name, folder=None):
-    """The class that is trained where a config says ``model: name``.
+def find_model(name: object, beside: Path | str | None = None, named: Path | str | None = None) -> type:
+    """Return the class that is trained where a config says ``model: name``.
 
     Args:
-        name (str): a model of ours, e.g. ``DCNv2_ME``; ``package.module:Class``, a FuxiCTR model of one's own, whose
-            module lies in the working directory, in ``folder``, in a folder that the environment variable
-            FUXICTR_ME_PATH lists, or on Python's path; or a model of FuxiCTR's ``model_zoo``: of the checkout that the
-            environment variable FUXICTR_SRC names, else of the one that lies in the working directory or on that path.
-        folder (Path): where modules may also lie, e.g. beside the config.
+        name (str): a model of ours, e.g. ``DCNv2_ME``; ``package.module:Class``, a FuxiCTR model of your own, whose
+            module is found as ``fuxictr_me.user_code`` says; or a model of FuxiCTR's ``model_zoo``: of the checkout
+            that the environment variable FUXICTR_SRC names, else of the one that lies in the working directory or on
+            Python's path.
+        beside (Path): the folder that holds the config, from which nothing is imported: see ``import_named``.
+        named (Path): a folder that the user named on the command line, from which a module may be imported, too.
 
     Returns:
         type: ours as it is; any other as ``MultiEmbeddingOf`` it, of one set unless the config has ``num_sets``. A
@@ -40,28 +39,29 @@ def find_model(name, folder=None):
     Raises:
         UsageError: no such module or class, one that cannot be imported, or no model of FuxiCTR.
     """
-    model_class = _find(name, folder)
+    beside, named = (None if folder is None else Path(folder) for folder in (beside, named))
+    model_class = _find(name, beside, named)
     if is_ours(model_class) or backbone_of(model_class) is not model_class:
         return model_class
     return _checked(model_class) if own_keys(model_class) else MultiEmbeddingOf(model_class)
 
 
-def is_ours(model_class):
+def is_ours(model_class: type) -> bool:
     """Whether a class is one of our models, or of a user's on top of ours: it has sets without being wrapped."""
     return issubclass(model_class, models.MultiEmbeddingModel)
 
 
-def is_wrapped(model_class):
+def is_wrapped(model_class: type) -> bool:
     """Whether ``MultiEmbeddingOf`` has made the class."""
     return hasattr(model_class, "_defaults")
 
 
-def backbone_of(model_class):
+def backbone_of(model_class: type) -> type:
     """The FuxiCTR model on which ``find_model`` or ``MultiEmbeddingOf`` builds; the class itself of any other."""
     return getattr(model_class, "_backbone", model_class)
 
 
-def short_name(name):
+def short_name(name: object) -> str:
     """The class's name alone, which may name files: ``my_model:WideDNN`` -> ``WideDNN``."""
     return str(name).rpartition(":")[2]
 
@@ -80,24 +80,21 @@ def _checked(model_class):
     return type(model_class.__name__, (_AsItIs, model_class), content)
 
 
-def _find(name, folder):
+def _find(name: object, beside: Path | None, named: Path | None) -> type:
     if name in OURS:
         return getattr(models, name)
     if not isinstance(name, str) or not name:
         raise unknown("model", name, OURS)
-    return _in_module(name, folder) if ":" in name else _in_zoo(name)
+    return _in_module(name, beside, named) if ":" in name else _in_zoo(name)
 
 
-def _in_module(name, folder):
+def _in_module(name: str, beside: Path | None, named: Path | None) -> type:
     module_name, _, class_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
         raise UsageError(f"model {name!r} is no class: write package.module:Class, e.g. my_model:WideDNN")
-    listed = [path for path in os.environ.get(MODULES, "").split(os.pathsep) if path]
-    folders = dict.fromkeys(str(Path(path).resolve()) for path in ("", *([] if folder is None else [folder]), *listed))
-    sys.path[:0] = [path for path in folders if path not in sys.path]
     if module_name.partition(".")[0] == ZOO and _zoo() is None:
         raise UsageError(f"model {name!r}: there is no FuxiCTR checkout here; {HOW}")
-    module = _imported(module_name, f"model {name!r}", folders)
+    module = import_named(module_name, f"model {name!r}", beside, named)
     classes = _models_in(module)
     if class_name not in classes:
         if hasattr(module, class_name):
@@ -131,42 +128,12 @@ def _zoo():
         return None
     zoo = sys.modules[ZOO] = importlib.util.module_from_spec(spec)
     try:
-        with _named_errors(f"FuxiCTR's {ZOO} in {Path(spec.origin).parent}"):
+        with named_import_errors(f"FuxiCTR's {ZOO} in {Path(spec.origin).parent}"):
             spec.loader.exec_module(zoo)
     except UsageError:
         del sys.modules[ZOO]
         raise
     return zoo
-
-
-def _imported(name, what, folders):
-    importlib.invalidate_caches()
-    with _named_errors(what):
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise
-            beside = {path.stem for folder in folders for path in Path(folder).glob("*.py")}
-            reason = unknown("module", name, beside)
-            raise UsageError(f"{what}: {reason}; looked in {', '.join(folders)} and on Python's path") from error
-
-
-@contextlib.contextmanager
-def _named_errors(what):
-    """One line for whatever goes wrong in an import."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{what} cannot be imported: it needs the package {error.name}: install it") from error
-    except Exception as error:
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        where, told = f"{at.filename}:{at.lineno}", str(error)
-        if isinstance(error, SyntaxError):
-            where, told = f"{error.filename}:{error.lineno}", error.msg
-        raise UsageError(f"{what} cannot be imported: {type(error).__name__}: {told} ({where})") from error
 
 
 def _models_in(module):

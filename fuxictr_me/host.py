@@ -15,12 +15,15 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from fuxictr_me.any_model import with_configured_sets
 from fuxictr_me.callbacks import attach, build
 from fuxictr_me.compat import BaseModel, MultiTaskModel, dataloaders, fuxictr_models
 from fuxictr_me.compat.loaders import bridged_loader
 from fuxictr_me.errors import UsageError, missing, unknown
 from fuxictr_me.files import working_in
+from fuxictr_me.training.metrics import evaluate_metrics
 
 ZOOS = ("model_zoo", "src")  # what scripts look models up in
 
@@ -97,6 +100,12 @@ class _Configured:
     def __init__(self, *args: object, callbacks: list | None = None, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         attach(self, build(callbacks))
+
+    def evaluate_metrics(
+        self, y_true: np.ndarray, y_pred: np.ndarray, metrics: list[str], group_id: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """Compute FuxiCTR's metrics, and those of a regression, which it lacks."""
+        return evaluate_metrics(y_true, y_pred, metrics, group_id)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fuxictr.pytorch.torch_utils import get_initializer
 
-from fuxictr_me.checkpoint import load_state_dict
+from fuxictr_me.checkpoint import check_no_nan, load_state_dict
 from fuxictr_me.collapse import id_counts
 from fuxictr_me.collapse.checkpoint_keys import ID_TYPES
 from fuxictr_me.config import check_dataset, find_config, is_built, read_params
@@ -36,9 +36,15 @@ class Run:
     checkpoint: Path
     model_dir: Path
 
-    def state_dict(self):
-        """The weights, never run as code; a UsageError where the file is damaged or of another kind."""
-        return load_state_dict(self.checkpoint)
+    def state_dict(self) -> dict:
+        """Return the weights, never run as code.
+
+        Raises:
+            UsageError: the file is damaged, of another kind, or holds NaN.
+        """
+        state_dict = load_state_dict(self.checkpoint)
+        check_no_nan(state_dict, self.checkpoint)
+        return state_dict
 
     @property
     def initializer_name(self):

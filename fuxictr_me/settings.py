@@ -13,7 +13,19 @@ from fuxictr_me.compat import MultiTaskModel
 from fuxictr_me.errors import UsageError, positive_int, unknown
 from fuxictr_me.setting_keys import OF_ANY_MODEL, known_keys, needed_keys
 
-METRICS = ("AUC", "logloss", "binary_crossentropy", "gAUC", "avgAUC", "MRR", "NDCG(k=1)", "NDCG(k=5)")
+METRICS = (
+    "AUC",
+    "logloss",
+    "binary_crossentropy",
+    "gAUC",
+    "avgAUC",
+    "MRR",
+    "NDCG(k=1)",
+    "NDCG(k=5)",
+    "MSE",
+    "MAE",
+    "RMSE",
+)
 GROUP_METRICS = ("gAUC", "avgAUC", "MRR", "NDCG")
 TASKS = ("binary_classification", "regression")
 

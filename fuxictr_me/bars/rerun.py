@@ -43,7 +43,7 @@ def rerun(folder, data_root=None, gpu=-1):
     if model not in OURS and not entry.is_ours:
         return [Finding(UNCHECKED, SUBJECT, _how_to_run(entry, model))]
     try:
-        find_model(model, entry.folder)
+        find_model(model, named=entry.folder)
     except UsageError as error:
         return [Finding(UNCHECKED, SUBJECT, str(error))]
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,20 +1,19 @@
 """The ``callbacks:`` entry of a config."""
 
-import importlib
-
 from fuxictr_me.callbacks.base import Callback
 from fuxictr_me.callbacks.information_abundance import InformationAbundance
 from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.user_code import import_named
 
 OURS = {cls.__name__: cls for cls in (InformationAbundance,)}
 
 
-def build(specs):
+def build(specs: object) -> list[Callback]:
     """Callbacks from the ``callbacks:`` entry of a config.
 
     Args:
         specs (list or None): of names, ``{name: {argument: value}}``, or ``Callback`` objects. A name is
-            one of ours, or ``package.module.Class`` of yours.
+            one of ours, or ``package.module.Class`` of yours, found as ``fuxictr_me.user_code`` says.
 
     Returns:
         list of Callback
@@ -29,29 +28,38 @@ def build(specs):
     return [_build_one(spec) for spec in specs]
 
 
-def _build_one(spec):
+def _build_one(spec: object) -> Callback:
     if isinstance(spec, Callback):
         return spec
     name, arguments = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else (spec, None)
     if not isinstance(name, str):
         raise UsageError(f"a callback must be a name or {{name: {{argument: value}}}}, got {spec!r}")
     cls = _resolve(name)
+    if not isinstance(arguments or {}, dict):
+        raise UsageError(f"callback {name}: arguments must be {{argument: value}}, got {arguments!r}")
     try:
         return cls(**(arguments or {}))
-    except TypeError as error:
+    except UsageError:
+        raise
+    except Exception as error:  # a constructor of the user's may raise anything
         raise UsageError(f"callback {name}: {error}") from error
 
 
-def _resolve(name):
+def _resolve(name: str) -> type[Callback]:
     if "." not in name:
         if name not in OURS:
             raise unknown("callback", name, OURS)
         return OURS[name]
-    module, _, cls_name = name.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), cls_name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"callback {name!r} cannot be imported: {error}") from error
+    module_name, _, cls_name = name.rpartition(".")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(f"callback {name!r} is no class: write package.module.Class, e.g. my_callbacks.LearningCurve")
+    module = import_named(module_name, f"callback {name!r}")
+    cls = getattr(module, cls_name, None)
+    if cls is None:
+        classes = [
+            key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, Callback)
+        ]
+        raise unknown(f"class in {module_name} ({getattr(module, '__file__', 'built in')})", cls_name, classes)
     if not (isinstance(cls, type) and issubclass(cls, Callback)):
         raise UsageError(f"callback {name!r} is not a subclass of fuxictr_me.Callback")
     return cls

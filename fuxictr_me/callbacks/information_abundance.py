@@ -8,7 +8,8 @@ from statistics import fmean
 
 from fuxictr_me.callbacks.base import Callback
 from fuxictr_me.collapse import abundance_of_sets, field_tables, random_reference
-from fuxictr_me.files import append_whole
+from fuxictr_me.errors import RunError
+from fuxictr_me.files import append_whole, replace_whole
 
 COLUMNS = (
     "event",  # "evaluation", or "best": the best weights, after training
@@ -32,7 +33,7 @@ class InformationAbundance(Callback):
     To ``<model_root>/<dataset_id>/<model_id>.ia.csv`` (columns: ``COLUMNS``), one line of means to the log,
     and to TensorBoard if asked. Works on any FuxiCTR model; numeric fields and tables of dimension 1 are
     left out, the padding row does not count, the out-of-vocabulary row does. A table with NaN gets an
-    empty ``ia`` and a warning.
+    empty ``ia`` and a warning. A run replaces the file of an earlier run of the same ``model_id``.
 
     Args:
         tensorboard (bool): also write scalars to ``<model_id>.tensorboard/`` beside the csv.
@@ -44,7 +45,8 @@ class InformationAbundance(Callback):
     def on_fit_start(self, model):
         self.path = Path(model.model_dir) / f"{model.model_id}.ia.csv"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(_csv_block([COLUMNS]))
+        replace_whole(self.path, lambda path: path.write_bytes(_csv_block([COLUMNS])))
+        self._inode = self.path.stat().st_ino
         self._writer = None
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -66,6 +68,8 @@ class InformationAbundance(Callback):
             for tables in field_tables(model)
             for row in self._measure(tables)
         ]
+        if self.path.stat().st_ino != self._inode:
+            raise RunError(f"another run has begun {self.path} anew: rows of two runs do not go into one file")
         append_whole(self.path, _csv_block([[row[column] for column in COLUMNS] for row in rows]))
         logging.info(summary(rows))
         if self._writer and event == "evaluation":

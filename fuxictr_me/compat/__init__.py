@@ -11,7 +11,7 @@ from fuxictr_me.compat.stand_ins import stand_ins
 for _name in ("h5py", "polars", "torch", "tqdm"):
     importlib.import_module(_name)  # what else FuxiCTR imports never meets a stand-in
 with stand_ins():
-    import fuxictr.preprocess
+    from fuxictr import metrics as fuxictr_metrics
     from fuxictr.datasets.avazu import CustomizedFeatureProcessor as AvazuProcessor
     from fuxictr.datasets.criteo import CustomizedFeatureProcessor as CriteoProcessor
     from fuxictr.pytorch import dataloaders
@@ -29,5 +29,6 @@ __all__ = [
     "MultiTaskModel",
     "PretrainedEmbedding",
     "dataloaders",
+    "fuxictr_metrics",
     "fuxictr_models",
 ]

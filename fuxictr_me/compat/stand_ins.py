@@ -38,7 +38,7 @@ def stand_ins() -> Iterator[None]:
 
 
 class _Placeholder(types.ModuleType):
-    """A module in place of a real one. What is imported from it, or looked up in it later, is loaded when it is used."""
+    """A module in place of a real one. What is imported from it, or looked up in it later, is loaded when used."""
 
     __path__ = ()
 

@@ -4,12 +4,15 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from fuxictr_me.checkpoint import load_state_dict, save_state_dict
+from fuxictr_me.compat import BaseModel
 from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.training import FastTraining, split_parameters
+from fuxictr_me.training.metrics import REGRESSION, evaluate_metrics
 
 
 class Checked:
@@ -27,18 +30,18 @@ class Checked:
             raise UsageError("fit needs validation_data: the best checkpoint is chosen by it")
         if self._eval_steps and self._eval_steps > steps:
             raise UsageError(f"eval_steps is {self._eval_steps}, but training ends after {steps} steps: no evaluation")
-        rows, batch_size = (getattr(data_generator, name, None) for name in ("num_samples", "batch_size"))
-        if (
-            rows
-            and batch_size
-            and rows % batch_size == 1
-            and any(isinstance(m, nn.BatchNorm1d) for m in self.modules())
-        ):
+        self._check_batch_norm(*(getattr(data_generator, name, None) for name in ("num_samples", "batch_size")))
+        super().fit(data_generator, epochs, validation_data, max_gradient_norm, **kwargs)
+
+    def _check_batch_norm(self, rows: int | None, batch_size: int | None) -> None:
+        """Refuse a batch of one row, which has no variance to normalise by."""
+        if not (rows and batch_size and any(isinstance(module, nn.BatchNorm1d) for module in self.modules())):
+            return
+        if batch_size == 1 or rows % batch_size == 1:
             raise UsageError(
                 f"{rows} rows in batches of {batch_size} end in a batch of one row, on which batch norm cannot train: "
                 "choose another batch_size"
             )
-        super().fit(data_generator, epochs, validation_data, max_gradient_norm, **kwargs)
 
     def num_parameters(self, count_embedding=True):
         """Number of trained parameters; FuxiCTR's ``count_parameters`` only logs it."""
@@ -71,20 +74,21 @@ class Checked:
                 f"the best checkpoint before it, if there is one, stays at {self.checkpoint}"
             ) from None
 
-    def evaluate_metrics(self, y_true, y_pred, metrics, group_id=None):
+    def evaluate_metrics(
+        self, y_true: np.ndarray, y_pred: np.ndarray, metrics: list[str], group_id: np.ndarray | None = None
+    ) -> dict[str, float]:
         """FuxiCTR's metrics, after naming what would make them meaningless.
 
         Raises:
             RunError: a prediction that is not a number: training has diverged.
-            UsageError: an empty split, or one with a single label.
+            UsageError: an empty split; for a metric of classes, one with a single label, or a label that is not 0 or 1.
         """
         if len(y_true) == 0:
             raise UsageError("the split to evaluate holds no rows")
         self._check_finite(torch.from_numpy(y_pred))
-        if y_true.min() == y_true.max():
-            raise UsageError(
-                f"every label of the split to evaluate is {y_true[0]:g}: {', '.join(metrics)} cannot be computed"
-            )
+        check_labels_of_metrics(y_true, metrics)
+        if super().evaluate_metrics.__func__ is BaseModel.evaluate_metrics:
+            return evaluate_metrics(y_true, y_pred, metrics, group_id)  # FuxiCTR's function lacks MSE, MAE and RMSE
         return super().evaluate_metrics(y_true, y_pred, metrics, group_id)
 
     def checkpoint_and_earlystop(self, logs, min_delta=1e-6):
@@ -108,6 +112,26 @@ class Checked:
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"{checkpoint} does not fit this model: {reason[:300]}") from error
+
+
+def check_labels_of_metrics(y_true: np.ndarray, metrics: list[str]) -> None:
+    """Check that metrics of classes have labels 0 and 1, both of them; errors of a regression take any label.
+
+    Raises:
+        UsageError: with a label that was found.
+    """
+    of_classes = [metric for metric in metrics if metric not in REGRESSION]
+    if not of_classes:
+        return
+    if (wrong := y_true[(y_true != 0) & (y_true != 1)]).size:
+        raise UsageError(
+            f"{', '.join(of_classes)} need labels that are 0 or 1, and the split to evaluate has {wrong[0]:g}: "
+            f"for such labels set task: regression and metrics of {', '.join(REGRESSION)}"
+        )
+    if y_true.min() == y_true.max():
+        raise UsageError(
+            f"every label of the split to evaluate is {y_true[0]:g}: {', '.join(of_classes)} cannot be computed"
+        )
 
 
 class CheckedModel(Checked, FastTraining):

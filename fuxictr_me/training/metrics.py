@@ -1,13 +1,20 @@
-"""AUC and logloss of FuxiCTR (scikit-learn's), on tensors where they lie."""
+"""Metrics on tensors where they lie: FuxiCTR's AUC and logloss, and the errors of a regression, which it lacks."""
 
+import re
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
+import polars as pl
 import torch
-from fuxictr import metrics as fuxictr_metrics
+from torch import Tensor
+
+from fuxictr_me.compat import fuxictr_metrics
+
+RANK_IN_GROUPS = re.compile(r"NDCG\((?:k=)?(\d+)\)")
 
 
-def auc(y_true, y_pred):
+def auc(y_true: Tensor, y_pred: Tensor) -> float:
     """Area under the ROC curve, from exact counts (Mann and Whitney, 1947).
 
     Of the P · N pairs of a positive and a negative row, the share in which the positive one is predicted
@@ -30,7 +37,7 @@ def auc(y_true, y_pred):
     return (below + not_above).item() / (2 * pairs) if pairs else float("nan")
 
 
-def logloss(y_true, y_pred):
+def logloss(y_true: Tensor, y_pred: Tensor) -> float:
     """Mean negative log-likelihood of the labels, in nats.
 
     As ``sklearn.metrics.log_loss``, the probability of each label is clipped to [ε, 1 - ε], with the machine
@@ -48,17 +55,41 @@ def logloss(y_true, y_pred):
     return -torch.where(y_true.bool(), p, 1 - p).clamp_(eps, 1 - eps).log_().mean().item()
 
 
-def evaluate_metrics(y_true, y_pred, metrics, group_id=None):
-    """``fuxictr.metrics.evaluate_metrics``, with AUC and logloss by the functions above.
+def mean_squared_error(y_true: Tensor, y_pred: Tensor) -> float:
+    """Return the mean of (y_true - y_pred)² over the rows, in float64."""
+    return (y_true.double() - y_pred.double()).square().mean().item()
 
-    As ``evaluate`` of FuxiCTR's models hands them over, labels and predictions count as float64. Group
-    metrics are computed by FuxiCTR, and so is everything where a label is neither 0 nor 1, a class is missing
-    or a prediction is no probability: its errors, warnings and conventions hold there.
+
+def root_mean_squared_error(y_true: Tensor, y_pred: Tensor) -> float:
+    """Return the square root of the mean squared error: in the unit of the labels."""
+    return mean_squared_error(y_true, y_pred) ** 0.5
+
+
+def mean_absolute_error(y_true: Tensor, y_pred: Tensor) -> float:
+    """Return the mean of |y_true - y_pred| over the rows, in float64."""
+    return (y_true.double() - y_pred.double()).abs().mean().item()
+
+
+REGRESSION = {"MSE": mean_squared_error, "MAE": mean_absolute_error, "RMSE": root_mean_squared_error}
+
+
+def evaluate_metrics(
+    y_true: Tensor | np.ndarray,
+    y_pred: Tensor | np.ndarray,
+    metrics: list[str],
+    group_id: Tensor | np.ndarray | None = None,
+) -> OrderedDict[str, float]:
+    """Compute what ``fuxictr.metrics.evaluate_metrics`` computes, and MSE, MAE and RMSE.
+
+    AUC and logloss are computed by the functions above. As ``evaluate`` of FuxiCTR's models hands them over, labels
+    and predictions count as float64. Group metrics are FuxiCTR's own functions, in this process: its pool of half the
+    cores cannot start on one core. Where a label is neither 0 nor 1, a class is missing or a prediction is no
+    probability, AUC and logloss are left to FuxiCTR: its errors, warnings and conventions hold there.
 
     Args:
         y_true (Tensor or array): (n,), labels.
         y_pred (Tensor or array): (n,), predictions.
-        metrics (list of str): AUC, logloss, binary_crossentropy, gAUC, avgAUC, MRR, NDCG(k=...).
+        metrics (list of str): AUC, logloss, binary_crossentropy, gAUC, avgAUC, MRR, NDCG(k=...), MSE, MAE, RMSE.
         group_id (Tensor or array, optional): (n,), what the group metrics group by.
 
     Returns:
@@ -69,34 +100,57 @@ def evaluate_metrics(y_true, y_pred, metrics, group_id=None):
     """
     y_pred = _as_tensor(y_pred)
     y_true = _as_tensor(y_true).to(y_pred.device)
-    ours = {"AUC": auc, "logloss": _double_logloss, "binary_crossentropy": _double_logloss}
-    if not _are_clicks(y_true, y_pred):
-        ours = {}
+    ours = dict(REGRESSION)
+    if any(metric not in ours for metric in metrics) and _are_clicks(y_true, y_pred):
+        ours |= {"AUC": auc, "logloss": _double_logloss, "binary_crossentropy": _double_logloss}
     values = {metric: ours[metric](y_true, y_pred) for metric in metrics if metric in ours}
     if theirs := [metric for metric in metrics if metric not in ours]:
         arrays = y_true.double().cpu().numpy(), y_pred.double().cpu().numpy()
-        group_id = group_id.cpu().numpy() if isinstance(group_id, torch.Tensor) else group_id
-        values |= fuxictr_metrics.evaluate_metrics(*arrays, theirs, group_id)
+        group_id = group_id.cpu().numpy() if isinstance(group_id, Tensor) else group_id
+        in_groups = {} if group_id is None else _group_measures(theirs)
+        values |= _evaluate_groups(*arrays, in_groups, group_id)
+        if rest := [metric for metric in theirs if metric not in in_groups]:
+            values |= fuxictr_metrics.evaluate_metrics(*arrays, rest, group_id)
     return OrderedDict((metric, values[metric]) for metric in metrics)
 
 
-def _double_logloss(y_true, y_pred):
+def _group_measures(metrics: list[str]) -> dict[str, Callable]:
+    """Return FuxiCTR's function of one group for each group metric among ``metrics``."""
+    measures = {name: getattr(fuxictr_metrics, name) for name in ("gAUC", "avgAUC", "MRR") if name in metrics}
+    ranked = {name: match for name in metrics if (match := RANK_IN_GROUPS.fullmatch(name))}
+    return measures | {name: fuxictr_metrics.NDCG(k=int(match[1])) for name, match in ranked.items()}
+
+
+def _evaluate_groups(
+    y_true: np.ndarray, y_pred: np.ndarray, measures: dict[str, Callable], group_id: np.ndarray | None
+) -> dict[str, float]:
+    """Average each measure over the groups, weighted as FuxiCTR weighs them: see its ``evaluate_metrics``."""
+    if not measures:
+        return {}
+    rows = pl.DataFrame({"group_index": group_id, "y_true": y_true, "y_pred": y_pred})
+    groups = rows.partition_by("group_index", maintain_order=True)
+    functions = list(measures.values())
+    sums = np.array([fuxictr_metrics.evaluate_block(group, functions) for group in groups]).sum(0)
+    return dict(zip(measures, sums[:, 0] / sums[:, 1], strict=True))
+
+
+def _double_logloss(y_true: Tensor, y_pred: Tensor) -> float:
     return logloss(y_true, y_pred.double())
 
 
-def _sortable(values):
+def _sortable(values: Tensor) -> Tensor:
     """Integers in the order of the floats, ties kept: on the CPU torch sorts integers by radix, which is faster."""
     values = values if values.dtype == torch.float64 else values.float()
     bits = (values + 0.0).view(torch.int64 if values.dtype == torch.float64 else torch.int32)  # -0.0 + 0.0 is 0.0
     return torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits)
 
 
-def _as_tensor(values):
+def _as_tensor(values: Tensor | np.ndarray) -> Tensor:
     """Without a copy where torch can share the array's memory."""
-    return values.detach() if isinstance(values, torch.Tensor) else torch.from_numpy(np.require(values, None, "CW"))
+    return values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.require(values, None, "CW"))
 
 
-def _are_clicks(y_true, y_pred):
+def _are_clicks(y_true: Tensor, y_pred: Tensor) -> bool:
     """Whether the labels are 0 and 1, both of them, and the predictions probabilities."""
     if y_true.ndim != 1 or y_true.shape != y_pred.shape or len(y_true) == 0:
         return False

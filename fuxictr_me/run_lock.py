@@ -1,0 +1,78 @@
+"""One process at a time trains an experiment: what two of them write into one folder would be neither's."""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fuxictr_me.errors import RunError
+
+SUFFIXES = (".model", ".log", ".ia.csv", ".json")  # of the files that a run writes beside each other
+
+
+@contextlib.contextmanager
+def locked_run(model_dir: Path, expid: str) -> Iterator[None]:
+    """Hold the lock of an experiment, ``<model_dir>/.<expid>.lock``, which ends with this process at the latest.
+
+    Raises:
+        RunError: another process trains it, or something that is no file of a run lies where one goes.
+        OSError: no permission.
+    """
+    model_dir.mkdir(parents=True, exist_ok=True)
+    for suffix in SUFFIXES:
+        check_writable(model_dir / f"{expid}{suffix}")
+    path = model_dir / f".{expid}.lock"
+    file = _lock(path)
+    if file is None:
+        raise RunError(
+            f"{expid} is being trained in {model_dir} by another process{_holder(path)}: wait for it, or set another "
+            "expid or model_root"
+        )
+    try:
+        os.truncate(file, 0)
+        os.write(file, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before the lock ends, so that it is this process's own file
+        os.close(file)
+
+
+def check_writable(path: Path) -> None:
+    """Check that a file can be written at ``path``: nothing is there, or a plain file.
+
+    Raises:
+        RunError: a folder or a link is there, or there is no permission.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "no plain file"
+        raise RunError(f"{path} is {kind}, and a run writes a file of that name: move it away")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise RunError(f"{path} cannot be written: no permission")
+
+
+def _lock(path: Path) -> int | None:
+    """Return the open, locked file; None where another process holds the lock."""
+    while True:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise RunError(f"{path} is a link, and a run's lock goes there: move it away") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.fstat(file), os.stat(path)):
+                return file
+        except BlockingIOError:
+            os.close(file)
+            return None
+        os.close(file)  # its holder removed it in between: this lock is of a file that nobody else sees
+
+
+def _holder(path: Path) -> str:
+    try:
+        return f" (process {int(path.read_text())})"
+    except (OSError, ValueError):
+        return ""
