@@ -11,7 +11,7 @@ def build_parser():
     parser = argparse.ArgumentParser(
         prog="fuxictr-me",
         description="Multi-embedding CTR models for FuxiCTR, and a measure of whether embeddings collapse.",
-        epilog="Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted, 143 terminated.",
     )
     parser.add_argument("--version", action="version", version=f"fuxictr-me {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -226,6 +226,7 @@ def load_split(feature_map, params, split, share=None):
         raise UsageError(f"{split}_data is not set: a run needs training and validation data")
     shuffle = split == "train" and params.get("shuffle", True)
     if params["data_format"] == "npz" or params.get("data_loader") or params.get("streaming"):
+        _check_loader(params.get("data_loader"))
         own = {key: value for key, value in params.items() if not key.endswith("_data")} | {"shuffle": shuffle}
         stage, key = ("test", "test_data") if split == "test" else ("train", "train_data")
         loaders = rank_loaders(feature_map, stage=stage, **own, **{key: path})
@@ -236,6 +237,13 @@ def load_split(feature_map, params, split, share=None):
         own = {key: params[key] for key in ("gpu", "task", "data_placement", "window_rows") if key in params}
         return H5DataLoader(feature_map, path, **common, **own, share=share)
     return InMemoryLoader(feature_map, path, **common)
+
+
+def _check_loader(loader: object) -> None:
+    """Refuse what gives no batches: YAML's ``!!python/name:`` can name any function of a module that is imported."""
+    if loader is not None and not (isinstance(loader, type) and hasattr(loader, "__iter__")):
+        wanted = "data_loader must be a class that gives batches, e.g. fuxictr_me.data.H5DataLoader"
+        raise UsageError(f"{wanted}, got {loader!r}")
 
 
 def start_log(params, console=True):

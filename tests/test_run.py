@@ -266,7 +266,7 @@ def test_help_says_what_everything_does(capsys):
             main([*command.split(), "--help"])
         assert stop.value.code == 0
         said += capsys.readouterr().out
-    assert "Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted." in said
+    assert "Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted, 143 terminated." in said
     assert "--expid" in said and "--fast" in said
 
 

@@ -47,6 +47,8 @@ class _Placeholder(types.ModuleType):
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is not self:  # FuxiCTR is imported, and uses the module
             return _load(self.__name__, name)
+        if isinstance(inner := sys.modules.get(f"{self.__name__}.{name}"), _Placeholder):
+            return inner
         if name[0].isupper():
             return type(name, (), {})  # of ray alone: FuxiCTR derives a class from one, and names two
         return _lazy_function(self.__name__, name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -9,11 +10,12 @@ import torch.distributed.checkpoint as dcp
 
 from fuxictr_me.checkpoint import load_state_dict, save_state_dict
 from fuxictr_me.distributed.resume import WEIGHTS, WHOLE, divided, whole_sizes, written
+from fuxictr_me.distributed.safe_metadata import check_metadata
 from fuxictr_me.distributed.weights import OF_SET, joined, of_no_set, of_set
 from fuxictr_me.errors import UsageError, missing
 
 
-def run(source, target):
+def run(source: str, target: str) -> str:
     """Convert weights, one way or the other.
 
     Args:
@@ -36,14 +38,20 @@ def run(source, target):
     return to_checkpoint(source, target) if source.is_dir() else to_folder(source, target)
 
 
-def to_checkpoint(folder, checkpoint):
+def to_checkpoint(folder: Path, checkpoint: Path) -> str:
     """The weights in a folder to resume from as the checkpoint of one machine."""
     path = _last_epoch(folder)
+    check_metadata(path / WHOLE)
     metadata = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
-    saved = {name: meta for name, meta in metadata.items() if f".{WEIGHTS}." in name}
+    saved = {name: meta for name, meta in metadata.items() if f".{WEIGHTS}." in name and hasattr(meta, "size")}
+    if not saved:
+        raise UsageError(f"{path} holds no weights of a run on several processes")
     state = {name: torch.empty(meta.size, dtype=meta.properties.dtype) for name, meta in saved.items()}
-    with alone():
-        dcp.load(state, checkpoint_id=path)
+    try:
+        with alone():
+            dcp.load(state, checkpoint_id=path)
+    except Exception as error:  # what PyTorch raises on a damaged file depends on its version
+        raise UsageError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
     whole, sizes = {}, whole_sizes(saved)
     for key, tensor in state.items():
         name, first, members = divided(key)
@@ -64,7 +72,7 @@ def to_checkpoint(folder, checkpoint):
     return f"{checkpoint}: the weights of {path}, {len(sets)} sets"
 
 
-def to_folder(checkpoint, folder):
+def to_folder(checkpoint: Path, folder: Path) -> str:
     """The weights of a checkpoint as a folder from which a run on several processes starts."""
     whole = load_state_dict(checkpoint)
     num_sets = len({match[2] for name in whole if (match := OF_SET.fullmatch(name))})
@@ -79,17 +87,18 @@ def to_folder(checkpoint, folder):
 
 
 @contextlib.contextmanager
-def alone():
+def alone() -> Iterator[None]:
     """``written``, without PyTorch's warning that there is one process."""
     with warnings.catch_warnings(), written():
         warnings.filterwarnings("ignore", message="torch.distributed is", category=UserWarning)
         yield
 
 
-def _last_epoch(folder):
+def _last_epoch(folder: Path) -> Path:
     if (folder / WHOLE).exists():
         return folder
-    found = {int(path.parent.name.removeprefix("epoch-")): path.parent for path in folder.glob(f"epoch-*/{WHOLE}")}
+    numbers = ((path.parent.name.removeprefix("epoch-"), path.parent) for path in folder.glob(f"epoch-*/{WHOLE}"))
+    found = {int(number): path for number, path in numbers if number.isdecimal()}
     if not found:
         raise UsageError(f"{folder} holds no whole state to resume from: no epoch-N/{WHOLE}")
     return found[max(found)]

@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from fuxictr_me.distributed.optimizer_state import make_room, moments
 from fuxictr_me.distributed.ranks import answered
+from fuxictr_me.distributed.safe_metadata import check_metadata
 from fuxictr_me.distributed.sharded_table import copy_common, rows_of
 from fuxictr_me.distributed.weights import of_no_set, of_set
 from fuxictr_me.errors import RunError, UsageError
@@ -69,6 +70,7 @@ class Progress:
     def load(self, epoch):
         """Take up the state after ``epoch`` epochs. All ranks."""
         model, path = self.model, self.folder / f"epoch-{epoch}"
+        check_metadata(path / WHOLE)
         saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
         sizes = whole_sizes(saved)
         kinds = sorted({name.split(".")[KIND_AT[name.split(".")[0]]] for name in sizes if "." in name} - {WEIGHTS})
