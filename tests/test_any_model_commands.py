@@ -200,7 +200,7 @@ def test_a_model_of_ours_a_class_of_ones_own_and_one_of_the_zoo(mine, checkout):
     assert not is_wrapped(find_model("mine_any:OwnSets"))  # its constructor takes num_sets itself
 
 
-def test_a_module_beside_the_config_and_one_in_a_listed_folder(tmp_path, own_folder, monkeypatch):
+def test_a_module_in_a_listed_folder_and_one_in_a_folder_that_was_named(tmp_path, own_folder, monkeypatch):
     Path("beside").mkdir()
     Path("beside/elsewhere_any.py").write_text(MINE)
     with pytest.raises(UsageError, match="unknown module 'elsewhere_any'"):
@@ -210,7 +210,9 @@ def test_a_module_beside_the_config_and_one_in_a_listed_folder(tmp_path, own_fol
     monkeypatch.delenv("FUXICTR_ME_PATH")
     del sys.modules["elsewhere_any"]
     monkeypatch.setattr(sys, "path", [path for path in sys.path if not path.endswith("beside")])
-    assert find_model("elsewhere_any:WideDNN", "beside").__name__ == "WideDNN_ME"
+    with pytest.raises(UsageError, match="elsewhere_any lies in beside, and code beside a config runs only if"):
+        find_model("elsewhere_any:WideDNN", "beside")
+    assert find_model("elsewhere_any:WideDNN", named="beside").__name__ == "WideDNN_ME"
 
 
 @pytest.mark.parametrize(

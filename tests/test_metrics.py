@@ -7,7 +7,7 @@ import pytest
 import torch
 from fuxictr.metrics import evaluate_metrics as fuxictr_evaluate
 from scipy.stats import rankdata
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import log_loss, mean_absolute_error, mean_squared_error, roc_auc_score
 
 from fuxictr_me.training.metrics import auc, evaluate_metrics, logloss
 
@@ -145,6 +145,29 @@ def test_logloss_is_clipped_by_the_epsilon_of_its_dtype(dtype):
 
 
 # --- evaluate_metrics --------------------------------------------------------------------------------
+
+
+def test_errors_of_a_regression_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    y, p = random.normal(3, 5, 1000), random.normal(3, 5, 1000).astype(np.float32)
+    squared = mean_squared_error(y, p.astype(float))
+    expected = {"RMSE": squared**0.5, "MAE": mean_absolute_error(y, p.astype(float)), "MSE": squared}
+    for arguments in ((y, p), tensors(y, p)):
+        got = evaluate_metrics(*arguments, ["RMSE", "MAE", "MSE"])
+        assert list(got) == ["RMSE", "MAE", "MSE"] and got == pytest.approx(expected, rel=1e-12)
+    assert evaluate_metrics(*tensors(np.zeros(3), np.array([1.0, 2, 2])), ["MSE"]) == {"MSE": 3.0}
+
+
+def test_group_metrics_need_no_second_core(monkeypatch):
+    y, p = clicks(300)
+    group_id = np.random.default_rng(1).integers(0, 20, 300)
+    monkeypatch.setattr("multiprocessing.cpu_count", lambda: 1)
+    with pytest.raises(ValueError, match="at least 1"):
+        fuxictr_evaluate(y, p, ["gAUC"], group_id)  # FuxiCTR alone cannot
+    rows = [(y[group_id == g], p[group_id == g]) for g in range(20)]
+    assert all(0 < labels.sum() < len(labels) for labels, _ in rows)
+    expected = sum(roc_auc_score(*group) * len(group[0]) for group in rows) / 300
+    assert evaluate_metrics(y, p, ["gAUC"], group_id)["gAUC"] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12+, of FuxiCTR's process pool

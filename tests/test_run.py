@@ -331,7 +331,10 @@ def test_a_place_that_cannot_be_written_fails_with_one_line(capsys):
     fails(capsys, "run_expid", "--config", write_config(), "--expid", "mine", code=1)
 
 
-def test_ctrl_c_leaves_checkpoint_and_csv_whole(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_ctrl_c_and_sigterm_leave_checkpoint_and_csv_whole(tmp_path, number, code, word):
     write_config({"epochs": 10_000, "early_stop_patience": 10_000})
     process = subprocess.Popen(
         [sys.executable, "-m", "fuxictr_me", "run_expid", "--config", "config", "--expid", "mine"],
@@ -347,18 +350,18 @@ def test_ctrl_c_leaves_checkpoint_and_csv_whole(tmp_path):
     while not (abundance.exists() and abundance.stat().st_size > 5000):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     try:
         err = process.communicate(timeout=60)[1]
     finally:
         process.kill()
-    assert process.returncode == 130 and "Traceback" not in err
-    assert err.splitlines()[-1].startswith("fuxictr-me: error: interrupted; the last checkpoint")
+    assert process.returncode == code and "Traceback" not in err
+    assert err.splitlines()[-1].startswith(f"fuxictr-me: error: {word}; the last checkpoint")
     with abundance.open() as file:
         rows = list(csv.reader(file))
     assert {len(row) for row in rows} == {11} and (len(rows) - 1) % 24 == 0  # 8 fields x (2 sets + all)
     assert load_state_dict(abundance.with_name("mine.model"))
-    assert not list(abundance.parent.glob("*.part"))
+    assert {path.name for path in abundance.parent.iterdir()} == {"mine.model", "mine.ia.csv", "mine.log"}
 
 
 def test_version_and_errors_in_a_process_of_its_own(tmp_path):

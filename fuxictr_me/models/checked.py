@@ -14,6 +14,8 @@ from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.training import FastTraining, split_parameters
 from fuxictr_me.training.metrics import REGRESSION, evaluate_metrics
 
+FUXICTR_ALONE = {"AUC", "logloss", "binary_crossentropy"}  # its groups need two cores, and it lacks MSE, MAE, RMSE
+
 
 class Checked:
     """Before a FuxiCTR model's class: training stops with one clear line where FuxiCTR's would go on, or die of it."""
@@ -87,8 +89,9 @@ class Checked:
             raise UsageError("the split to evaluate holds no rows")
         self._check_finite(torch.from_numpy(y_pred))
         check_labels_of_metrics(y_true, metrics)
-        if super().evaluate_metrics.__func__ is BaseModel.evaluate_metrics:
-            return evaluate_metrics(y_true, y_pred, metrics, group_id)  # FuxiCTR's function lacks MSE, MAE and RMSE
+        is_fuxictrs = super().evaluate_metrics.__func__ is BaseModel.evaluate_metrics
+        if is_fuxictrs and not set(metrics) <= FUXICTR_ALONE:
+            return evaluate_metrics(y_true, y_pred, metrics, group_id)
         return super().evaluate_metrics(y_true, y_pred, metrics, group_id)
 
     def checkpoint_and_earlystop(self, logs, min_delta=1e-6):
