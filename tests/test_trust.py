@@ -17,14 +17,15 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import MODEL, run_cli
+from conftest import MODEL, make_batch, run_cli
 from fuxictr.pytorch import dataloaders
 from fuxictr.pytorch import models as fuxictr_models
 from fuxictr.pytorch.models import BaseModel, rank_model
+from test_any_model_commands import MINE
 from test_host import checkout  # noqa: F401 - a fixture
 from test_run import TINY, fails, write_config
 
-from fuxictr_me import DNN_ME, UsageError, cli
+from fuxictr_me import DNN_ME, MultiEmbeddingOf, UsageError, cli
 from fuxictr_me.callbacks import InformationAbundance, build
 from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.cli import main
@@ -411,6 +412,28 @@ def test_a_regression_from_config_to_result(data_format):
     assert f"[test] MSE: {result['test']['MSE']:.6f} - MAE: " in Path("config.csv").read_text()
     log = (FOLDER / "mine.log").read_text()
     assert "Save best model: monitor(min)=" in log
+
+
+@pytest.mark.parametrize("num_sets", [1, 2])
+def test_a_regression_of_a_foreign_model_of_several_tasks(plain_map, num_sets):
+    names = {"__name__": "foreign_any"}
+    exec(compile(MINE, "foreign_any", "exec"), names)
+    plain_map.labels, plain_map.default_emb_dim = ["label", "other"], 4
+    data = [make_batch(plain_map, seed=seed) for seed in range(3)]
+    for batch in data:
+        batch["label"], batch["other"] = batch["user"] / 3.0, 5.0 - batch["item"]
+    settings = {**MODEL, **REGRESSION, "task": ["regression"] * 2, "loss": ["mse_loss"] * 2, "num_tasks": 2}
+    settings = {key: value for key, value in settings.items() if key != "epochs"} | {"model_id": "m", "model_root": "r"}
+    model = MultiEmbeddingOf(names["TwoTowers"])(plain_map, num_sets=num_sets, embedding_dim=4, **settings)
+    model.fit(data, epochs=20, validation_data=data)
+    logs, predicted = model.evaluate(data), model.predict(data)
+    errors = {}
+    for label in plain_map.labels:
+        wrong = np.array(predicted[label]) - torch.cat([batch[label] for batch in data]).numpy()
+        errors[label] = np.mean(wrong**2), np.mean(np.abs(wrong))
+        assert logs[f"{label}_MSE"] == pytest.approx(errors[label][0], rel=1e-4)
+    assert logs["MAE"] == pytest.approx(np.mean([mae for _, mae in errors.values()]), rel=1e-4)
+    assert logs["MSE"] == pytest.approx(model._best_metric, rel=1e-4) and logs["MSE"] < 2
 
 
 def test_labels_that_no_metric_of_classes_takes_are_named(capsys):
