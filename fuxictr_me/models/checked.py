@@ -128,8 +128,8 @@ def check_labels_of_metrics(y_true: np.ndarray, metrics: list[str]) -> None:
         return
     if (wrong := y_true[(y_true != 0) & (y_true != 1)]).size:
         raise UsageError(
-            f"{', '.join(of_classes)} need labels that are 0 or 1, and the split to evaluate has {wrong[0]:g}: "
-            f"for such labels set task: regression and metrics of {', '.join(REGRESSION)}"
+            f"metrics of classes ({', '.join(of_classes)}) take labels 0 and 1, and the split to evaluate has "
+            f"{wrong[0]:g}: for such labels set task: regression and metrics of {', '.join(REGRESSION)}"
         )
     if y_true.min() == y_true.max():
         raise UsageError(
