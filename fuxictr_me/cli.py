@@ -30,13 +30,19 @@ def main(argv=None):
         return _fail(str(error), EXIT_USAGE)
     except (RunError, OSError) as error:
         return _fail(str(error), EXIT_FAILED)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported here
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
             raise
         return _fail(f"out of memory: a smaller batch_size, num_sets or embedding_dim helps. {error}", EXIT_FAILED)
     except KeyboardInterrupt:
         return _fail("interrupted; the last checkpoint and what was written before it stay whole", EXIT_INTERRUPTED)
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether a GPU's or the machine's memory ran out; torch, which has errors of its own, is not imported."""
+    is_memory_error = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_memory_error or "DefaultCPUAllocator" in str(error)
 
 
 def entry_point():

@@ -14,12 +14,13 @@ from fuxictr.pytorch.models import MultiTaskModel
 from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.utils import print_to_json, print_to_list, set_logger
 
-from fuxictr_me.config import find_config, is_built, load_settings
+from fuxictr_me.config import find_config, is_built
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.files import append_whole, replace_whole
 from fuxictr_me.find_model import find_model, is_ours
 from fuxictr_me.model_source import source_of
+from fuxictr_me.run_settings import load_settings
 from fuxictr_me.setting_keys import unread_keys
 from fuxictr_me.settings import check_labels
 from fuxictr_me.versions import versions
@@ -51,6 +52,8 @@ def run_expid(
         UsageError: a setting, name or path that cannot be.
         RunError: a run that cannot go on.
     """
+    from fuxictr_me.planning.limits import check_memory  # planning imports this module
+
     started = time.perf_counter()
     params = load_settings(config or find_config(expid), expid, gpu)
     is_first = ranks is None or ranks.is_first
@@ -65,6 +68,7 @@ def run_expid(
 
         check_class(model_class)
     seed_everything(seed=params.get("seed", 2024))
+    check_memory(model_class, params, processes=1 if ranks is None else ranks.size)
 
     data_dir = Path(params["data_root"]) / params["dataset_id"]
     if not is_built(params):
@@ -72,6 +76,7 @@ def run_expid(
     feature_map = load_feature_map(data_dir, params)
 
     check_labels(model_class, params, feature_map.labels)
+    check_memory(model_class, params, feature_map, processes=1 if ranks is None else ranks.size)
     source = source_of(model_class)
     if ranks is not None:
         from fuxictr_me.distributed import distribute_as_asked

@@ -67,8 +67,7 @@ class Integer(_OfNumbers):
     """A whole number from ``low`` to ``high``."""
 
     def __init__(self, low: int = 1, high: int = LARGEST):
-        words = f"an integer of {low} or more" if high == LARGEST else f"an integer from {low} to {high:,}"
-        super().__init__(words, {"type": "integer", "minimum": low, "maximum": high})
+        super().__init__(f"an integer of {low} or more", {"type": "integer", "minimum": low, "maximum": high})
 
     def accepts(self, value: object) -> bool:
         in_range = isinstance(value, int) and self.schema["minimum"] <= value <= self.schema["maximum"]
@@ -203,14 +202,12 @@ class Anything(Kind):
 
 def optional(kind: Kind) -> Kind:
     """Return the kind of values that are ``null`` or of ``kind``."""
-    if isinstance(kind, Checked | Choice | Number):
 
-        def check(label: str, value: object) -> None:
-            if value is not None:
-                kind.check(label, value)
+    def check(label: str, value: object) -> None:
+        if value is not None:
+            kind.check(label, value)
 
-        return Checked(f"{kind.words} or null", check, {"anyOf": [kind.schema, {"type": "null"}]})
-    return Either(kind, Nothing())
+    return Checked(kind.words, check, {"anyOf": [kind.schema, {"type": "null"}]})
 
 
 def find_twice(values: Iterable[object]) -> object:

@@ -92,11 +92,11 @@ def activations() -> tuple[str, ...]:
 
 
 def _keeps_shape(name: str) -> bool:
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         try:
             return getattr(nn, name)()(torch.zeros(2, 4)).shape == (2, 4)
-        except (TypeError, AttributeError, RuntimeError, NotImplementedError):
+        except (TypeError, AttributeError, RuntimeError, NotImplementedError, ValueError):
             return False
 
 
@@ -142,6 +142,7 @@ INITIALIZER = Checked(
 )
 LOSS = Checked(f"one of {', '.join(LOSSES)}", _check_loss, {"enum": list(LOSSES)})
 TASK = Choice(*TASKS)
+SEED = Integer(0, LARGEST_SEED)
 PATH_OF_ROOT = Text("a path")
 
 TRAINING_OPTIONS = table(
@@ -155,7 +156,7 @@ TRAINING_OPTIONS = table(
         "CUDA device; `--gpu` says it",
         -1,
     ),
-    Option("seed", Integer(0, LARGEST_SEED), "of weights, dropout and the order of rows", 2024),
+    Option("seed", SEED, "of weights, dropout and the order of rows", 2024),
     Option("epochs", Integer(1), "passes over the training data, at most", 1),
     Option("task", Either(TASK, ListOf(TASK)), "what is predicted; a list for a multi-task model", TASKS[0]),
     Option(
