@@ -12,6 +12,7 @@ from fuxictr_me.find_model import is_ours
 BYTES = 4  # of a float32
 ROWS = 2  # a table has those of padding and of unknown ids
 ADAMS = ("adam", "Adam", "AdamW", "NAdam", "RAdam", "Adamax")  # two moments of each weight
+LARGEST_STORAGE = 2**63  # bytes of a tensor, above which torch cannot count them
 HOPELESS = 1_000  # times the memory of one GPU, above which there is nothing to plan
 
 
@@ -55,6 +56,8 @@ def check_plan(model_class: type, params: dict, feature_map: object, memory: flo
         UsageError: with the memory that it takes at least, and what there is.
     """
     needed = least_bytes(model_class, params, feature_map)
+    if needed <= HOPELESS * memory and _may_be_wide(model_class, params, feature_map, HOPELESS * memory):
+        needed = BYTES * copies(params) * count_parameters(model_class, params, feature_map)
     if needed > HOPELESS * memory:
         raise UsageError(f"{describe(params)} needs at least {size(needed)} to train, and the GPU has {size(memory)}")
 
@@ -86,8 +89,13 @@ def count_parameters(model_class: type, params: dict, feature_map: object) -> in
     from fuxictr_me.planning.simulate import ALONE, staying
 
     settings = {**params, **ALONE} | {key: False for key in ("compile", "batched") if key in params}
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        model = staying(model_class)(feature_map, **settings)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            model = staying(model_class)(feature_map, **settings)
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        return LARGEST_STORAGE // BYTES
     return sum(weight.numel() for weight in model.parameters())
 
 
