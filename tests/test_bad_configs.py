@@ -54,15 +54,15 @@ NO_NAME = ["nope", "", 5, [], {}, True, 1.5]
 NO_TEXT = ["", " ", 5, 1.5, [], ["a"], {}, True]
 WRONG = {
     "model": {
-        **dict.fromkeys(("batch_size", "epochs", "early_stop_patience", "num_cross_layers"), [*NO_INTEGER, None]),
+        **dict.fromkeys(("batch_size", "epochs", "early_stop_patience", "num_cross_layers"), (*NO_INTEGER, None)),
         **dict.fromkeys(("num_sets", "eval_steps"), NO_INTEGER),
         "embedding_dim": ["5", "", {}, True, math.nan, 0, -1, 1.5, [], [0], ["2", 2], [2, 2, 2], None],
         "seed": ["1", "", [], {}, True, None, -1, 1.5, 2**32, math.nan],
         "verbose": ["1", None, [], {}, -1, 1.5, "yes"],
-        **dict.fromkeys(("learning_rate", "max_gradient_norm"), [*NO_NUMBER, 0, -1, None, "1e-3"]),
+        **dict.fromkeys(("learning_rate", "max_gradient_norm"), (*NO_NUMBER, 0, -1, None, "1e-3")),
         **dict.fromkeys(
             ("embedding_regularizer", "net_regularizer"),
-            ["1e-3", "l2(x)", "l3(1)", [], {}, True, -1.0, 1, math.nan, "l2(1.2.3)"],
+            ("1e-3", "l2(x)", "l3(1)", [], {}, True, -1.0, 1, math.nan, "l2(1.2.3)"),
         ),
         **dict.fromkeys(
             (
@@ -88,7 +88,7 @@ WRONG = {
                 "network_initializer",
                 "data_placement",
             ),
-            [*NO_NAME, None],
+            (*NO_NAME, None),
         ),
         "loss": [*NO_NAME, None, "relu", "softmax", "cross_entropy", "x; import os", "__import__('os').getcwd"],
         "optimizer": [*NO_NAME, None, "LBFGS", "SparseAdam", "Optimizer", "lr_scheduler", "sgd"],
@@ -307,9 +307,8 @@ def bad_settings():
             yield from ((where, key, value, None) for value in values)
     known = set().union(*KEYS.values(), *(set(wrong) for wrong in WRONG.values()))
     for where, keys in KEYS.items():
-        for key, slip in ((key, slip) for key in keys for slip in misspell(key)):
-            if slip not in known:
-                yield where, slip, 1, key
+        slips = ((key, slip) for key in keys for slip in misspell(key))
+        yield from ((where, slip, 1, key) for key, slip in slips if slip not in known)
 
 
 BAD = list(bad_settings())
