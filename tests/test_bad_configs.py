@@ -404,6 +404,8 @@ BAD_LINES = [
     *(f"run_expid --config config --expid x --gpu {gpu}" for gpu in ("99", "-2", "a", "1.5")),
     *(f"data build {dataset_id} --config config" for dataset_id in ("../shop", "shoop", ".shop", "a/b", "*")),
     *(f"{command} --expid x --config nope" for command in ("run_expid", "plan", "analyze", "export --out o")),
+    *(f"quickstart --seed {seed}" for seed in ("-1", str(2**32), "x")),
+    *(f"toy {option} {number}" for option in ("--seeds", "--iterations") for number in ("0", "-1", "x")),
     "plan --config config --expid x --gpu-model nope",
     "plan --config config --expid x --vocabulary nope.json",
     "data build criteo_x4",

@@ -189,7 +189,7 @@ def test_the_callbacks_cost_no_result():
         ({"monitor": "auc"}, {}, "unknown monitor 'auc'; did you mean 'AUC'"),
         ({"callbacks": ["InformationAbundanc"]}, {}, "unknown callback 'InformationAbundanc'; did you mean"),
         ({"dataset_id": "tiny_flight"}, {}, "unknown dataset_id in config 'tiny_flight'; did you mean 'tiny_flights'"),
-        ({"use_features": ["hour", "our"]}, {}, "has no feature 'our'"),
+        ({"use_features": ["hour", "our"]}, {}, "unknown field in use_features 'our'; did you mean 'hour'?"),
         ({}, {"feature_cols": []}, "feature_cols and label_col of data set 'tiny_flights' must be set to read csv"),
         ({}, {"label_col": None}, "feature_cols and label_col of data set 'tiny_flights' must be set to read csv"),
         ({"use_features": "hour"}, {}, "use_features must be a list of fields, got 'hour'"),

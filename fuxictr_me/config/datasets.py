@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fuxictr_me.config.columns import check_columns, check_feature_specs, check_labels_of
+from fuxictr_me.config.columns import check_columns, check_feature_specs, check_labels_of, names_of
 from fuxictr_me.config.kinds import shown
 from fuxictr_me.config.options import DATASET_OPTIONS, READING_OPTIONS, Option
 from fuxictr_me.config.pretrained import check_pretrained
@@ -60,6 +60,8 @@ def check_dataset_values(params: dict) -> None:
             raise UsageError(f"feature_cols and label_col of data set {dataset_id!r} must be set {needs}")
     if columns and labels:
         params["feature_cols"] = check_columns(columns, labels)
+        if not is_built(params):
+            _check_used_fields(params)
     elif labels:
         check_labels_of(labels)
     elif columns is not None and not isinstance(columns, list):
@@ -91,6 +93,16 @@ def check_dataset(params: dict, folder: Path = Path("config")) -> None:
         if "pretrained_emb" in column:
             column["pretrained_emb"] = _locate("pretrained_emb", column["pretrained_emb"], folder)
             check_pretrained(column, params.get("embedding_dim"))
+
+
+def _check_used_fields(params: dict) -> None:
+    """Check that ``use_features`` and ``feature_specs`` name columns that are built."""
+    fields = [name for column in params["feature_cols"] if column["active"] for name in names_of(column)]
+    specs = [name for spec in params.get("feature_specs") or [] for name in names_of(spec)]
+    for key, names in (("use_features", params.get("use_features") or []), ("feature_specs", specs)):
+        for name in names:
+            if name not in fields:
+                raise unknown(f"field in {key}", name, fields)
 
 
 def is_built(params: dict) -> bool:

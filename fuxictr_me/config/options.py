@@ -97,6 +97,14 @@ def _refuse_category_processor(label: str, value: object) -> None:
 
 CATEGORY_PROCESSOR = Checked("left out", _refuse_category_processor)
 
+
+def _check_splitter(label: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{label} must be the text between two items, got {shown(value)}")
+
+
+SPLITTER = Checked("the text between two items", _check_splitter, {"type": "string", "minLength": 1})
+
 COLUMN_OPTIONS = table(
     Option("name", NAMES, "name of the column, or a list of columns that are alike"),
     Option("active", Boolean(), "`False` leaves it out", True),
@@ -112,7 +120,7 @@ COLUMN_OPTIONS = table(
     Option("fill_na", FILL, "in place of an empty value", former=("na_value",)),
     Option("preprocess", PREPROCESS, "makes the column from itself or from another one", None),
     Option("normalizer", Choice(*NORMALIZERS), "of numbers", types=("numeric",), former=("normaliser",)),
-    Option("splitter", Text(), "what stands between the items of a sequence", "^", ("sequence",), ("separator",)),
+    Option("splitter", SPLITTER, "what stands between the items of a sequence", "^", ("sequence",), ("separator",)),
     Option(
         "max_len",
         Integer(1, LONGEST_SEQUENCE),

@@ -41,8 +41,21 @@ class _ConfigLoader(yaml.SafeLoader):
         if len(node.value) > 40:
             raise _Refused(f"a number of {len(node.value)} characters is too large{_at(node.start_mark)}")
         value = super().construct_yaml_int(node)
+        digits = node.value.lstrip("+-")
+        if ":" in digits or (len(digits) > 1 and digits[0] == "0" and digits[1] not in "xb"):
+            raise _Refused(
+                f"YAML reads {node.value} as the number {value}: write {value}, or quote it{_at(node.start_mark)}"
+            )
         if abs(value) > LARGEST_INTEGER:
             raise _Refused(f"the integer {value} is larger than {LARGEST_INTEGER}{_at(node.start_mark)}")
+        return value
+
+    def construct_yaml_float(self, node):
+        value = super().construct_yaml_float(node)
+        if ":" in node.value:
+            raise _Refused(
+                f"YAML reads {node.value} as the number {value}: write {value}, or quote it{_at(node.start_mark)}"
+            )
         return value
 
     def construct_data_loader(self, suffix, node):
@@ -62,6 +75,7 @@ class _ConfigLoader(yaml.SafeLoader):
 
 
 _ConfigLoader.add_constructor("tag:yaml.org,2002:int", _ConfigLoader.construct_yaml_int)
+_ConfigLoader.add_constructor("tag:yaml.org,2002:float", _ConfigLoader.construct_yaml_float)
 _ConfigLoader.add_multi_constructor(LOADER_TAG, _ConfigLoader.construct_data_loader)
 _ConfigLoader.add_constructor(None, _ConfigLoader.refuse_tag)
 
