@@ -97,7 +97,7 @@ def _add_data_commands(commands):
     build.add_argument("dataset_id", help="an entry of dataset_config.yaml, e.g. criteo_x4_001")
     build.add_argument("--config", help="dataset_config.yaml or its folder (default: the bundled entry)")
     build.add_argument("--raw", help="folder of the csv or parquet files (default: the paths of the config)")
-    build.add_argument("--out", default="./data/", help="data_root to build in (default: ./data/)")
+    build.add_argument("--out", help="data_root to build in (default: that of the config)")
     info = actions.add_parser("info", help="what a built data set holds")
     info.add_argument("folder", help="of the set, e.g. data/criteo_x4_001")
     verify = actions.add_parser(

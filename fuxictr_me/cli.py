@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from fuxictr_me.arguments import build_parser
-from fuxictr_me.errors import RunError, UsageError, require_extra
+from fuxictr_me.errors import RunError, UsageError, positive_int, require_extra
 from fuxictr_me.interrupts import Terminated, sigterm_as_interrupt, write_traceback
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 1, 2, 130, 141, 143
@@ -113,8 +113,10 @@ def _host(arguments):
 
 
 def _quickstart(arguments):
+    from fuxictr_me.config.training_options import SEED
     from fuxictr_me.quickstart import run
 
+    SEED.check("--seed", arguments.seed)
     print(run(arguments.out, fast=arguments.fast, gpu=arguments.gpu, seed=arguments.seed))
 
 
@@ -194,6 +196,8 @@ def _convert(arguments):
 
 
 def _toy(arguments):
+    positive_int("--seeds", arguments.seeds)
+    positive_int("--iterations", arguments.iterations)
     require_extra("toy", ("matplotlib",), "report")
     from fuxictr_me.report import toy_figure
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fuxictr_me.compat import FeatureEmbedding, PretrainedEmbedding
+from fuxictr_me.config.expressions import check_feature_encoder
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.foreign_layer import find_layer
 from fuxictr_me.table import FusedTable, past_the_table, plain_fields
@@ -68,6 +69,8 @@ class MultiEmbedding(nn.Module):
         self.embedding_dims = dims_of_sets(embedding_dim, num_sets)
         self.num_sets = len(self.embedding_dims)
         self.feature_map = feature_map
+        for field, spec in feature_map.features.items():  # FuxiCTR evaluates it as Python
+            check_feature_encoder(f"feature_encoder of field {field!r}", spec.get("feature_encoder"))
         if embedding_initializer == "paper":
             rows = self._total_ids(required_feature_columns, not_required_feature_columns)
         self.register_module("table", None)  # before the sets: a state dict that is loaded passes it first

@@ -15,13 +15,14 @@ from fuxictr.utils import print_to_json, print_to_list, set_logger
 from fuxictr_me.callbacks import build as build_callbacks
 from fuxictr_me.compat import BaseModel, MultiTaskModel
 from fuxictr_me.compat.loaders import rank_loaders
-from fuxictr_me.config import find_config, is_built, load_settings
+from fuxictr_me.config import find_config, is_built
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.find_model import find_model, is_ours
 from fuxictr_me.model_source import source_of
 from fuxictr_me.run_lock import check_writable, locked_run
 from fuxictr_me.run_result import finish_results, result_row, write_result
+from fuxictr_me.run_settings import load_settings
 from fuxictr_me.setting_keys import unread_keys
 from fuxictr_me.settings import check_labels
 from fuxictr_me.versions import versions
@@ -140,6 +141,8 @@ def _train(
 
 def _build_model(params: dict, ranks: object, engine: str, set_groups: int | None) -> tuple[BaseModel, dict | None]:
     """Build the data set, unless it is built, and the model; return it with the source of its class."""
+    from fuxictr_me.planning.limits import check_memory  # planning imports this module
+
     model_class = find_model(params["model"])
     if not is_ours(model_class) and (unread := unread_keys(model_class, params)):
         logging.warning(unread)
@@ -148,11 +151,14 @@ def _build_model(params: dict, ranks: object, engine: str, set_groups: int | Non
 
         check_class(model_class)
     seed_everything(seed=params.get("seed", 2024))
+    check_memory(model_class, params, processes=1 if ranks is None else ranks.size)
+
     data_dir = Path(params["data_root"]) / params["dataset_id"]
     if not is_built(params):
         params.update(build_h5(params) if params["data_format"] == "h5" else build_dataset(params))
     feature_map = load_feature_map(data_dir, params)
     check_labels(model_class, params, feature_map.labels)
+    check_memory(model_class, params, feature_map, processes=1 if ranks is None else ranks.size)
     source = source_of(model_class)
     if ranks is not None:
         from fuxictr_me.distributed import distribute_as_asked

@@ -189,17 +189,21 @@ def test_the_callbacks_cost_no_result():
         ({"monitor": "auc"}, {}, "unknown monitor 'auc'; did you mean 'AUC'"),
         ({"callbacks": ["InformationAbundanc"]}, {}, "unknown callback 'InformationAbundanc'; did you mean"),
         ({"dataset_id": "tiny_flight"}, {}, "unknown dataset_id in config 'tiny_flight'; did you mean 'tiny_flights'"),
-        ({"use_features": ["hour", "our"]}, {}, "has no feature 'our'"),
+        ({"use_features": ["hour", "our"]}, {}, "unknown field in use_features 'our'; did you mean 'hour'?"),
         ({}, {"feature_cols": []}, "feature_cols and label_col of data set 'tiny_flights' must be set to read csv"),
         ({}, {"label_col": None}, "feature_cols and label_col of data set 'tiny_flights' must be set to read csv"),
         ({"use_features": "hour"}, {}, "use_features must be a list of fields, got 'hour'"),
-        ({"model_root": None}, {}, "model_root must be set"),
-        ({"seed": "one"}, {}, "seed must be an integer, got 'one'"),
+        ({"model_root": None}, {}, "model_root must be a path, got None"),
+        ({"seed": "one"}, {}, "seed must be an integer of 0 or more, got 'one'"),
         ({"batch_norm": "False"}, {}, "batch_norm must be True or False, got 'False'"),
         ({"monitor": ["AUC"]}, {}, "monitor must be a metric, or a weight for each of several, got ['AUC']"),
         (
             {},
-            {"feature_cols": [{"name": "h", "active": True, "dtype": "str", "type": "meta", "share_embedding": "hh"}]},
+            {
+                "feature_cols": [
+                    {"name": "h", "active": True, "dtype": "str", "type": "categorical", "share_embedding": "hh"}
+                ]
+            },
             "unknown share_embedding of column 'h' 'hh'; did you mean 'h'",
         ),
         ({}, {"train_data": "nowhere/train.csv"}, "no train_data at "),
@@ -214,8 +218,12 @@ def test_the_callbacks_cost_no_result():
         ({"eval_steps": 1000}, {}, "eval_steps is 1000, but training ends after 32 steps: no evaluation"),
         ({"metrics": None}, {}, "metrics must be a list such as ['AUC', 'logloss'], got None"),
         ({"metrics": ["gAUC"], "group_id": "hours"}, {}, "unknown group_id (a feature of type meta) 'hours'; did you"),
-        ({}, {"feature_cols": [{"name": "hour", "dtype": "str", "type": "categorical"}]}, "lacks active"),
-        ({}, {"feature_cols": ["hour"]}, "a column needs name, active, dtype, type; 'hour' is none"),
+        (
+            {},
+            {"feature_cols": [{"name": "hour", "dtype": "str", "type": "categorical", "maxlen": 3}]},
+            "did you mean 'max_len'?",
+        ),
+        ({}, {"feature_cols": ["hour"]}, "a column needs name, dtype, type; 'hour' is none"),
         (
             {},
             {"feature_cols": [{"name": "hour", "active": True, "dtype": "str", "type": "categoric"}]},

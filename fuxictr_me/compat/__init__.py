@@ -15,6 +15,7 @@ with stand_ins():
     from fuxictr.datasets.avazu import CustomizedFeatureProcessor as AvazuProcessor
     from fuxictr.datasets.criteo import CustomizedFeatureProcessor as CriteoProcessor
     from fuxictr.pytorch import dataloaders
+    from fuxictr.pytorch import layers as fuxictr_layers
     from fuxictr.pytorch import models as fuxictr_models
     from fuxictr.pytorch.layers import FeatureEmbedding, FeatureEmbeddingDict, LogisticRegression, PretrainedEmbedding
     from fuxictr.pytorch.models import BaseModel, MultiTaskModel
@@ -29,6 +30,7 @@ __all__ = [
     "MultiTaskModel",
     "PretrainedEmbedding",
     "dataloaders",
+    "fuxictr_layers",
     "fuxictr_metrics",
     "fuxictr_models",
 ]

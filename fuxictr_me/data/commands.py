@@ -2,40 +2,44 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from tqdm import tqdm
 
-from fuxictr_me.errors import UsageError, missing, unknown
+from fuxictr_me.errors import UsageError, missing, positive_int, unknown
 from fuxictr_me.resources import bundled
 
 PARTS = {"train": 0, "valid": 1, "test": 2}
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
 
-def build(dataset_id, config=None, out="./data/", raw=None):
+def build(dataset_id, config=None, out=None, raw=None):
     """Build an H5 data set from a ``dataset_config.yaml``.
 
     Args:
         dataset_id (str): an entry of the file.
         config (str): the file, or a folder that holds it; the bundled entry that has ``dataset_id`` if None.
-        out (str): ``data_root``: the set goes to ``<out>/<dataset_id>/``.
+        out (str): ``data_root``: the set goes to ``<out>/<dataset_id>/``; None takes ``data_root`` of the config.
         raw (str): folder of the csv or parquet files; None takes the paths of the config.
 
     Returns:
         str: what ``info`` says of it.
     """
-    from fuxictr_me.config import check_dataset
+    from fuxictr_me.config import check_dataset, find_dataset
+    from fuxictr_me.config.columns import check_columns, names_of
     from fuxictr_me.data.build import build_h5
     from fuxictr_me.data.place import SPLITS
 
-    entry, folder = find_entry(dataset_id, config)
-    params = {**entry, "dataset_id": dataset_id, "data_root": str(out), "data_format": "h5"}
+    entry, folder = find_dataset(dataset_id, config)
+    out = entry.get("data_root", "./data/") if out is None else str(out)
+    params = {**entry, "dataset_id": dataset_id, "data_root": out, "data_format": "h5"}
+    columns = check_columns(entry.get("feature_cols"), entry.get("label_col"))
     if raw is not None:
         params |= {
-            f"{s}_data": str(Path(raw) / Path(entry[f"{s}_data"]).name) for s in SPLITS if entry.get(f"{s}_data")
+            f"{s}_data": str(Path(raw) / Path(str(entry[f"{s}_data"])).name) for s in SPLITS if entry.get(f"{s}_data")
         }
-    group = [column["name"] for column in entry.get("feature_cols", []) if column.get("type") == "meta"]
+    group = [name for column in columns if column["type"] == "meta" for name in names_of(column)]
     params["group_id"] = group[0] if group else None
     check_dataset(params, folder)
     build_h5(params)
@@ -184,10 +188,14 @@ def generate(out, rows=1_000_000, **settings):
     Returns:
         str: what ``info`` says of it, and the best AUC that a model can reach.
     """
+    from fuxictr_me.config.training_options import SEED
     from fuxictr_me.data.convert import write_set
     from fuxictr_me.data.synthetic import SyntheticClicks
 
+    positive_int("rows", rows)
+    SEED.check("seed", settings.get("seed", 0))
     clicks, out = SyntheticClicks(**settings), Path(out)
+    check_free_space(out, 2 * rows * len(clicks.field_names))  # of an id, two bytes or more
     counts = {split: max(1, int(rows * share)) for split, share in SHARES.items()}
     with tqdm(total=sum(counts.values()), unit="row", unit_scale=True, disable=None, desc=out.name) as bar:
 
@@ -200,29 +208,22 @@ def generate(out, rows=1_000_000, **settings):
     return f"{info(out)}\nbest AUC that a model can reach: {clicks.bayes_auc():.4f}"
 
 
-def find_entry(dataset_id, config=None):
-    """An entry of a ``dataset_config.yaml``, or of those that come with the package.
+def check_free_space(folder: Path, needed: int) -> None:
+    """Refuse to write more bytes than the disk has free.
 
-    Returns:
-        (dict, Path): the entry, and the config folder from beside which its paths are also looked for.
+    Args:
+        folder: that is to be written; it need not be there yet.
+        needed: bytes, at least.
 
     Raises:
-        UsageError: no such file or entry.
+        UsageError: with what is needed and what there is.
     """
-    from fuxictr_me.config import read_entries
-
-    if config is not None:
-        path = Path(config)
-        folder, name = (path.parent, path.stem) if path.is_file() else (path, "dataset_config")
-        entries = {key: (entry, folder) for key, entry in read_entries(folder, name).items()}
-    else:
-        entries = {}
-        for folder in sorted(path.parent for path in bundled("dataset_configs").glob("*/dataset_config.yaml")):
-            config = folder / "config"  # their paths are as seen from beside the config folder of a zoo entry
-            entries |= {key: (entry, config) for key, entry in read_entries(folder, "dataset_config").items()}
-    if dataset_id not in entries:
-        raise unknown("dataset_id", dataset_id, entries)
-    return entries[dataset_id]
+    place = folder.absolute()
+    while not place.is_dir():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise UsageError(f"{folder} needs at least {needed / 1e9:,.1f} GB on disk, and {free / 1e9:,.1f} GB are free")
 
 
 def read_feature_map(folder):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from fuxictr.features import FeatureMap
 
+from fuxictr_me.config.columns import check_feature_specs
+from fuxictr_me.config.feature_map import check_content, check_features
 from fuxictr_me.errors import UsageError
 
 
@@ -24,24 +26,50 @@ def load(folder, dataset_id=None, params=None):
         UsageError: it is not there, not whole, or names features that it has not.
     """
     path, params = Path(folder) / "feature_map.json", params or {}
+    content = read_content(path)
+    check_feature_specs(params.get("feature_specs"))
+    is_version_1 = "feature_specs" in content
+    if is_version_1:
+        logging.info(f"{path} is of FuxiCTR 1.x")
+        content = _convert_version_1(path, content, params.get("label_col"))
+    check_content(path, content)
+    feature_map = FeatureMap(dataset_id or content["dataset_id"], str(folder))
     try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UsageError(f"no feature map at {path}: is data_root right, has the data set been built?") from error
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path} is not a whole feature map: {error}") from error
-    feature_map = FeatureMap(dataset_id or content.get("dataset_id"), str(folder))
-    try:
-        if "feature_specs" in content:  # FuxiCTR 1.x
-            logging.info(f"{path} is of FuxiCTR 1.x")
-            _fill(feature_map, from_version_1(content, params.get("label_col")), params)
+        if is_version_1:
+            _fill(feature_map, content, params)
         else:
             feature_map.load(str(path), params)
     except KeyError as error:
         raise UsageError(f"{path} has no feature {error}, which use_features or feature_specs names") from error
     except RuntimeError as error:
         raise UsageError(f"{path} is of another data set: {error}") from error
+    if params.get("feature_specs"):
+        check_features(f"{path} as feature_specs changes it", feature_map.features)
     return feature_map
+
+
+def read_content(path: Path) -> dict:
+    """Return what a feature map's file holds, not checked yet.
+
+    Raises:
+        UsageError: it is not there, or no JSON file of names.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UsageError(f"no feature map at {path}: is data_root right, has the data set been built?") from error
+    except (ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
+        raise UsageError(f"{path} is not a whole feature map: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is not a whole feature map: it holds a {type(content).__name__}")
+    return content
+
+
+def _convert_version_1(path: Path, content: dict, label_col: object) -> dict:
+    try:
+        return from_version_1(content, label_col)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise UsageError(f"{path} is not a whole feature map of FuxiCTR 1.x: {error!r}") from error
 
 
 def from_version_1(content, label_col=None):

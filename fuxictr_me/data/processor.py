@@ -6,10 +6,9 @@ from pathlib import Path
 import polars as pl
 
 from fuxictr_me.compat import AvazuProcessor, CriteoProcessor
+from fuxictr_me.config.expressions import check_preprocess
 from fuxictr_me.data.counting import count_tokens
-from fuxictr_me.errors import UsageError, unknown
-
-PREPROCESSING = ("copy_from", "squared_log", "convert_to_bucket", "convert_weekday", "convert_weekend", "convert_hour")
+from fuxictr_me.errors import UsageError
 
 
 class PreparingProcessor(CriteoProcessor, AvazuProcessor):
@@ -20,10 +19,8 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
     """
 
     def __init__(self, feature_cols=(), label_col=(), **kwargs):
-        for column in feature_cols:
-            function = str(column.get("preprocess") or "copy_from").split("(")[0]
-            if not callable(getattr(self, function, None)):
-                raise unknown(f"preprocess of column {column['name']!r}", function, PREPROCESSING)
+        for column in [*feature_cols, *(label_col if isinstance(label_col, list | tuple) else [label_col])]:
+            check_preprocess(f"preprocess of column {column['name']!r}", column.get("preprocess"))
         super().__init__(feature_cols=list(feature_cols), label_col=label_col, **kwargs)
 
     def _collect_statistics(self, train_ddf, meta_ddf=None):

@@ -73,10 +73,13 @@ class SyntheticClicks:
         self.seed = _integer("seed", seed, 0)
         _number("exponent", exponent, 0.01, 5)
         _number("scale", scale, 0.01, 100)
+        _refuse_beyond_memory(f"num_ids {num_ids:,} in {num_fields:,} fields", 12 * num_ids + 32 * num_fields**2)
         self.field_names = list(CRITEO_NAMES) if num_fields == 39 else [f"F{n}" for n in range(1, num_fields + 1)]
         self.vocab_sizes = spread_ids(num_fields, num_ids)
         rng = self._rng(TRUTH)
         self.pairs = _choose_pairs(self.vocab_sizes, rank, num_interactions, rng)
+        sizes = self.vocab_sizes
+        _refuse_beyond_memory(f"rank {rank:,}", sum(4 * rank * (sizes[i] + sizes[j]) for i, j in self.pairs))
         self.factors = [tuple(_normal(rng, self.vocab_sizes[f], rank) / rank**0.5 for f in pair) for pair in self.pairs]
         self.first_order = [_normal(rng, size) for size in self.vocab_sizes]
         self._cumulative = [_cumulative_probability(size, exponent) for size in self.vocab_sizes]
@@ -252,6 +255,14 @@ def _cumulative_probability(size, exponent):
     """P(id ≤ k), k = 1..size: (size,), float64, the last one 1."""
     weights = np.cumsum(np.arange(1, size + 1, dtype=np.float64) ** -exponent)
     return weights / weights[-1]
+
+
+def _refuse_beyond_memory(what: str, needed: int) -> None:
+    """Raise a UsageError where the truth of the data takes more bytes than are free."""
+    from fuxictr_me.data.h5_loader import free_memory  # which needs torch
+
+    if needed > (free := free_memory()):
+        raise UsageError(f"{what} takes at least {needed / 1e9:,.1f} GB of RAM, and {free / 1e9:,.1f} GB are free")
 
 
 def _normal(rng, *shape):

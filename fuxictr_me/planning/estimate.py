@@ -7,6 +7,7 @@ from fuxictr_me.data.layout import Layout
 from fuxictr_me.errors import UsageError
 from fuxictr_me.find_model import is_ours
 from fuxictr_me.planning.gpus import Gpu, find_gpu
+from fuxictr_me.planning.limits import check_plan
 from fuxictr_me.planning.simulate import Memory, simulate
 
 
@@ -78,6 +79,7 @@ def plan(model_class, feature_map, params, gpu_model="H100", rows=None):
         UsageError: an unknown GPU, or settings that the model refuses.
     """
     gpu = find_gpu(gpu_model)
+    check_plan(model_class, params, feature_map, gpu.memory)
     found = simulate(model_class, feature_map, params)
     data, on_gpu = place_data(feature_map, params, rows or {}, gpu.memory - found.memory.weights)
     precision = params.get("precision", "float32")

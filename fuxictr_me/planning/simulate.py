@@ -92,7 +92,7 @@ def simulate(model_class, feature_map, params, on_gpu=True):
         UsageError: settings that the model refuses, or a model of another's whose code looks at data.
     """
     settings = {**params, **ALONE} | {key: False for key in ("compile", "batched") if key in params}
-    anywhere, ledger = _anywhere(model_class), Ledger()
+    anywhere, ledger = staying(model_class), Ledger()
     with (
         _named_errors(model_class),
         FakeTensorMode(allow_non_fake_inputs=True),
@@ -152,8 +152,8 @@ def _named_errors(model_class):
         ) from error
 
 
-def _anywhere(model_class):
-    """The class, which stays where it is made: fake tensors do not move. Of a wrapped model all sets do."""
+def staying(model_class):
+    """Return the class as one that stays where it is made: fake tensors do not move. Of a wrapped model all sets do."""
     stays = {"model_to_device": lambda self: None}
     if not is_wrapped(model_class):
         return type(model_class.__name__, (model_class,), stays)

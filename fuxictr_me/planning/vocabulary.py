@@ -4,19 +4,16 @@ import json
 import tempfile
 from pathlib import Path
 
-from fuxictr_me.config import read_entries
+from fuxictr_me.config import bundled_datasets
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.errors import UsageError, missing, positive_int
-from fuxictr_me.resources import bundled
 
 
 def published(dataset_id):
-    """The bundled folder of a data set, None where no bundled config has it."""
-    for folder in sorted(bundled("dataset_configs").iterdir()):
-        if (folder / "dataset_config.yaml").exists() and dataset_id in read_entries(folder, "dataset_config"):
-            return folder
-    return None
+    """Return the bundled folder of a data set, None where no bundled config has it."""
+    entry = bundled_datasets().get(dataset_id)
+    return None if entry is None else entry[1].parent
 
 
 def read_vocabulary(path):

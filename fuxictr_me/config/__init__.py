@@ -1,0 +1,33 @@
+"""Read configs, look up experiments and data sets, and check every key and value.
+
+``lookup`` finds entries, ``yaml_files`` reads them, ``options`` and its kin are the table of options,
+``columns``, ``datasets`` and ``training`` check.
+"""
+
+from fuxictr_me.config.datasets import check_dataset, is_built
+from fuxictr_me.config.lookup import bundled_datasets, find_config, find_dataset, read_entries, read_params
+from fuxictr_me.config.names import check_plain_name
+from fuxictr_me.config.options import DATA_FORMATS, FIELD_TYPES, RAW_DTYPES
+
+__all__ = [
+    "DATA_FORMATS",
+    "FIELD_TYPES",
+    "RAW_DTYPES",
+    "bundled_datasets",
+    "check_dataset",
+    "check_plain_name",
+    "find_config",
+    "find_dataset",
+    "is_built",
+    "load_settings",
+    "read_entries",
+    "read_params",
+]
+
+
+def __getattr__(name: str):
+    if name == "load_settings":  # its new home; to be removed once nothing imports it from here
+        from fuxictr_me.run_settings import load_settings
+
+        return load_settings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

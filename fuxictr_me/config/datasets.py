@@ -1,0 +1,136 @@
+"""Check the settings of a data set, and find its raw files."""
+
+from pathlib import Path
+
+from fuxictr_me.config.columns import check_columns, check_feature_specs, check_labels_of, names_of
+from fuxictr_me.config.kinds import shown
+from fuxictr_me.config.options import DATASET_OPTIONS, READING_OPTIONS, Option
+from fuxictr_me.config.pretrained import check_pretrained
+from fuxictr_me.errors import UsageError, missing, unknown
+
+DATA_KEYS = ("train_data", "valid_data", "test_data")
+NAMED_ELSEWHERE = ("dataset_id", "model_id", "model", "expid")  # an entry is named by its key
+
+
+def check_entry_keys(dataset_id: str, entry: dict, known: set[str]) -> None:
+    """Refuse an unknown key of an entry of ``dataset_config.yaml``.
+
+    Args:
+        dataset_id: of the entry.
+        entry: what it holds.
+        known: keys that FuxiCTR or this package reads.
+
+    Raises:
+        UsageError: with the nearest key that is known.
+    """
+    for key in entry:
+        if key not in known or key in NAMED_ELSEWHERE:
+            raise unknown(f"key of data set {dataset_id!r}", key, known - set(NAMED_ELSEWHERE))
+
+
+def check_dataset_values(params: dict) -> None:
+    """Check every value of a data set's settings, those of its columns included; no file is looked for.
+
+    Args:
+        params: merged settings of a run, or of a data set with its ``dataset_id``. ``feature_cols`` is completed in
+            place, where a column leaves ``active`` out.
+
+    Raises:
+        UsageError: one line: what is wrong, what was found, what is allowed.
+    """
+    dataset_id = params["dataset_id"]
+    for key in ("data_root", "data_format"):
+        if params.get(key) is None:
+            raise UsageError(f"{key} must be set for data set {dataset_id!r}, got {params.get(key)!r}")
+    options: dict[str, Option] = DATASET_OPTIONS | READING_OPTIONS
+    for key, option in options.items():
+        if key in params:
+            option.check(params[key])
+    for key in ("valid_size", "test_size"):
+        if params.get(key):
+            raise UsageError(f"{key}: FuxiCTR 2.3.10 fails to split by size; give a file of its own to each split")
+    for key in ("train_data", "valid_data"):
+        if not params.get(key):
+            raise UsageError(f"{key} of data set {dataset_id!r} is not set")
+    check_feature_specs(params.get("feature_specs"))
+    columns, labels = params.get("feature_cols"), params.get("label_col")
+    if (params["data_format"] == "csv" or (columns and not labels)) and not (columns and labels):
+        needs = "to read csv" if params["data_format"] == "csv" else "to build it"
+        if params["data_format"] == "csv" or not is_built(params):
+            raise UsageError(f"feature_cols and label_col of data set {dataset_id!r} must be set {needs}")
+    if columns and labels:
+        params["feature_cols"] = check_columns(columns, labels)
+        if not is_built(params):
+            _check_used_fields(params)
+    elif labels:
+        check_labels_of(labels)
+    elif columns is not None and not isinstance(columns, list):
+        raise UsageError(f"feature_cols must be a list of columns, got {shown(columns)}")
+
+
+def check_dataset(params: dict, folder: Path = Path("config")) -> None:
+    """Check the settings of a data set, and find its files.
+
+    Args:
+        params: its paths are completed in place.
+        folder: the config folder; paths are also looked for from the folder that holds it.
+
+    Raises:
+        UsageError: one line: what is wrong, what was found, what is allowed.
+    """
+    check_dataset_values(params)
+    for key in DATA_KEYS:
+        if params.get(key):
+            params[key] = _locate(key, params[key], folder)
+    csv = not is_built(params) and _is_csv(params["train_data"])
+    for column in params.get("feature_cols") or []:
+        if csv and column["type"] == "embedding" and column["active"]:
+            raise UsageError(
+                f"column {column['name']!r} of type embedding holds vectors, which csv cannot: use parquet"
+            )
+        if csv and column["type"] == "sequence" and column.get("fill_na", "") is None:
+            raise UsageError(f"fill_na of column {column['name']!r} must be text: null leaves a sequence without items")
+        if "pretrained_emb" in column:
+            column["pretrained_emb"] = _locate("pretrained_emb", column["pretrained_emb"], folder)
+            check_pretrained(column, params.get("embedding_dim"))
+
+
+def _check_used_fields(params: dict) -> None:
+    """Check that ``use_features`` and ``feature_specs`` name columns that are built."""
+    fields = [name for column in params["feature_cols"] if column["active"] for name in names_of(column)]
+    specs = [name for spec in params.get("feature_specs") or [] for name in names_of(spec)]
+    for key, names in (("use_features", params.get("use_features") or []), ("feature_specs", specs)):
+        for name in names:
+            if name not in fields:
+                raise unknown(f"field in {key}", name, fields)
+
+
+def is_built(params: dict) -> bool:
+    """Return whether the settings of a data set name ids, which nothing has to be built from."""
+    raw = params.get("feature_cols") and params.get("rebuild_dataset", True)
+    return params["data_format"] != "csv" and not raw
+
+
+def _is_csv(path: str) -> bool:
+    place = Path(path)
+    names = [place.name] if not place.is_dir() else [entry.name for entry in place.iterdir()]
+    return any(".csv" in name.lower() for name in names)
+
+
+def _locate(key: str, value: str, folder: Path) -> str:
+    """Return the path as it is, or as seen from the entry that holds the config folder."""
+    tried = [Path(value), folder.resolve().parent / value]
+    for path in tried:
+        names = (path.name, *(f"{path.name}.{kind}" for kind in ("parquet", "npz", "h5")))  # FuxiCTR completes names so
+        there = any((path.parent / name).exists() for name in names)  # first, for a name may hold what a pattern may
+        if path.is_dir() or there or any(True for name in names for _ in _matches(path, name)):
+            return str(path if path == tried[0] else path.resolve())
+    from_entry = value.startswith("..") and not Path(value).parent.is_dir()  # as the bundled test data are named
+    raise missing(key, tried[1] if from_entry else tried[0])
+
+
+def _matches(path: Path, name: str) -> list[Path]:
+    try:
+        return list(path.parent.glob(name))
+    except (ValueError, NotImplementedError, OSError):  # no pattern: ``**x``, or an absolute one
+        return []

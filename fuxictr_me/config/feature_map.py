@@ -1,0 +1,99 @@
+"""Check a feature map before anything is made from it: it may come from somebody else, and FuxiCTR trusts it."""
+
+from pathlib import Path
+
+from fuxictr_me.config.kinds import Checked, Choice, Integer, Kind, ListOf, Text, optional, shown
+from fuxictr_me.config.names import check_column_name, check_field_name, check_plain_name, check_unique
+from fuxictr_me.config.options import COLUMN_OPTIONS, FIELD_TYPES, WITH_VOCABULARY
+from fuxictr_me.errors import UsageError
+
+COUNT = Integer(0, 2**62)
+
+
+def _check_file_name(label: str, value: object) -> None:
+    check_plain_name(label, value)
+
+
+KINDS: dict[str, Kind] = {  # of what a feature's entry holds
+    "type": Choice(*FIELD_TYPES),
+    "source": COLUMN_OPTIONS["source"].kind,
+    "vocab_size": Integer(1),
+    "max_len": COLUMN_OPTIONS["max_len"].kind,
+    "padding_idx": optional(COUNT),
+    "oov_idx": optional(COUNT),
+    "feature_encoder": COLUMN_OPTIONS["feature_encoder"].kind,
+    "embedding_dim": Integer(1),
+    "emb_output_dim": Integer(1),
+    "share_embedding": Text(),
+    "pretrained_emb": Checked("a file beside the feature map", _check_file_name),
+    "pretrain_dim": Integer(1),
+    "pretrain_usage": COLUMN_OPTIONS["pretrain_usage"].kind,
+    "freeze_emb": COLUMN_OPTIONS["freeze_emb"].kind,
+}
+NEEDED = {
+    "categorical": ("vocab_size",),
+    "sequence": ("vocab_size", "max_len"),
+    "embedding": ("pretrain_dim",),
+    "numeric": (),
+    "meta": (),
+}
+
+
+def check_content(path: Path, content: dict) -> None:
+    """Check what is read of a feature map's JSON, in today's form.
+
+    Args:
+        path: names the file in errors.
+        content: of the file.
+
+    Raises:
+        UsageError: one line that names the file, the feature and what is wrong.
+    """
+    for key in ("dataset_id", "features"):
+        if key not in content:
+            raise UsageError(f"{path} is not a whole feature map: it has no {key}")
+    check_plain_name(f"dataset_id in {path}", content["dataset_id"])
+    ListOf(Text(), "a list of names", unique=True, least=0).check(f"labels in {path}", content.get("labels", []))
+    for key in ("num_fields", "total_features", "input_length"):
+        if key in content:
+            COUNT.check(f"{key} in {path}", content[key])
+    features = content["features"]
+    if not isinstance(features, list) or not all(isinstance(one, dict) and len(one) == 1 for one in features):
+        raise UsageError(f"features in {path} must be a list of one name and what it is each, got {shown(features)}")
+    check_unique(f"{path}: feature", [name for one in features for name in one])
+    check_features(str(path), {name: spec for one in features for name, spec in one.items()})
+
+
+def check_features(where: str, features: dict[str, dict]) -> None:
+    """Check the features of a feature map: types, ranges, and no code in what FuxiCTR evaluates.
+
+    Args:
+        where: names the file in errors.
+        features: name -> entry.
+
+    Raises:
+        UsageError: one line that names the feature and what is wrong.
+    """
+    for name, spec in features.items():
+        of = f" of feature {name!r} in {where}"
+        check_column_name(name)
+        if not isinstance(spec, dict) or "type" not in spec:
+            raise UsageError(f"feature {name!r} in {where} has no type: {shown(spec)}")
+        for key, kind in KINDS.items():
+            if key in spec:
+                kind.check(f"{key}{of}", spec[key])
+        if lacking := [key for key in NEEDED[spec["type"]] if key not in spec]:
+            raise UsageError(f"{', '.join(lacking)}{of} is missing")
+        if spec["type"] != "meta":
+            check_field_name(name)
+        if spec["type"] in WITH_VOCABULARY:
+            _check_table(of, spec)
+
+
+def _check_table(of: str, spec: dict) -> None:
+    """Check that the rows for padding and unknown ids lie in the table, and what pretrained vectors need."""
+    for key in ("padding_idx", "oov_idx"):
+        if (spec.get(key) or 0) >= spec["vocab_size"]:
+            raise UsageError(f"{key}{of} is {spec[key]}, but its table has {spec['vocab_size']} rows")
+    if "pretrained_emb" in spec and (lacking := [key for key in ("oov_idx", "freeze_emb") if spec.get(key) is None]):
+        raise UsageError(f"{', '.join(lacking)}{of} is missing, which its pretrained vectors need")

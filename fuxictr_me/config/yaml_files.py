@@ -1,0 +1,149 @@
+"""Read YAML as data: no code, nothing twice, no more than fits; whatever is wrong is one line that names the file."""
+
+from pathlib import Path
+
+import yaml
+
+from fuxictr_me.config.kinds import shown
+from fuxictr_me.errors import UsageError
+
+MOST_BYTES = 8_000_000
+MOST_VALUES = 1_000_000  # once aliases are written out
+DEEPEST = 50
+LARGEST_INTEGER = 2**63 - 1
+LOADER_TAG = "tag:yaml.org,2002:python/name:"
+
+
+class _Refused(yaml.YAMLError):
+    """What YAML allows and a config does not."""
+
+
+class _ConfigLoader(yaml.SafeLoader):
+    """PyYAML's SafeLoader, which also refuses what a config cannot mean."""
+
+    depth = 0
+
+    def compose_node(self, parent, index):
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise _Refused(f"values are nested more than {DEEPEST} deep{_at(self.peek_event().start_mark)}")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+    def compose_document(self):
+        node = super().compose_document()
+        _count_values(node, {})
+        return node
+
+    def construct_yaml_int(self, node):
+        if len(node.value) > 40:
+            raise _Refused(f"a number of {len(node.value)} characters is too large{_at(node.start_mark)}")
+        value = super().construct_yaml_int(node)
+        digits = node.value.lstrip("+-")
+        if ":" in digits or (len(digits) > 1 and digits[0] == "0" and digits[1] not in "xb"):
+            raise _Refused(
+                f"YAML reads {node.value} as the number {value}: write {value}, or quote it{_at(node.start_mark)}"
+            )
+        if abs(value) > LARGEST_INTEGER:
+            raise _Refused(f"the integer {value} is larger than {LARGEST_INTEGER}{_at(node.start_mark)}")
+        return value
+
+    def construct_yaml_float(self, node):
+        value = super().construct_yaml_float(node)
+        if ":" in node.value:
+            raise _Refused(
+                f"YAML reads {node.value} as the number {value}: write {value}, or quote it{_at(node.start_mark)}"
+            )
+        return value
+
+    def construct_data_loader(self, suffix, node):
+        module, _, name = suffix.rpartition(".")
+        if name != "H5DataLoader" or module.partition(".")[0] != "fuxictr_me":
+            raise _Refused(
+                f"the tag !!python/name:{suffix} is not read{_at(node.start_mark)}: the only one is "
+                "data_loader: !!python/name:fuxictr_me.data.H5DataLoader"
+            )
+        from fuxictr_me.data import H5DataLoader
+
+        return H5DataLoader
+
+    def refuse_tag(self, node):
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        raise _Refused(f"the tag {tag} is not read{_at(node.start_mark)}")
+
+
+_ConfigLoader.add_constructor("tag:yaml.org,2002:int", _ConfigLoader.construct_yaml_int)
+_ConfigLoader.add_constructor("tag:yaml.org,2002:float", _ConfigLoader.construct_yaml_float)
+_ConfigLoader.add_multi_constructor(LOADER_TAG, _ConfigLoader.construct_data_loader)
+_ConfigLoader.add_constructor(None, _ConfigLoader.refuse_tag)
+
+
+def read_yaml(path: str | Path) -> object:
+    """Read a YAML file of UTF-8 text.
+
+    Anchors, aliases and merge keys are read as in any YAML. The one tag of Python that is read is that of
+    ``H5DataLoader``, which the docs teach for FuxiCTR's scripts.
+
+    Raises:
+        UsageError: one line that names the file, and the line in it: a key twice, no UTF-8, invalid YAML, another tag
+            of Python, values nested too deep, or too many of them.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UsageError(f"{path} has {path.stat().st_size:,} bytes: a config has at most {MOST_BYTES:,}")
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UsageError(f"{path} is not UTF-8 text: byte {byte:#04x} at {error.start}. Save it as UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        return yaml.load(text, Loader=_ConfigLoader)  # noqa: S506 - a SafeLoader
+    except _Refused as error:
+        raise UsageError(f"{path}: {error}") from error
+    except (yaml.YAMLError, ValueError, OverflowError, AttributeError, TypeError) as error:
+        # PyYAML lets errors of Python through for dates such as 2020-13-45, and for `!!float` of a list
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: values are nested too deep") from error
+
+
+def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
+    """Return how many values ``node`` holds with its aliases written out; refuse keys twice, cycles and too many."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) in counted:
+        if counted[id(node)] < 0:
+            raise _Refused(f"an alias names what it lies in{_at(node.start_mark)}")
+        return counted[id(node)]
+    counted[id(node)] = -1
+    if isinstance(node, yaml.MappingNode):
+        _refuse_twice(node)
+        inner = [part for pair in node.value for part in pair]
+    else:
+        inner = node.value
+    total = 1 + sum(_count_values(part, counted) for part in inner)
+    if total > MOST_VALUES:
+        raise _Refused(f"its aliases stand for more than {MOST_VALUES:,} values{_at(node.start_mark)}")
+    counted[id(node)] = total
+    return total
+
+
+def _refuse_twice(node: yaml.MappingNode) -> None:
+    """Refuse a key that one mapping has twice; PyYAML would take the last. A merge key gives defaults, not keys."""
+    lines: dict[tuple[str, str], int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        line = key.start_mark.line + 1
+        if (key.tag, key.value) in lines:
+            first = lines[key.tag, key.value]
+            raise _Refused(f"the key {shown(key.value)} is there twice, in lines {first} and {line}")
+        lines[key.tag, key.value] = line
+
+
+def _at(mark: yaml.Mark) -> str:
+    return f" (line {mark.line + 1})"
