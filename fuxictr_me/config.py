@@ -149,7 +149,7 @@ def _locate(key, value, folder):
     tried = [Path(value), folder.resolve().parent / value]
     for path in tried:
         names = (path.name, *(f"{path.name}.{kind}" for kind in ("parquet", "npz", "h5")))  # FuxiCTR completes names so
-        if path.is_dir() or any(True for name in names for _ in path.parent.glob(name)):
+        if path.exists() or any(True for name in names for _ in path.parent.glob(name)):
             return str(path if path == tried[0] else path.resolve())
     from_entry = value.startswith("..") and not Path(value).parent.is_dir()  # as the bundled test data are named
     raise missing(key, tried[1] if from_entry else tried[0])

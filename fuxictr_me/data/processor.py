@@ -8,6 +8,7 @@ from fuxictr.datasets.avazu import CustomizedFeatureProcessor as AvazuProcessor
 from fuxictr.datasets.criteo import CustomizedFeatureProcessor as CriteoProcessor
 
 from fuxictr_me.data.counting import count_tokens
+from fuxictr_me.data.raw_files import raw_files, scan
 from fuxictr_me.errors import UsageError, unknown
 
 PREPROCESSING = ("copy_from", "squared_log", "convert_to_bucket", "convert_weekday", "convert_weekend", "convert_hour")
@@ -26,6 +27,12 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
             if not callable(getattr(self, function, None)):
                 raise unknown(f"preprocess of column {column['name']!r}", function, PREPROCESSING)
         super().__init__(feature_cols=list(feature_cols), label_col=label_col, **kwargs)
+
+    def read_data(
+        self, data_path: str, data_format: str = "csv", sep: str | None = None, n_rows: int | None = None, **_: object
+    ) -> pl.LazyFrame:
+        """Read raw files as FuxiCTR does, but each by its own ending, paths taken literally, columns joined by name."""
+        return scan(raw_files(data_path), self.dtype_dict, sep, n_rows)
 
     def _collect_statistics(self, train_ddf, meta_ddf=None):
         """FuxiCTR's (wheel), with all tokens counted in one pass where it takes one for each column."""
