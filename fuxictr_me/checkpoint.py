@@ -3,11 +3,12 @@
 import errno
 import pickle
 import warnings
+from pathlib import Path
 
 import torch
 
 from fuxictr_me.errors import UsageError, missing
-from fuxictr_me.files import replace_whole
+from fuxictr_me.io.atomic import replace_whole
 
 
 def save_state_dict(state_dict, path):
@@ -47,4 +48,19 @@ def load_state_dict(path):
         raise UsageError(f"{path} is not a checkpoint of weights: it is cut short") from error
     if not isinstance(state_dict, dict):
         raise UsageError(f"{path} is not a checkpoint of weights: it holds a {type(state_dict).__name__}")
+    if odd := [name for name in state_dict if not isinstance(name, str)]:
+        raise UsageError(f"{path} is not a checkpoint of weights: their names must be text, one is {odd[0]!r}")
     return state_dict
+
+
+def check_finite(state_dict: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Refuse weights from which nothing can be predicted or exported.
+
+    Raises:
+        UsageError: what is no tensor, NaN or infinite values; with the name of the weight.
+    """
+    for name, weight in state_dict.items():
+        if not isinstance(weight, torch.Tensor):
+            raise UsageError(f"{path}: {name!r} is {type(weight).__name__}, not a tensor of weights")
+        if weight.is_floating_point() and (count := int((~weight.isfinite()).sum())):
+            raise UsageError(f"{path}: {name!r} has {count:,} of {weight.numel():,} values that are NaN or infinite")

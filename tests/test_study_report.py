@@ -126,8 +126,8 @@ def test_a_report_is_replaced_and_nothing_else(study):
     with pytest.raises(UsageError, match="mine exists and is no report of a study"):
         write_report(folder, "mine")
     assert (other / "thesis.txt").read_text() == "mine"
-    assert not list(Path().glob(".reporting-*"))
-    assert not list(folder.glob(".reporting-*"))
+    assert not list(Path().glob(".building-*"))
+    assert not list(folder.glob(".building-*"))
 
 
 def test_nothing_to_report(study):

@@ -13,7 +13,7 @@ from fuxictr_me.data.h5_file import H5Writer
 from fuxictr_me.data.layout import Layout
 from fuxictr_me.data.manifest import fingerprint
 from fuxictr_me.data.place import SPLITS, build_once, folder_of
-from fuxictr_me.data.raw_files import raw_splits, scan
+from fuxictr_me.data.raw_files import raw_splits
 from fuxictr_me.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ def _build(params, raw, folder, data_dir, progress):
 
 def _read(processor: "PreparingProcessor", params: dict, files: list[Path]) -> pl.LazyFrame:
     """The preprocessed rows of a split, as a polars query."""
-    rows = scan(files, processor.dtype_dict, params.get("sep"), params.get("n_rows"))
-    return processor.preprocess(rows)
+    return processor.preprocess(processor.read_files(files, params.get("sep"), params.get("n_rows")))
 
 
 def _fit(processor, lazy, params):

@@ -44,7 +44,7 @@ def fingerprint(params: dict, raw_files: dict[str, list[Path]]) -> dict:
     settings = {key: params[key] for key in SETTINGS if params.get(key) is not None}
     columns = params.get("feature_cols") or []
     pretrained = {
-        str(column["name"]): describe_file(Path(column["pretrained_emb"]))
+        ", ".join(map(str, _as_list(column["name"]))): describe_file(Path(column["pretrained_emb"]))
         for column in columns
         if isinstance(column, dict) and column.get("pretrained_emb")
     }
@@ -113,6 +113,10 @@ def unknown_to(old: dict, new: dict) -> str:
         gaps.append("digests of the raw files (only their size and time)")
     changed = "whether these have changed since cannot be told; delete the folder to build it anew"
     return f"{' and '.join(gaps)}: {changed}" if gaps else ""
+
+
+def _as_list(value: object) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def _are_same_files(old: list | None, new: list | None) -> bool:

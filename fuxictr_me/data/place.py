@@ -22,9 +22,10 @@ from fuxictr_me.data.owned_files import (
     refuse_foreign_files,
     write_journal,
 )
+from fuxictr_me.data.raw_files import raw_files
 from fuxictr_me.errors import UsageError
 
-__all__ = ["SPLITS", "build_once", "folder_of", "is_current", "is_generated", "locked", "put_in_place"]
+__all__ = ["SPLITS", "build_once", "folder_of", "is_current", "is_generated", "locked", "put_in_place", "raw_files"]
 
 
 def folder_of(params: dict) -> Path:

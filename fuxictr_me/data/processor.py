@@ -32,7 +32,11 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
         self, data_path: str, data_format: str = "csv", sep: str | None = None, n_rows: int | None = None, **_: object
     ) -> pl.LazyFrame:
         """Read raw files as FuxiCTR does, but each by its own ending, paths taken literally, columns joined by name."""
-        return scan(raw_files(data_path), self.dtype_dict, sep, n_rows)
+        return self.read_files(raw_files(data_path), sep, n_rows)
+
+    def read_files(self, files: list[Path], sep: str | None = None, n_rows: int | None = None) -> pl.LazyFrame:
+        """Return the raw rows of files, one file after the other; see ``raw_files.scan``."""
+        return scan(files, self.dtype_dict, sep, n_rows)
 
     def _collect_statistics(self, train_ddf, meta_ddf=None):
         """FuxiCTR's (wheel), with all tokens counted in one pass where it takes one for each column."""

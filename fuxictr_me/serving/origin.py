@@ -6,7 +6,7 @@ from pathlib import Path
 from fuxictr_me.config import RAW_DTYPES, check_dataset, is_built
 from fuxictr_me.data.manifest import is_unchanged, read_manifest
 from fuxictr_me.data.place import SPLITS
-from fuxictr_me.data.raw_files import raw_files, scan, separator
+from fuxictr_me.data.raw_files import raw_files, separator
 from fuxictr_me.errors import UsageError, unknown
 
 FILLS = {"str": "", "int": 0, "float": 0.0}  # FuxiCTR's, where fill_na is not set
@@ -62,7 +62,7 @@ class Origin:
                 raise unknown(f"dtype of column {column['name']!r}", column["dtype"], RAW_DTYPES)
         settings = {**self.settings, "dataset_id": self.dataset_id, "data_root": str(self.folder.parent)}
         processor = PreparingProcessor(**settings)
-        rows = scan(self.files[split], processor.dtype_dict, settings.get("sep"), settings.get("n_rows"))
+        rows = processor.read_files(self.files[split], settings.get("sep"), settings.get("n_rows"))
         return processor.preprocess(rows)
 
 
