@@ -129,12 +129,12 @@ def _read_npz(files: list[Path], feature_map: FeatureMap) -> dict[str, np.ndarra
     layout = Layout.of(feature_map)
     parts = [_read_npz_file(file, layout) for file in files]
     for file, columns in zip(files, parts, strict=True):
-        rows = max((len(values) for values in columns.values() if values.ndim), default=0)
+        rows = max((len(values) for values in columns.values()), default=0)
         for start in range(0, rows, ROWS_A_TIME):
             stop = min(start + ROWS_A_TIME, rows)
             try:
                 matrices = layout.gather({name: values[start:stop] for name, values in columns.items()}, stop - start)
-            except (UsageError, IndexError) as error:
+            except UsageError as error:
                 raise UsageError(f"{file}: {error}") from error
             check(matrices, layout, feature_map, file)
     joined = {name: np.concatenate([columns[name] for columns in parts]) for name in layout.places}
@@ -149,6 +149,8 @@ def _read_npz_file(file: Path, layout: Layout) -> dict[str, np.ndarray]:
             for name in layout.places:
                 if name not in arrays:
                     raise unknown(f"column (of the feature map, in {file})", name, arrays)
+                if arrays[name].ndim == 0:
+                    raise UsageError(f"{file}: column {name!r} holds a single value, not one for each row")
             return {name: arrays[name] for name in layout.places}
     except UsageError:
         raise

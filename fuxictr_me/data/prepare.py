@@ -39,9 +39,7 @@ def build_dataset(params: dict) -> dict[str, str | None]:
     from fuxictr_me.data.processor import PreparingProcessor, named_errors
 
     if params["data_format"] not in ("csv", "parquet"):
-        raise UsageError(
-            f"data_format {params['data_format']!r} is of ids that are built: csv and parquet are raw data"
-        )
+        raise UsageError(f"data_format {params['data_format']} is of built ids; raw data are csv or parquet")
     data_dir, raw = folder_of(params), raw_splits(params)
     names = {split: split if params.get("data_block_size") else f"{split}.parquet" for split in SPLITS}
 
