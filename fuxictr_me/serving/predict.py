@@ -44,7 +44,7 @@ def encode_rows(rows, fields, vocabularies):
             try:
                 values.append(encode(row, field, vocabularies))
             except (TypeError, ValueError, AttributeError, OverflowError):
-                kind = "text or a list" if field["type"] == "sequence" else f"a {field['dtype'] or 'number'}"
+                kind = "text or a list" if field["type"] == "sequence" else f"of dtype {field['dtype'] or 'float'}"
                 kind = f"{field['dim']} numbers" if "dim" in field else kind
                 raise ValueError(f"row {number}, column {column!r}: {str(row[column])[:50]!r} is not {kind}") from None
         data[name] = np.array(values, field["input"])
