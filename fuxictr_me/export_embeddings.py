@@ -8,7 +8,7 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from fuxictr_me import __version__
-from fuxictr_me.checkpoint import check_finite
+from fuxictr_me.checkpoint import check_no_nan
 from fuxictr_me.collapse import field_tables
 from fuxictr_me.collapse.checkpoint_tables import checkpoint_layers
 from fuxictr_me.embedding import MultiEmbedding
@@ -38,7 +38,7 @@ def run(expid, config, out, file_format="parquet", fields=None, checkpoint=None)
     _check(out, file_format)
     found = find_run(expid, config, checkpoint)
     state_dict = found.state_dict()
-    check_finite(state_dict, found.checkpoint)
+    check_no_nan(state_dict, found.checkpoint)
     layers = checkpoint_layers(state_dict, found.feature_map)
     tables = [(table, layer.sharing(table.field)) for layer in layers for table in layer.tables]
     return _summary(

@@ -10,6 +10,7 @@ import numpy as np
 from fuxictr.features import FeatureMap
 from tqdm import tqdm
 
+from fuxictr_me import __version__
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.build import SplitWriter
 from fuxictr_me.data.in_memory import read_columns
@@ -96,7 +97,8 @@ def write_set(
             splits[split] = {"rows": rows, "files": writer.files}
         for file in extra:
             shutil.copy(file, folder / file.name)
-        write_manifest(folder, made_from, splits, list_files(folder))
+        by, files = f"fuxictr_me {__version__}", list_files(folder)
+        write_manifest(folder, made_by=by, made_from=made_from, splits=splits, files=files)
 
 
 def _reader(source: Path, split: str, feature_map: FeatureMap) -> tuple[int, Callable] | None:

@@ -28,7 +28,7 @@ def load(folder, dataset_id=None, params=None):
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UsageError(f"no feature map at {path}: is data_root right, has the data set been built?") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not text
         raise UsageError(f"{path} is not a whole feature map: {error}") from error
     feature_map = FeatureMap(dataset_id or content.get("dataset_id"), str(folder))
     try:

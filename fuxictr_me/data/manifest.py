@@ -3,8 +3,8 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
-from fuxictr_me import __version__
 from fuxictr_me.errors import UsageError, missing
 from fuxictr_me.io.atomic import replace_whole
 
@@ -130,18 +130,16 @@ def _is_same_file(old: list | None, new: list | None) -> bool:
     return old == new if not old or not new else old == new[: len(old)]
 
 
-def write_manifest(folder: Path, made_from: dict, splits: dict, files: dict[str, int]) -> None:
+def write_manifest(folder: str | Path, **content: Any) -> None:
     """Write ``<folder>/manifest.json``, whole or not at all.
 
     Args:
         folder: of the data set.
-        made_from: of ``fingerprint``, or how else the set came about.
-        splits: split -> its rows and files.
-        files: name -> bytes of every file of the set: these, and no others, a later build may remove.
+        **content: ``made_by``; ``made_from``, of ``fingerprint`` or how else the set came about; ``splits``, with rows
+            and files; and ``files``, name -> bytes of every file of the set: these, and no others, a later build may
+            remove.
     """
-    by = f"fuxictr_me {__version__}"
-    content = {"format": 1, "made_by": by, "made_from": made_from, "splits": splits, "files": files}
-    text = json.dumps(content, indent=2) + "\n"
+    text = json.dumps({"format": 1, **content}, indent=2) + "\n"
     replace_whole(Path(folder) / NAME, lambda path: path.write_text(text))
 
 

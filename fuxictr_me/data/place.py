@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fuxictr_me import __version__
 from fuxictr_me.data.manifest import NAME, difference, is_same, read_manifest, unknown_to, write_manifest
 from fuxictr_me.data.owned_files import (
     JOURNAL,
@@ -130,7 +131,8 @@ def put_in_place(built: Path, data_dir: Path, made_from: dict, splits: dict) -> 
     for name in sorted(files, key=lambda name: name == "feature_map.json"):
         (data_dir / name).parent.mkdir(exist_ok=True)
         _move(built / name, data_dir / name)
-    write_manifest(data_dir, made_from, splits, files)
+    by = f"fuxictr_me {__version__}"
+    write_manifest(data_dir, made_by=by, made_from=made_from, splits=splits, files=files)
     (data_dir / JOURNAL).unlink()
 
 

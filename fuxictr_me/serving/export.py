@@ -10,7 +10,7 @@ import polars as pl
 from tqdm import tqdm
 
 from fuxictr_me import __version__
-from fuxictr_me.checkpoint import check_finite
+from fuxictr_me.checkpoint import check_no_nan
 from fuxictr_me.data.commands import md5
 from fuxictr_me.errors import UsageError
 from fuxictr_me.find_model import find_model, is_ours
@@ -88,7 +88,7 @@ def load_model(found):
     check_model_settings(model_class, params)
     check_labels(model_class, params, found.feature_map.labels)
     model = model_class(found.feature_map, **params)
-    check_finite(found.state_dict(), found.checkpoint)
+    check_no_nan(found.state_dict(), found.checkpoint)
     model.load_weights(found.checkpoint)
     return model.eval()
 
