@@ -40,7 +40,8 @@ def missing(kind, path):
     part = Path(path)
     while not part.parent.is_dir():
         part = part.parent
-    near = difflib.get_close_matches(part.name, [p.name for p in part.parent.iterdir()], n=1, cutoff=0.5)
+    names = [p.name for p in part.parent.iterdir() if p.name != part.name]  # never the path itself
+    near = difflib.get_close_matches(part.name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {part.parent / near[0]}?" if near else ""
     return UsageError(f"no {kind} at {path}{hint}")
 

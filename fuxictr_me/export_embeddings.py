@@ -1,17 +1,19 @@
 """The embedding tables of a model as files: id, raw value, and the vector in each set."""
 
 import json
-import tempfile
+import os
 from pathlib import Path
 from urllib.parse import quote
 
 from tqdm import tqdm
 
 from fuxictr_me import __version__
+from fuxictr_me.checkpoint import check_no_nan
 from fuxictr_me.collapse import field_tables
 from fuxictr_me.collapse.checkpoint_tables import checkpoint_layers
 from fuxictr_me.embedding import MultiEmbedding
 from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.io.atomic import new_folder
 from fuxictr_me.run_files import find_run
 from fuxictr_me.table_files import WRITERS
 
@@ -35,7 +37,9 @@ def run(expid, config, out, file_format="parquet", fields=None, checkpoint=None)
     """
     _check(out, file_format)
     found = find_run(expid, config, checkpoint)
-    layers = checkpoint_layers(found.state_dict(), found.feature_map)
+    state_dict = found.state_dict()
+    check_no_nan(state_dict, found.checkpoint)
+    layers = checkpoint_layers(state_dict, found.feature_map)
     tables = [(table, layer.sharing(table.field)) for layer in layers for table in layer.tables]
     return _summary(
         _export(tables, found.feature_map, out, file_format, fields, expid, str(found.checkpoint)), Path(out)
@@ -96,10 +100,7 @@ def _export(tables, feature_map, out, file_format, fields, expid, checkpoint):
         "tables": [],
     }
     several = len({table.layer for table, _ in tables}) > 1
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=out.parent) as temporary:
-        folder = Path(temporary) / out.name
-        folder.mkdir()
+    with new_folder(out) as folder:
         for table, sharing in tqdm(tables, unit="field", disable=None, desc=out.name):
             layer = f"{quote(table.layer, safe='')}/" if several else ""
             file = f"{layer}{quote(table.field, safe='')}.{file_format}"
@@ -110,7 +111,6 @@ def _export(tables, feature_map, out, file_format, fields, expid, checkpoint):
             entry = {"layer": table.layer, "field": table.field, "fields": sharing, "file": file}
             index["tables"].append({**entry, "rows": len(values), "sets": list(sets), "dims": list(sets.values())})
         (folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
-        folder.replace(out)
     return index
 
 
@@ -166,7 +166,7 @@ def raw_values(vocabulary, fields, rows):
 def _check(out, file_format):
     if file_format not in WRITERS:
         raise unknown("format", file_format, WRITERS)
-    if Path(out).exists():
+    if os.path.lexists(out):
         raise UsageError(f"{out} exists already")
 
 

@@ -343,7 +343,7 @@ def test_an_earlier_report_is_replaced_and_nothing_else(runs):
     (folder / "left.txt").write_text("of an earlier report")
     analyze.run("single", "config")
     assert not (folder / "left.txt").exists() and (folder / "report.html").exists()
-    assert not list(runs.glob(".analyzing-*"))
+    assert not list(runs.glob(".building-*"))
     other = Path("precious")
     other.mkdir()
     (other / "thesis.tex").write_text("years")
@@ -365,7 +365,7 @@ def test_a_failed_report_leaves_the_earlier_one(runs, monkeypatch):
     monkeypatch.setattr(analyze, "table_rows", full)
     with pytest.raises(OSError, match="no space"):
         analyze.run("single", "config")
-    assert (runs / "single.collapse" / "report.json").read_bytes() == before and not list(runs.glob(".analyzing-*"))
+    assert (runs / "single.collapse" / "report.json").read_bytes() == before and not list(runs.glob(".building-*"))
 
 
 def test_another_checkpoint_and_no_curves(runs):

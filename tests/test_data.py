@@ -126,8 +126,9 @@ def test_raw_data_are_not_overwritten_by_their_ids(tmp_path):
     (tmp_path / "ours" / "made").mkdir(parents=True)
     raw = tmp_path / "ours" / "made" / "train.parquet"
     pd.read_csv(tmp_path / "train.csv").to_parquet(raw)
-    with pytest.raises(UsageError, match="where the raw data is: set another dataset_id"):
-        build_dataset({**params, "data_format": "parquet", "train_data": str(raw)})
+    paths = dict.fromkeys(("train_data", "valid_data", "test_data"), str(raw))
+    with pytest.raises(UsageError, match=r"to where the raw data .*train.parquet are: set another dataset_id"):
+        build_dataset({**params, "data_format": "parquet", **paths})
     assert "clicks" in pd.read_parquet(raw) and list(raw.parent.iterdir()) == [raw]
 
 

@@ -306,7 +306,7 @@ def test_interrupted_writing_leaves_nothing(feature_map, tmp_path, monkeypatch, 
     as_they_are = module._float32
 
     def stops_in_the_second_table(table, chunk):
-        chunks.append(sorted(path.name for path in tmp_path.glob(f".exporting-*/out/*.{file_format}")))
+        chunks.append(sorted(path.name for path in tmp_path.glob(f".building-*/out/*.{file_format}")))
         if len(table) == 7 and chunk.start == 3:
             raise stop
         return as_they_are(table, chunk)

@@ -117,17 +117,17 @@ def test_report(study):
 def test_a_report_is_replaced_and_nothing_else(study):
     _, folder = study
     write_report(folder)
-    (folder / "report" / "old.txt").write_text("of the report before")
+    (folder / "report" / "notes.txt").write_text("the user's")
     write_report(folder)
-    assert not (folder / "report" / "old.txt").exists()
+    assert (folder / "report" / "notes.txt").read_text() == "the user's"
     other = Path("mine")
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="mine exists and is no report of a study"):
         write_report(folder, "mine")
     assert (other / "thesis.txt").read_text() == "mine"
-    assert not list(Path().glob(".reporting-*"))
-    assert not list(folder.glob(".reporting-*"))
+    assert not list(Path().glob(".building-*"))
+    assert not list(folder.glob(".building-*"))
 
 
 def test_nothing_to_report(study):

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import tempfile
 from pathlib import Path
 
 from fuxictr_me.bars.check import check_entry
@@ -17,6 +16,7 @@ from fuxictr_me.bars.tuner import EXPID, HASHED, is_named, name_runs, plain_id, 
 from fuxictr_me.config import find_config, read_entries
 from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.find_model import short_name
+from fuxictr_me.io.atomic import new_folder
 from fuxictr_me.versions import versions
 
 SCRIPT = '''"""python run_expid.py --config FOLDER --expid EXPID --gpu 0, with fuxictr-me {version}."""
@@ -65,15 +65,12 @@ def write_entry(expids, config=None, out=".", title=None, allow_fewer=False):
     for name, text in files.items():
         if personal := find_personal(text):
             raise UsageError(f"{personal!r} would be in {name}: take it out of the settings")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as temporary:
-        folder = Path(temporary) / target.name
+    with new_folder(target) as folder:
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
         if bad := [finding for finding in check_entry(folder) if finding.is_bad]:
             raise RunError(f"the files of the runs do not fit together: {bad[0]}")
-        folder.rename(target)
     return "\n".join(
         [
             f"{target}: {len(runs)} runs",

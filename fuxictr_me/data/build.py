@@ -2,20 +2,25 @@
 
 import logging
 import sys
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import polars as pl
 from tqdm import tqdm
 
 from fuxictr_me.data.encode import Encoder, chunks, count_rows
 from fuxictr_me.data.h5_file import H5Writer
 from fuxictr_me.data.layout import Layout
 from fuxictr_me.data.manifest import fingerprint
-from fuxictr_me.data.place import SPLITS, is_current, locked, put_in_place, raw_files
+from fuxictr_me.data.place import SPLITS, build_once, folder_of
+from fuxictr_me.data.raw_files import raw_splits
 from fuxictr_me.errors import UsageError
 
+if TYPE_CHECKING:
+    from fuxictr_me.data.processor import PreparingProcessor
 
-def build_h5(params, progress=True):
+
+def build_h5(params: dict, progress: bool = True) -> dict[str, str | None]:
     """Build ``<data_root>/<dataset_id>/`` as H5, unless it is there and of these settings and files.
 
     FuxiCTR's ``FeatureProcessor`` reads, preprocesses and fits; the vocabularies are its own, so the ids
@@ -33,14 +38,13 @@ def build_h5(params, progress=True):
     Raises:
         UsageError: raw data that are not there or do not fit the config.
     """
-    data_dir = Path(params["data_root"]) / params["dataset_id"]
-    raw = {split: raw_files(params[f"{split}_data"]) for split in SPLITS if params.get(f"{split}_data")}
+    data_dir, raw = folder_of(params), raw_splits(params)
     made_from = fingerprint(params, raw)
-    with locked(data_dir):
-        if not is_current(data_dir, made_from):
-            with tempfile.TemporaryDirectory(prefix=".building-", dir=data_dir) as temporary:
-                splits = _build(params, raw, Path(temporary), data_dir, progress)
-                put_in_place(Path(temporary) / params["dataset_id"], data_dir, made_from, splits)
+
+    def write(folder: Path) -> dict:
+        return _build(params, raw, folder, data_dir, progress)
+
+    build_once(data_dir, made_from, raw, [], write)
     names = {split: split if params.get("data_block_size") else f"{split}.h5" for split in SPLITS}
     return {f"{split}_data": str(data_dir / names[split]) if split in raw else None for split in SPLITS}
 
@@ -51,7 +55,7 @@ def _build(params, raw, folder, data_dir, progress):
 
     processor = PreparingProcessor(**{**params, "data_root": str(folder)})
     with named_errors(processor, params["dataset_id"]):
-        lazy = {split: _read(processor, params, split, files[0].suffix[1:]) for split, files in raw.items()}
+        lazy = {split: _read(processor, params, files) for split, files in raw.items()}
         logging.info(f"Collecting the vocabularies of {params['dataset_id']} ...")
         _fit(processor, lazy, params)
         encode, layout = Encoder(processor), Layout.of(processor.feature_map)
@@ -73,10 +77,9 @@ def _build(params, raw, folder, data_dir, progress):
     return splits
 
 
-def _read(processor, params, split, kind):
+def _read(processor: "PreparingProcessor", params: dict, files: list[Path]) -> pl.LazyFrame:
     """The preprocessed rows of a split, as a polars query."""
-    own = {key: params[key] for key in ("sep", "n_rows") if params.get(key) is not None}
-    return processor.preprocess(processor.read_data(params[f"{split}_data"], data_format=kind, **own))
+    return processor.preprocess(processor.read_files(files, params.get("sep"), params.get("n_rows")))
 
 
 def _fit(processor, lazy, params):

@@ -1,11 +1,13 @@
 """Ids that are there already, as our H5."""
 
 import json
+import os
 import shutil
-import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from fuxictr.features import FeatureMap
 from tqdm import tqdm
 
 from fuxictr_me import __version__
@@ -14,14 +16,15 @@ from fuxictr_me.data.build import SplitWriter
 from fuxictr_me.data.in_memory import read_columns
 from fuxictr_me.data.layout import Layout
 from fuxictr_me.data.manifest import write_manifest
-from fuxictr_me.data.place import SPLITS
-from fuxictr_me.data.sources import Rows
-from fuxictr_me.errors import UsageError, missing
+from fuxictr_me.data.owned_files import SPLITS, is_generated, list_files
+from fuxictr_me.data.sources import Rows, check
+from fuxictr_me.errors import UsageError, missing, unknown
+from fuxictr_me.io.atomic import new_folder
 
 ROWS_A_TIME = 1 << 17
 
 
-def convert_set(source, target):
+def convert_set(source: Path, target: Path) -> None:
     """Write every split of a built data set as H5, with its feature map and vocabularies.
 
     Args:
@@ -32,6 +35,8 @@ def convert_set(source, target):
     Raises:
         UsageError: no such set, ids that do not fit its feature map, or a ``target`` that is there.
     """
+    if os.path.lexists(target):
+        raise UsageError(f"{target} exists already")
     feature_map = feature_maps.load(source)
     splits = {split: reader for split in SPLITS if (reader := _reader(source, split, feature_map))}
     if not splits:
@@ -54,11 +59,20 @@ def convert_set(source, target):
                 yield read(start, stop)
                 bar.update(stop - start)
 
-        extra = [file for file in source.iterdir() if file.name.startswith(("feature_vocab", "pretrained_"))]
+        kept = ("feature_vocab", "pretrained_")
+        copied = (file for file in source.iterdir() if file.is_file() and is_generated(file.name))
+        extra = [file for file in copied if file.name.startswith(kept)]
         write_set(target, content, counts, chunks, {"converted": {"from": source.name}}, extra)
 
 
-def write_set(target, feature_map, counts, chunks, made_from, extra=()):
+def write_set(
+    target: Path,
+    feature_map: dict,
+    counts: dict[str, int],
+    chunks: Callable[[str], Iterator[dict]],
+    made_from: dict,
+    extra: Iterable[Path] = (),
+) -> None:
     """Write a data set whose ids are at hand; whole or not there.
 
     Args:
@@ -73,12 +87,7 @@ def write_set(target, feature_map, counts, chunks, made_from, extra=()):
         UsageError: ``target`` is there, or columns that do not fit the feature map.
     """
     target = Path(target)
-    if target.exists():
-        raise UsageError(f"{target} exists already")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as temporary:
-        folder = Path(temporary) / target.name
-        folder.mkdir()
+    with new_folder(target) as folder:
         (folder / "feature_map.json").write_text(json.dumps(feature_map, indent=4))
         layout, splits = Layout.of(feature_maps.load(folder)), {}
         for split, rows in counts.items():
@@ -88,11 +97,11 @@ def write_set(target, feature_map, counts, chunks, made_from, extra=()):
             splits[split] = {"rows": rows, "files": writer.files}
         for file in extra:
             shutil.copy(file, folder / file.name)
-        write_manifest(folder, format=1, made_by=f"fuxictr_me {__version__}", made_from=made_from, splits=splits)
-        folder.replace(target)
+        by, files = f"fuxictr_me {__version__}", list_files(folder)
+        write_manifest(folder, made_by=by, made_from=made_from, splits=splits, files=files)
 
 
-def _reader(source, split, feature_map):
+def _reader(source: Path, split: str, feature_map: FeatureMap) -> tuple[int, Callable] | None:
     """(rows, read(start, stop) -> columns) of a split; None where there is none."""
     for kind in ("h5", "npz", "parquet"):
         one, several = source / f"{split}.{kind}", list(source.glob(f"{split}/*.{kind}"))
@@ -104,8 +113,7 @@ def _reader(source, split, feature_map):
             rows = Rows(feature_map, one, split)
             return len(rows), lambda start, stop, r=rows: r.layout.take(r.check(r.read(start, stop)))
         if kind == "npz":
-            files = [one] if one.exists() else sorted(several)
-            columns = _read_npz(files, [*feature_map.features, *feature_map.labels])
+            columns = _read_npz([one] if one.exists() else sorted(several), feature_map)
         else:
             of_split = read_columns(feature_map, one if one.exists() else source / split, split)
             columns = {name: column.numpy() for name, column in of_split.items()}
@@ -114,12 +122,39 @@ def _reader(source, split, feature_map):
     return None
 
 
-def _read_npz(files, names):
-    parts = {name: [] for name in names}
-    for file in files:
+def _read_npz(files: list[Path], feature_map: FeatureMap) -> dict[str, np.ndarray]:
+    """Read the columns of a split, checked file by file.
+
+    Raises:
+        UsageError: a damaged file, a missing column, or ids and values that do not fit the feature map; with the file.
+    """
+    layout = Layout.of(feature_map)
+    parts = [_read_npz_file(file, layout) for file in files]
+    for file, columns in zip(files, parts, strict=True):
+        rows = max((len(values) for values in columns.values()), default=0)
+        for start in range(0, rows, ROWS_A_TIME):
+            stop = min(start + ROWS_A_TIME, rows)
+            try:
+                matrices = layout.gather({name: values[start:stop] for name, values in columns.items()}, stop - start)
+            except UsageError as error:
+                raise UsageError(f"{file}: {error}") from error
+            check(matrices, layout, feature_map, file)
+    joined = {name: np.concatenate([columns[name] for columns in parts]) for name in layout.places}
+    if len(next(iter(joined.values()))) == 0:
+        raise UsageError(f"{files[0]} holds no rows")
+    return joined
+
+
+def _read_npz_file(file: Path, layout: Layout) -> dict[str, np.ndarray]:
+    try:
         with np.load(file, allow_pickle=False) as arrays:
-            for name in names:
+            for name in layout.places:
                 if name not in arrays:
-                    raise UsageError(f"{file}: column {name!r} is missing (there are {', '.join(arrays)})")
-                parts[name].append(arrays[name])
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+                    raise unknown(f"column (of the feature map, in {file})", name, arrays)
+                if arrays[name].ndim == 0:
+                    raise UsageError(f"{file}: column {name!r} holds a single value, not one for each row")
+            return {name: arrays[name] for name in layout.places}
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{file} is not a whole npz file of numbers: {' '.join(str(error).split())[:200]}") from error

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from fuxictr.features import FeatureMap
 
 from fuxictr_me.errors import UsageError, missing, unknown
 
@@ -51,7 +52,7 @@ class InMemoryLoader:
                 yield {name: column.index_select(0, rows) for name, column in self.columns.items()}
 
 
-def read_columns(feature_map, data_path, split):
+def read_columns(feature_map: FeatureMap, data_path: str | Path, split: str) -> dict[str, torch.Tensor]:
     """column -> Tensor (N,), or (N, L) for sequences and vectors, of all features and labels.
 
     Raises:
@@ -63,29 +64,33 @@ def read_columns(feature_map, data_path, split):
         raise missing("parquet data", data_path)
     names = [*feature_map.features, *feature_map.labels]
     tables = [_read(file, names) for file in files]
-    if sum(map(len, tables)) == 0:
+    read = [(file, table) for file, table in zip(files, tables, strict=True) if len(table)]
+    if not read:
         raise UsageError(f"{data_path}: the {split} split holds no rows")
     columns = {}
     for name in names:
-        columns[name] = torch.cat(
-            [_as_tensor(table[name], file, name) for table, file in zip(tables, files, strict=True)]
-        )
-        _check(columns[name], feature_map.features.get(name), path, name)
+        parts = [_as_tensor(table[name], file, name) for file, table in read]
+        for part, (file, _) in zip(parts, read, strict=True):
+            _check(part, feature_map.features.get(name), file, name)
+            if part.shape[1:] != parts[0].shape[1:]:
+                widths = [list(tensor.shape[1:]) or "one" for tensor in (part, parts[0])]
+                raise UsageError(f"{file}: column {name!r} has {widths[0]} values a row, in {read[0][0]} {widths[1]}")
+        columns[name] = torch.cat(parts)
     return columns
 
 
-def _read(file, names):
+def _read(file: Path, names: list[str]) -> pa.Table:
     try:
         table = pq.ParquetFile(file)
         for name in names:
             if name not in table.schema_arrow.names:
                 raise unknown(f"column (of the feature map, in {file})", name, table.schema_arrow.names)
         return table.read(columns=names)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{file} is not a whole parquet file: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{file} is not a whole parquet file: {str(error).splitlines()[0]}") from error
 
 
-def _as_tensor(column, file, name):
+def _as_tensor(column: pa.ChunkedArray, file: Path, name: str) -> torch.Tensor:
     if column.null_count:
         raise UsageError(f"{file}: column {name!r} misses {column.null_count} of {len(column)} values")
     column = column.combine_chunks()
@@ -98,13 +103,17 @@ def _as_tensor(column, file, name):
         values = column.to_numpy(zero_copy_only=False)
     if values.dtype == object or values.dtype.kind not in "iufb":
         raise UsageError(f"{file}: column {name!r} holds {column.type}, not numbers: it has not been turned into ids")
+    if values.dtype.kind == "u" and values.dtype.itemsize > 1:  # torch has no arithmetic of these
+        values = values.astype(np.int64)
     return torch.from_numpy(np.array(values))  # its own memory: arrow's is read-only
 
 
-def _check(column, spec, path, name):
+def _check(column: torch.Tensor, spec: dict | None, path: Path, name: str) -> None:
     if column.is_floating_point() and not (finite := column.isfinite()).all():
         raise UsageError(f"{path}: column {name!r} has {int((~finite).sum())} values that are NaN or infinite")
     if spec and spec["type"] in ("categorical", "sequence"):
+        if column.is_floating_point() and not (column == column.floor()).all():
+            raise UsageError(f"{path}: field {name!r} has ids that are not whole numbers")
         low, high = int(column.min()), int(column.max())
         if low < 0 or high >= spec["vocab_size"]:
             raise UsageError(

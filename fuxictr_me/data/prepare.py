@@ -3,20 +3,21 @@
 import contextlib
 import logging
 import sys
-import tempfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fuxictr_me.data.manifest import fingerprint
-from fuxictr_me.data.place import SPLITS, is_current, locked, put_in_place, raw_files
+from fuxictr_me.data.owned_files import list_files
+from fuxictr_me.data.place import SPLITS, build_once, folder_of
+from fuxictr_me.data.raw_files import raw_splits
 from fuxictr_me.errors import UsageError
 
 ROWS_A_CHUNK = 100_000  # as FuxiCTR's wheel transforms them
 
 
-def build_dataset(params):
+def build_dataset(params: dict) -> dict[str, str | None]:
     """Build ``<data_root>/<dataset_id>/`` as FuxiCTR's ``build_dataset`` does, unless it is there and current.
 
     The files are FuxiCTR's: ``feature_map.json``, ``feature_vocab.json``, ``feature_processor.pkl`` and the
@@ -31,41 +32,37 @@ def build_dataset(params):
         dict: ``train_data``, ``valid_data``, ``test_data`` -> path of the ids, None for a split not asked for.
 
     Raises:
-        UsageError: raw data that do not fit the config, or that the ids would overwrite.
+        UsageError: raw data that do not fit the config, or files that the ids would overwrite or mix with.
     """
     from fuxictr.preprocess import build_dataset as fuxictr_build
 
     from fuxictr_me.data.processor import PreparingProcessor, named_errors
 
-    data_dir = Path(params["data_root"]) / params["dataset_id"]
+    if params["data_format"] not in ("csv", "parquet"):
+        raise UsageError(f"data_format {params['data_format']} is of built ids; raw data are csv or parquet")
+    data_dir, raw = folder_of(params), raw_splits(params)
     names = {split: split if params.get("data_block_size") else f"{split}.parquet" for split in SPLITS}
-    raw = {split: raw_files(params[f"{split}_data"]) for split in SPLITS if params.get(f"{split}_data")}
-    for split in raw:
-        _keep_raw_data(params[f"{split}_data"], data_dir / names[split])
-    made_from = fingerprint(params, raw)
-    with locked(data_dir):
-        if is_current(data_dir, made_from):
-            return _paths(params, data_dir, names)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=data_dir) as temporary:
-            building = {**params, "data_root": temporary}
-            encoder = PreparingProcessor(**building)
-            with _without_ray(), named_errors(encoder, params["dataset_id"]):
-                fuxictr_build(encoder, **building)
-            built = Path(encoder.data_dir)
-            encoder.save_for(data_dir)
-            put_in_place(built, data_dir, made_from, splits={split: {"files": {names[split]: {}}} for split in raw})
+
+    def write(folder: Path) -> dict:
+        building = {**params, "data_root": str(folder)}
+        encoder = PreparingProcessor(**building)
+        with _without_ray(), named_errors(encoder, params["dataset_id"]):
+            fuxictr_build(encoder, **building)
+        encoder.save_for(data_dir)
+        files = list_files(folder / data_dir.name)
+        return {split: {"files": {name: {} for name in files if _is_of(name, names[split])}} for split in raw}
+
+    build_once(data_dir, fingerprint(params, raw), raw, [names[split] for split in raw], write)
     return _paths(params, data_dir, names)
+
+
+def _is_of(name: str, split: str) -> bool:
+    """Whether a file is that of a split, or lies in its folder."""
+    return name == split or name.startswith(f"{split}/")
 
 
 def _paths(params, data_dir, names):
     return {f"{split}_data": str(data_dir / names[split]) if params.get(f"{split}_data") else None for split in SPLITS}
-
-
-def _keep_raw_data(raw, target):
-    """Refuse to put ids where the raw data lie, or where a folder is."""
-    if raw and target.exists() and (target.is_dir() or target.samefile(raw)):
-        what = "a folder" if target.is_dir() else "the raw data"
-        raise UsageError(f"the ids would go to {target}, where {what} is: set another dataset_id or data_root")
 
 
 @contextlib.contextmanager

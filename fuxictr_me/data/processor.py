@@ -8,6 +8,7 @@ import polars as pl
 from fuxictr_me.compat import AvazuProcessor, CriteoProcessor
 from fuxictr_me.config.expressions import check_preprocess
 from fuxictr_me.data.counting import count_tokens
+from fuxictr_me.data.raw_files import raw_files, scan
 from fuxictr_me.errors import UsageError
 
 
@@ -22,6 +23,16 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
         for column in [*feature_cols, *(label_col if isinstance(label_col, list | tuple) else [label_col])]:
             check_preprocess(f"preprocess of column {column['name']!r}", column.get("preprocess"))
         super().__init__(feature_cols=list(feature_cols), label_col=label_col, **kwargs)
+
+    def read_data(
+        self, data_path: str, data_format: str = "csv", sep: str | None = None, n_rows: int | None = None, **_: object
+    ) -> pl.LazyFrame:
+        """Read raw files as FuxiCTR does, but each by its own ending, paths taken literally, columns joined by name."""
+        return self.read_files(raw_files(data_path), sep, n_rows)
+
+    def read_files(self, files: list[Path], sep: str | None = None, n_rows: int | None = None) -> pl.LazyFrame:
+        """Return the raw rows of files, one file after the other; see ``raw_files.scan``."""
+        return scan(files, self.dtype_dict, sep, n_rows)
 
     def _collect_statistics(self, train_ddf, meta_ddf=None):
         """FuxiCTR's (wheel), with all tokens counted in one pass where it takes one for each column."""

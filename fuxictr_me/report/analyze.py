@@ -2,12 +2,12 @@
 
 import csv
 import json
-import tempfile
 from pathlib import Path
 
 from fuxictr_me import __version__
 from fuxictr_me.errors import UsageError, require_extra
 from fuxictr_me.find_model import short_name
+from fuxictr_me.io.atomic import new_folder
 from fuxictr_me.report.measure import ALL, measure
 from fuxictr_me.report.verdict import verdict
 from fuxictr_me.run_files import find_run
@@ -47,15 +47,9 @@ def run(expid, config=None, out=None, checkpoint=None, compare=(), gpu=-1, data=
     if folder.exists() and not is_report(folder):
         raise UsageError(f"{folder} exists and is no collapse report: name another folder, or delete it")
     reports = [report_of(one, gpu, data) for one in runs]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".analyzing-", dir=folder.parent) as temporary:
-        built = Path(temporary) / "report"
-        write_report(
-            built, reports, read_curves(runs[0].model_dir / f"{expid}.ia.csv", reports[0]["layers"][0]["layer"])
-        )
-        if folder.exists():
-            folder.rename(Path(temporary) / "replaced")
-        built.rename(folder)
+    curves = read_curves(runs[0].model_dir / f"{expid}.ia.csv", reports[0]["layers"][0]["layer"])
+    with new_folder(folder, replace=True) as built:
+        write_report(built, reports, curves)
     return text_of(reports, folder)
 
 

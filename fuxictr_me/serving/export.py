@@ -2,17 +2,19 @@
 
 import importlib.metadata
 import json
+import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import polars as pl
 from tqdm import tqdm
 
 from fuxictr_me import __version__
+from fuxictr_me.checkpoint import check_no_nan
 from fuxictr_me.data.commands import md5
 from fuxictr_me.errors import UsageError
 from fuxictr_me.find_model import find_model, is_ours
+from fuxictr_me.io.atomic import new_folder
 from fuxictr_me.run_files import find_run
 from fuxictr_me.serving import predict
 from fuxictr_me.serving.compare import BATCHES, answers, check, inputs_of, largest_difference, random_rows
@@ -53,25 +55,21 @@ def run(expid, config, out, file_format="onnx", checkpoint=None):
     """
     check_format(file_format)
     out = Path(out)
-    if out.exists():
+    if os.path.lexists(out):
         raise UsageError(f"{out} exists already")
     found = find_run(expid, config, checkpoint)
     model = load_model(found)
     manifest = describe(found, file_format)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=out.parent) as temporary:
-        folder = Path(temporary) / out.name
-        folder.mkdir()
-        with tqdm(total=3, disable=None, bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]") as bar:
-            bar.set_description(f"writing and comparing {manifest['file']}")
-            manifest |= export_model(model, found, folder / manifest["file"], manifest)
-            bar.update()
-            bar.set_description("writing and comparing the vocabulary")
-            manifest |= export_vocabulary(found, folder, file_format)
-            bar.update()
-            (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-            folder.replace(out)
-            bar.update()
+    progress = tqdm(total=3, disable=None, bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]")
+    with new_folder(out) as folder, progress as bar:
+        bar.set_description(f"writing and comparing {manifest['file']}")
+        manifest |= export_model(model, found, folder / manifest["file"], manifest)
+        bar.update()
+        bar.set_description("writing and comparing the vocabulary")
+        manifest |= export_vocabulary(found, folder, file_format)
+        bar.update()
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        bar.update()
     return summary(manifest, out)
 
 
@@ -90,6 +88,7 @@ def load_model(found):
     check_model_settings(model_class, params)
     check_labels(model_class, params, found.feature_map.labels)
     model = model_class(found.feature_map, **params)
+    check_no_nan(found.state_dict(), found.checkpoint)
     model.load_weights(found.checkpoint)
     return model.eval()
 

@@ -1,14 +1,12 @@
 """What the ids of a built data set were made from: settings, raw files, and which raw column a field is."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
 from fuxictr_me.config import RAW_DTYPES, check_dataset, is_built
-from fuxictr_me.data.manifest import read_manifest
-from fuxictr_me.data.place import SPLITS, raw_files
+from fuxictr_me.data.manifest import is_unchanged, read_manifest
+from fuxictr_me.data.place import SPLITS
+from fuxictr_me.data.raw_files import raw_files, separator
 from fuxictr_me.errors import UsageError, unknown
 
 FILLS = {"str": "", "int": 0, "float": 0.0}  # FuxiCTR's, where fill_na is not set
@@ -43,7 +41,8 @@ class Origin:
     @property
     def sep(self):
         """Between the columns of a csv file."""
-        return self.settings.get("sep") or ","
+        files = next((files for files in self.files.values() if files), [Path("raw.csv")])
+        return separator(files[0], self.settings.get("sep"))
 
     def preprocessed(self, split):
         """The rows of a split as FuxiCTR's ``preprocess`` makes them out of the raw ones.
@@ -63,9 +62,8 @@ class Origin:
                 raise unknown(f"dtype of column {column['name']!r}", column["dtype"], RAW_DTYPES)
         settings = {**self.settings, "dataset_id": self.dataset_id, "data_root": str(self.folder.parent)}
         processor = PreparingProcessor(**settings)
-        own = {key: settings[key] for key in ("sep", "n_rows") if settings.get(key) is not None}
-        read = (processor.read_data(str(file), data_format=file.suffix[1:], **own) for file in self.files[split])
-        return processor.preprocess(pl.concat(list(read)))
+        rows = processor.read_files(self.files[split], settings.get("sep"), settings.get("n_rows"))
+        return processor.preprocess(rows)
 
 
 def find_origin(run):
@@ -86,7 +84,7 @@ def find_origin(run):
     if "settings" not in made_from:
         raise UsageError(f"{folder} was {' and '.join(made_from)}, not built from raw data")
     files = {split: [Path(path) for path, *_ in of_split] for split, of_split in made_from["raw"].items()}
-    same = {split for split, of_split in made_from["raw"].items() if all(_is_as_it_was(*file) for file in of_split)}
+    same = {split for split, of_split in made_from["raw"].items() if all(map(is_unchanged, of_split))}
     kept = {split: of_split for split, of_split in files.items() if split in same}
     return Origin(dataset_id, folder, made_from["settings"], kept, recorded=True)
 
@@ -97,14 +95,6 @@ def _by_config(run, folder):
         raise UsageError(f"neither a manifest in {folder} nor feature_cols in the config say how its ids were made")
     check_dataset(params, run.folder)
     return params, {split: raw_files(params[f"{split}_data"]) for split in SPLITS if params.get(f"{split}_data")}
-
-
-def _is_as_it_was(path, size, mtime_ns):
-    try:
-        now = os.stat(path)
-    except FileNotFoundError:
-        return False
-    return (now.st_size, now.st_mtime_ns) == (size, mtime_ns)
 
 
 @dataclass(frozen=True)

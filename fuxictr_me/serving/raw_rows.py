@@ -1,6 +1,7 @@
 """Raw rows through ``predict.py``'s encoding, against the ids that the build has written for them."""
 
 import csv
+import gzip
 from itertools import islice
 
 import numpy as np
@@ -8,10 +9,11 @@ import polars as pl
 
 from fuxictr_me.data.in_memory import read_columns
 from fuxictr_me.data.place import SPLITS
+from fuxictr_me.data.raw_files import CSV, ending, separator
 from fuxictr_me.data.sources import Rows
 from fuxictr_me.errors import UsageError
 from fuxictr_me.serving.origin import raw_columns
-from fuxictr_me.serving.predict import encode
+from fuxictr_me.serving.predict import encode_rows
 
 ROWS = 1000
 
@@ -35,7 +37,10 @@ def compare_rows(feature_map, origin, vocabulary):
     rows, built = read_raw(origin, split), read_built(feature_map, origin, split)
     for name, field in vocabulary["fields"].items():
         expected = built[name][: len(rows)]
-        found = np.array([encode(row, field, vocabulary["vocabularies"]) for row in rows[: len(expected)]])
+        try:
+            found = encode_rows(rows[: len(expected)], {name: field}, vocabulary["vocabularies"])[name]
+        except ValueError as error:
+            raise UsageError(f"the raw {split} data: {error}") from error
         equal = np.isclose(found, expected, rtol=1e-6, atol=1e-6) if field["input"] == "float32" else found == expected
         if not equal.all():
             i = int(np.argmin(equal.reshape(len(equal), -1).all(axis=1)))
@@ -49,15 +54,15 @@ def compare_rows(feature_map, origin, vocabulary):
 def read_raw(origin, split):
     """The first raw rows of a split, name -> value, and what only FuxiCTR's ``preprocess`` makes of them."""
     file, raw = origin.files[split][0], raw_columns(origin.columns)
-    if file.suffix == ".csv":
-        with open(file, encoding="utf-8", newline="") as lines:
-            rows = list(islice(csv.DictReader(lines, delimiter=origin.sep), ROWS))
+    if ending(file) in CSV:
+        opened = gzip.open if file.suffix.lower() == ".gz" else open
+        try:
+            with opened(file, "rt", encoding="utf-8-sig", newline="") as lines:  # a byte order mark is not of the name
+                rows = list(islice(csv.DictReader(lines, delimiter=separator(file, origin.sep)), ROWS))
+        except (ValueError, EOFError, OSError, csv.Error) as error:
+            raise UsageError(f"{file} cannot be read: {error}") from error
     else:
-        frame = pl.read_parquet(file, n_rows=ROWS)
-        lists = [raw[name].name for name, column in origin.columns.items() if column["type"] == "sequence"]
-        lists = [name for name in lists if isinstance(frame.schema.get(name), pl.List)]
-        as_text = [pl.col(name).cast(pl.List(pl.String)).list.join("^") for name in lists]  # as preprocess does
-        rows = frame.with_columns(as_text).to_dicts()
+        rows = pl.read_parquet(file, n_rows=ROWS, glob=False).to_dicts()
     made = {name: column.name for name, column in raw.items() if column.dtype is None}
     made = {name: column for name, column in made.items() if origin.columns[name]["active"]}
     if made:

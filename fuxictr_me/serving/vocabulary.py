@@ -43,6 +43,8 @@ def make_vocabulary(feature_map, origin):
         if spec["type"] == "sequence":
             own = {"splitter": columns[name].get("splitter", "^"), "padding": columns[name].get("padding", "post")}
             field |= {**own, "max_len": shape[0]}
+        if spec["type"] == "embedding":
+            field["dim"] = shape[0]
         fields[name] = field | normalizers.get(name, {})
     return {"fields": fields, "vocabularies": vocabularies, "sep": origin.sep}
 

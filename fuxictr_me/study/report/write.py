@@ -2,11 +2,11 @@
 
 import csv
 import json
-import tempfile
 from pathlib import Path
 
 from fuxictr_me import __version__
 from fuxictr_me.errors import UsageError, require_extra
+from fuxictr_me.io.atomic import new_folder
 from fuxictr_me.study.gather import gather
 from fuxictr_me.study.plan import read_plan
 from fuxictr_me.study.report import rows
@@ -47,14 +47,8 @@ def write_report(folder, out=None):
     results = gather(plan, folder)
     if not any(cell.runs for cell in results.cells):
         raise UsageError(f"{folder} has no finished run to report: fuxictr-me study status {folder}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".reporting-", dir=target.parent) as temporary:
-        built = Path(temporary) / "report"
-        built.mkdir()
+    with new_folder(target, replace=True) as built:
         _fill(built, results)
-        if target.exists():
-            target.rename(Path(temporary) / "replaced")
-        built.rename(target)
     lines = [*findings(results), *(f"Caution: {text}" for text in cautions(results))]
     where = f"Report: {target / 'report.html'} (report.md, csv, LaTeX and figures/ beside it)"
     return "\n".join(["\n".join(f"- {line}" for line in lines), where])
