@@ -14,7 +14,7 @@ class Encoder:
     """Ids of whole columns by the vocabularies of a fitted FuxiCTR ``FeatureProcessor``.
 
     Args:
-        processor (FeatureProcessor): fitted.
+        processor (PreparingProcessor): fitted.
 
     Raises:
         UsageError: a field that FuxiCTR 2.3.10 itself cannot turn into ids.
@@ -38,6 +38,7 @@ class Encoder:
         Returns:
             dict: field or label -> array (n,) or (n, L).
         """
+        self.processor.check_rows(frame)
         features = self.processor.feature_map.features
         encoded = {name: self._encode(name, spec, frame[name]) for name, spec in features.items()}
         for label in self.processor.feature_map.labels:

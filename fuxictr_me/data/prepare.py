@@ -94,6 +94,7 @@ def write_ids(feature_encoder, ddf, split="train", block_size=0):
     """
     logging.info(f"Transform {split} features to integer IDs...")
     frame = ddf.collect()
+    feature_encoder.check_rows(frame)
     if len(frame) == 0:
         raise UsageError(f"the {split} split holds no rows")
     folder = Path(feature_encoder.data_dir)
