@@ -83,6 +83,28 @@ def check_width(width: int, field: str, wanted: int, path: str | Path) -> None:
         )
 
 
+def check_widths(feature_map, dims: list[int], required: list | None, left_out: list | None, use: bool = True) -> None:
+    """Refuse pretrained vectors that are not as wide as the layer that would hold them.
+
+    Args:
+        feature_map (FeatureMap): of FuxiCTR; says where the files are.
+        dims: embedding dimension of each set.
+        required, left_out: fields to keep, to leave out; None for all, for none.
+        use: whether the layer uses pretrained vectors at all.
+
+    Raises:
+        UsageError: a file that cannot be used, or another width.
+    """
+    for field, spec in feature_map.features.items():
+        is_here = (not required or field in required) and field not in (left_out or ())
+        if not (use and is_here and spec.get("pretrained_emb")):
+            continue
+        path = Path(feature_map.data_dir) / spec["pretrained_emb"]
+        width = read_pretrained(path)[1].shape[1]
+        for dim in dims:
+            check_width(width, field, spec.get("pretrain_dim", spec.get("embedding_dim", dim)), path)
+
+
 def _read(path: Path) -> list[np.ndarray]:
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:

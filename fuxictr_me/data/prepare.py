@@ -6,6 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -107,12 +109,17 @@ def write_ids(feature_encoder, ddf, split="train", block_size=0):
     logging.info(f"Saved {split} ids to: {folder}")
 
 
+def _as_numpy(column: pl.Series) -> np.ndarray:
+    """A column as it is; with nulls as objects, since numpy would hold whole numbers beside nulls as floats."""
+    return np.array(column.to_list(), dtype=object) if column.null_count() else column.to_numpy()
+
+
 def _write_file(feature_encoder, frame, path):
     writer = None
     try:
         for start in range(0, len(frame), ROWS_A_CHUNK):
             chunk = frame.slice(start, ROWS_A_CHUNK)
-            columns = feature_encoder.transform({name: chunk[name].to_numpy() for name in chunk.columns})
+            columns = feature_encoder.transform({column.name: _as_numpy(column) for column in chunk})
             table = pa.table({name: pa.array(list(values)) for name, values in columns.items()})
             writer = writer or pq.ParquetWriter(path, table.schema)
             writer.write_table(table)

@@ -49,11 +49,19 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
             function = str(column.get("preprocess") or "copy_from").split("(")[0]
             if not callable(getattr(self, function, None)):
                 raise unknown(f"preprocess of column {column['name']!r}", function, PREPROCESSING)
+            if COUNTS_IN_ONE_PASS and not column.get("remap", True) and column["type"] in ("categorical", "sequence"):
+                raise UsageError(
+                    f"column {column['name']!r}: FuxiCTR 2.3.10 fails with remap: False but for type: meta"
+                )
         super().__init__(feature_cols=list(feature_cols), label_col=label_col, **kwargs)
         self._adapt_columns()
         self._active = {column["name"]: column for column in self.feature_cols if column.get("active") is not False}
         check_group_column(kwargs.get("group_id"), self._active, kwargs)
-        self._pretrained = {name: _pretrained_keys(c) for name, c in self._active.items() if "pretrained_emb" in c}
+        self._pretrained = {
+            name: _pretrained_keys(column, kwargs.get("embedding_dim"))
+            for name, column in self._active.items()
+            if "pretrained_emb" in column
+        }
         task = kwargs.get("task")
         tasks = task if isinstance(task, list) else [task] * len(self.label_cols)
         labels = {c["name"]: (c["dtype"], one == BINARY) for c, one in zip(self.label_cols, tasks, strict=False)}
@@ -143,6 +151,8 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
 
     def _collect_statistics(self, train_ddf: pl.LazyFrame, meta_ddf: pl.LazyFrame | None = None) -> dict:
         """FuxiCTR's (wheel), with all tokens counted in one pass where it takes one for each column."""
+        if train_ddf.head(1).collect().is_empty():
+            raise UsageError("the train split holds no rows")
         everything = self.feature_cols
         counted = [
             column
@@ -185,7 +195,7 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
                 )
 
     def missing_as_value(self, column: str) -> pl.Expr:
-        """Return text with ``missing`` where there is none: a value like others, where ``fill_na`` gives no id of its own.
+        """Return text with ``missing`` where there is none, which is counted as any other value.
 
         FuxiCTR leaves the value of ``fill_na`` out of the vocabulary, so that missing values share the id of rare ones.
         """
@@ -250,14 +260,15 @@ def _first_cause(error: pl.exceptions.PolarsError) -> str:
     return " ".join(str(error).split("\n\n")[0].split())
 
 
-def _pretrained_keys(column: dict) -> set[str]:
-    """Return the keys of a column's ``pretrained_emb`` as text.
+def _pretrained_keys(column: dict, embedding_dim: int | list | None) -> set[str]:
+    """Return the keys of a column's ``pretrained_emb`` as text; its vectors must be as wide as the config says.
 
     Raises:
         UsageError: a file that cannot be used.
     """
     name, path = column["name"], column["pretrained_emb"]
     keys, values = read_pretrained(path)
-    if wanted := column.get("pretrain_dim"):
-        check_width(values.shape[1], name, wanted, path)
+    wanted = column.get("pretrain_dim") or column.get("embedding_dim") or embedding_dim
+    for dim in wanted if isinstance(wanted, list) else [wanted] if wanted else []:
+        check_width(values.shape[1], name, dim, path)
     return set(check_keys(keys, name, "str" if column["type"] == "sequence" else column["dtype"], path))
