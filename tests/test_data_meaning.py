@@ -144,6 +144,7 @@ def test_labels_of_built_ids_are_checked(tmp_path):
         ('user,price,click\n"a,b",1,0\n"c,d",2\n', "the first is row 2 with 2"),
         ('user,price,click\n5" tv,1,0\n6 tv,2,1\n', "rows, separators and quotes do not fit a header of 3 fields"),
         ("user,price,click\na\0,1,0\n", "holds NUL bytes"),
+        ("user,price,click\ra,1,0\rb,2,1\r", "is not csv with a line for each row"),
         ("user,user,price,click\na,b,1,0\n", "the header names 'user' more than once"),
         ("", "is empty"),
         ("user, price,click\na,1,0\n", "unknown column .* 'price'; did you mean ' price'"),
@@ -332,6 +333,24 @@ def test_lists_of_parquet_are_the_sequences_of_csv(tmp_path, splitter, form):
 def test_lists_that_are_no_sequence_are_refused(tmp_path, values, message):
     with pytest.raises(UsageError, match=message):
         build(tmp_path, pl.DataFrame({"clicks": values, "click": [0, 1]}), [CLICKS])
+
+
+@FORMS
+def test_vectors_come_back_as_they_are(tmp_path, form):
+    column = {"name": "vec", "active": True, "dtype": "float", "type": "embedding", "pretrain_dim": 2}
+    vectors = [[1.0, 2.0], [0.5, -1.0]]
+    for dtype in (pl.List(pl.Float64), pl.Array(pl.Float32, 2)):
+        frame = pl.DataFrame({"user": ["a", "b"], "vec": pl.Series(vectors, dtype=dtype), "click": [0, 1]})
+        assert build(tmp_path, frame, [USER, column], form)["vec"] == vectors
+    for wrong in ([1.0], None, [1.0, float("nan")], [None, 1.0]):
+        frame = pl.DataFrame({"user": ["a", "b"], "vec": [[1.0, 2.0], wrong], "click": [0, 1]})
+        with pytest.raises(
+            UsageError, match=r"must hold 2 .* finite numbers; not so in 1 of 2 rows \(the first: row 2"
+        ) as e:
+            build(tmp_path, frame, [USER, column], form)
+        assert "\n" not in str(e.value)
+    with pytest.raises(UsageError, match="of type embedding holds Float64, not vectors"):
+        build(tmp_path, "user,vec,click\na,1,0\n", [USER, column], form)
 
 
 @pytest.mark.parametrize("padding", ["pre", "post"])

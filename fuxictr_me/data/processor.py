@@ -76,6 +76,10 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
                 self.dtype_dict[column["name"]] = str
                 fill = column.get("fill_na")
                 column["fill_na"] = "" if fill is None else str(fill)
+                if not isinstance(column.get("splitter", "^"), str) or not column.get("splitter", "^"):
+                    raise UsageError(f"splitter of column {column['name']!r} must be text, got {column['splitter']!r}")
+            if column["type"] == "embedding":
+                column["fill_na"] = None  # FuxiCTR would fill lists with a number, which polars refuses
         self.label_cols = [{**column, "fill_na": None} for column in self.label_cols]
         self.dtype_dict |= {column["name"]: str for column in self.label_cols}
 
@@ -212,7 +216,7 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
         Returns:
             pl.Expr: of text.
         """
-        v = pl.col(column).cast(pl.Float64, strict=False)
+        v = pl.when(pl.col(column) != "").then(pl.col(column)).cast(pl.Float64)
         bucket = pl.when(v > 2).then(v.log().pow(2).floor()).otherwise(v - 2)
         return pl.when(v.is_null()).then(pl.lit("missing")).otherwise(bucket.cast(pl.Int64).cast(pl.String))
 

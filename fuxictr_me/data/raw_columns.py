@@ -47,7 +47,7 @@ def convert_feature(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | No
     """
     kind, wanted = column["type"], column["dtype"]
     if kind == "embedding":
-        return None
+        return _vectors(name, dtype)
     if isinstance(dtype, pl.Array | pl.List) and kind == "sequence":
         return _join(name, dtype, column.get("splitter", "^"))
     if dtype.is_nested():
@@ -98,6 +98,13 @@ def check_parquet_values(rows: pl.LazyFrame, schema: dict, columns: dict) -> Non
             raise UsageError(f"column {name!r}: {count} lists have elements with the splitter {splitter!r} in them")
         if count:
             raise UsageError(f"column {name!r} of dtype: int has {count} values that are not whole numbers")
+
+
+def _vectors(name: str, dtype: pl.DataType) -> pl.Expr:
+    if not (isinstance(dtype, pl.Array | pl.List) and dtype.inner.is_numeric()):
+        raise UsageError(f"column {name!r} of type embedding holds {dtype}, not vectors: lists of numbers in parquet")
+    vectors = pl.col(name) if isinstance(dtype, pl.List) else pl.col(name).arr.to_list()
+    return vectors.cast(pl.List(pl.Float64))
 
 
 def _join(name: str, dtype: pl.DataType, splitter: str) -> pl.Expr:

@@ -28,7 +28,7 @@ def has_bad_values(frame: pl.DataFrame, labels: Iterable[str], columns: dict) ->
 
 def watched(schema: dict, columns: dict) -> dict:
     """Return the columns of preprocessed rows that can hold a value to refuse: name -> entry of ``feature_cols``."""
-    present = {name: column for name, column in columns.items() if name in schema and not schema[name].is_nested()}
+    present = {name: column for name, column in columns.items() if name in schema}
     return {name: column for name, column in present.items() if _bad(name, schema[name], column) is not None}
 
 
@@ -76,6 +76,9 @@ def name_unreadable(file: Path, raw: pl.LazyFrame, columns: dict) -> UsageError 
 def _bad(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | None:
     """Return what is true where a value is refused; None where any value will do."""
     value = pl.col(name)
+    if column["type"] == "embedding":
+        is_finite = value.list.eval(pl.element().is_finite().fill_null(False)).list.all()
+        return ~(is_finite & (value.list.len() == column.get("pretrain_dim"))).fill_null(False)
     if not column.get("remap", True) and column["type"] != "sequence":
         whole = value.cast(pl.Int64, strict=False)
         is_id = (whole >= 0) & (whole == value) if dtype.is_numeric() else whole >= 0
@@ -89,6 +92,8 @@ def _bad(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | None:
 
 def _rule(dtype: pl.DataType, column: dict) -> str:
     """Say what a column must hold."""
+    if column["type"] == "embedding":
+        return f"of type embedding must hold {column.get('pretrain_dim')} (its pretrain_dim) finite numbers"
     if not column.get("remap", True):
         return "with remap: False must hold whole numbers of 0 or more"
     if column["type"] == "numeric":
@@ -120,5 +125,6 @@ def _describe(found: pl.DataFrame, example: bool = True) -> str | None:
     if not (count := int(found["bad"].sum())):
         return None
     first = found["bad"].arg_true()[0]
-    value = f", {found['value'][first]!r}" if example else ""
-    return f"{count:,} of {len(found):,} rows (the first: row {first + 1}{value})"
+    value = repr(found["value"].gather([first]).to_list()[0])
+    value = value if len(value) < 60 else f"{value[:57]}..."
+    return f"{count:,} of {len(found):,} rows (the first: row {first + 1}{f', {value}' if example else ''})"

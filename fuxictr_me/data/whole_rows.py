@@ -21,7 +21,10 @@ def read_header(file: Path, sep: str) -> list[str]:
     Raises:
         UsageError: an empty file, one that is not UTF-8 text, or a name that occurs twice.
     """
-    names = next((row for row in _rows(file, sep) if row), None)
+    try:
+        names = next((row for row in _rows(file, sep) if row), None)
+    except csv.Error as error:
+        raise UsageError(f"{file} is not csv with a line for each row: {error}") from error
     if names is None:
         raise UsageError(f"{file} is empty: a csv file starts with a line of column names")
     if repeated := sorted({name for name in names if names.count(name) > 1}):
