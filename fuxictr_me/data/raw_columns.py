@@ -6,21 +6,22 @@ import polars as pl
 
 from fuxictr_me.errors import UsageError
 
-BOOLEANS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
+TRUE, FALSE = ["true", "True", "TRUE"], ["false", "False", "FALSE"]
 TEXT_KINDS = (pl.String, pl.Categorical, pl.Enum)
 
 
 def label_value(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """Return a label as a number: text is parsed, true and false become 1 and 0, null where there is no number."""
     if dtype in TEXT_KINDS:
-        text = raw.cast(pl.String).str.strip_chars()
-        return pl.coalesce(text.cast(pl.Float64, strict=False), text.replace_strict(BOOLEANS, default=None))
+        text = raw.cast(pl.String).str.strip_chars(" \t")
+        boolean = pl.when(text.is_in(TRUE)).then(1.0).when(text.is_in(FALSE)).then(0.0)
+        return text.cast(pl.Float64, strict=False).fill_null(boolean)
     return raw.cast(pl.Float64) if dtype == pl.Boolean or not dtype.is_numeric() else raw
 
 
 def is_allowed_label(value: pl.Expr, is_binary: bool, is_whole: bool) -> pl.Expr:
     """Return whether a label is finite, 0 or 1 where it must be, and whole where its dtype is int."""
-    allowed = value.is_in([0, 1]) if is_binary else value.cast(pl.Float64).is_finite()
+    allowed = (value == 0) | (value == 1) if is_binary else value.cast(pl.Float64).is_finite()
     return allowed & (value == value.floor()) if is_whole else allowed
 
 
