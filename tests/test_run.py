@@ -296,9 +296,11 @@ def test_bad_data_is_named(capsys):
     write_config(data={"train_data": broken_csv(lambda f: f.assign(origin=""))["valid_data"]})
     assert "field 'origin' of 'tiny_flights' has no value in the training data" in fails(capsys, *arguments)
     write_config(data=broken_csv(lambda f: f.assign(distance="far")))
-    assert "do not fit its config" in fails(capsys, *arguments)
+    assert "column 'distance' cannot be read as dtype: float: 400 of 400 rows" in fails(capsys, *arguments)
     write_config(data=broken_csv(lambda f: f.assign(distance=["nan", *f["distance"][1:]])))
-    assert "column 'distance' has 1 values that are NaN or infinite" in fails(capsys, *arguments)
+    assert "column 'distance' of type numeric must hold finite numbers; not so in 1 of 400 rows" in fails(
+        capsys, *arguments
+    )
 
 
 def test_damaged_built_data_are_named(capsys):
