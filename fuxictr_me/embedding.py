@@ -9,6 +9,7 @@ from fuxictr_me.compat import FeatureEmbedding, PretrainedEmbedding
 from fuxictr_me.config.expressions import check_feature_encoder
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.foreign_layer import find_layer
+from fuxictr_me.pretrained import check_widths
 from fuxictr_me.table import FusedTable, past_the_table, plain_fields
 
 FUXICTR_INITIALIZER = "partial(nn.init.normal_, std=1e-4)"  # the default of FuxiCTR's FeatureEmbedding
@@ -49,7 +50,7 @@ class MultiEmbedding(nn.Module):
 
     Raises:
         UsageError: no fields, M or K not a positive integer, not as many K as M, or a sequence field without
-            an encoder.
+            an encoder, or pretrained vectors of another width than a set asks for.
     """
 
     def __init__(
@@ -73,6 +74,9 @@ class MultiEmbedding(nn.Module):
             check_feature_encoder(f"feature_encoder of field {field!r}", spec.get("feature_encoder"))
         if embedding_initializer == "paper":
             rows = self._total_ids(required_feature_columns, not_required_feature_columns)
+        check_widths(
+            feature_map, self.embedding_dims, required_feature_columns, not_required_feature_columns, use_pretrain
+        )
         self.register_module("table", None)  # before the sets: a state dict that is loaded passes it first
         self.sets = nn.ModuleList()
         for m, dim in enumerate(self.embedding_dims):

@@ -17,6 +17,8 @@ from fuxictr_me.compat import BaseModel, MultiTaskModel
 from fuxictr_me.compat.loaders import rank_loaders
 from fuxictr_me.config import find_config, is_built
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
+from fuxictr_me.data.group_column import check_group_column
+from fuxictr_me.data.label_values import BINARY, check_npz_labels
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.find_model import find_model, is_ours
 from fuxictr_me.model_source import source_of
@@ -207,11 +209,12 @@ def load_feature_map(data_dir, params):
     """FuxiCTR's feature map of a data set that is built.
 
     Raises:
-        UsageError: it is not there, not whole, or names features that it has not.
+        UsageError: it is not there, not whole, or names features that it has not, or a ``group_id`` that merges groups.
     """
     feature_map = feature_maps.load(data_dir, params["dataset_id"], params)
     if feature_map.group_id and feature_map.group_id not in feature_map.features:
         raise unknown("group_id (a feature of type meta)", feature_map.group_id, feature_map.features)
+    check_group_column(feature_map.group_id, feature_map.features, params)
     logging.info("Feature specs: " + print_to_json(feature_map.features))
     return feature_map
 
@@ -233,14 +236,16 @@ def load_split(feature_map, params, split, share=None):
     shuffle = split == "train" and params.get("shuffle", True)
     if params["data_format"] == "npz" or params.get("data_loader") or params.get("streaming"):
         _check_loader(params.get("data_loader"))
+        if params["data_format"] == "npz":
+            check_npz_labels(path, feature_map.labels, params.get("task"))
         own = {key: value for key, value in params.items() if not key.endswith("_data")} | {"shuffle": shuffle}
         stage, key = ("test", "test_data") if split == "test" else ("train", "train_data")
         loaders = rank_loaders(feature_map, stage=stage, **own, **{key: path})
         return loaders if split == "test" else loaders[0]
     common = {"split": split, "batch_size": params.get("batch_size", 32), "shuffle": shuffle}
-    common["seed"] = params.get("seed", 2024)
+    common |= {"seed": params.get("seed", 2024), "task": params.get("task", BINARY)}
     if params["data_format"] == "h5":
-        own = {key: params[key] for key in ("gpu", "task", "data_placement", "window_rows") if key in params}
+        own = {key: params[key] for key in ("gpu", "data_placement", "window_rows") if key in params}
         return H5DataLoader(feature_map, path, **common, **own, share=share)
     return InMemoryLoader(feature_map, path, **common)
 

@@ -214,7 +214,7 @@ def test_the_callbacks_cost_no_result():
         ({}, {"data_root": None}, "data_root must be set for data set 'tiny_flights'"),
         ({}, {"valid_data": None}, "valid_data of data set 'tiny_flights' is not set"),
         ({}, {"label_col": {"name": "late", "dtype": "print(1)"}}, "unknown dtype of column 'late' 'print(1)'"),
-        ({}, {"label_col": {"name": "later", "dtype": "float"}}, 'unable to find column "later"'),
+        ({}, {"label_col": {"name": "later", "dtype": "float"}}, "'later'; did you mean 'late'"),
         ({"eval_steps": 1000}, {}, "eval_steps is 1000, but training ends after 32 steps: no evaluation"),
         ({"metrics": None}, {}, "metrics must be a list such as ['AUC', 'logloss'], got None"),
         ({"metrics": ["gAUC"], "group_id": "hours"}, {}, "unknown group_id (a feature of type meta) 'hours'; did you"),
@@ -304,9 +304,11 @@ def test_bad_data_is_named(capsys):
     write_config(data={"train_data": broken_csv(lambda f: f.assign(origin=""))["valid_data"]})
     assert "field 'origin' of 'tiny_flights' has no value in the training data" in fails(capsys, *arguments)
     write_config(data=broken_csv(lambda f: f.assign(distance="far")))
-    assert "do not fit its config" in fails(capsys, *arguments)
+    assert "column 'distance' cannot be read as dtype: float: 400 of 400 rows" in fails(capsys, *arguments)
     write_config(data=broken_csv(lambda f: f.assign(distance=["nan", *f["distance"][1:]])))
-    assert "column 'distance' has 1 values that are NaN or infinite" in fails(capsys, *arguments)
+    assert "column 'distance' of type numeric must hold finite numbers; not so in 1 of 400 rows" in fails(
+        capsys, *arguments
+    )
 
 
 def test_damaged_built_data_are_named(capsys):

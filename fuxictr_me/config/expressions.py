@@ -12,7 +12,15 @@ from fuxictr_me.compat import fuxictr_layers as layers
 from fuxictr_me.config.kinds import shown
 from fuxictr_me.errors import UsageError, unknown
 
-PREPROCESSING = ("copy_from", "squared_log", "convert_to_bucket", "convert_weekday", "convert_weekend", "convert_hour")
+PREPROCESSING = (
+    "copy_from",
+    "squared_log",
+    "missing_as_value",
+    "convert_to_bucket",
+    "convert_weekday",
+    "convert_weekend",
+    "convert_hour",
+)
 LONGEST = 500  # characters of an expression
 LARGEST = 10_000_000  # an argument of a layer
 NO_ENCODER = (None, "null", "None", "none")  # as FuxiCTR writes "no encoder" for a sequence

@@ -1,23 +1,35 @@
 """How often each token occurs, in one pass over the rows; FuxiCTR's wheel reads them once for each column."""
 
+from collections.abc import Callable, Iterable
+
 import polars as pl
 
 from fuxictr_me.data.encode import chunks, tokens_of
 
 
-def count_tokens(lazy, splitters):
+def count_tokens(
+    lazy: pl.LazyFrame,
+    splitters: dict[str, str | None],
+    also: Iterable[str] = (),
+    check: Callable[[pl.DataFrame], None] | None = None,
+) -> tuple[dict, dict]:
     """Count the tokens of several columns in one pass, in memory that grows with their vocabularies alone.
 
     Args:
-        lazy (pl.LazyFrame): preprocessed rows.
-        splitters (dict): column -> None, or what separates the tokens of a sequence.
+        lazy: preprocessed rows.
+        splitters: column -> None, or what separates the tokens of a sequence.
+        also: columns that ``check`` looks at besides.
+        check: called with each chunk of rows.
 
     Returns:
-        (dict, dict): column -> {token: count}, nulls left out; and column of a sequence -> most tokens in a row.
+        Column -> {token: count}, nulls left out; and column of a sequence -> most tokens in a row.
     """
     counts = {name: _Counts() for name in splitters}
     longest = {name: 0 for name, splitter in splitters.items() if splitter is not None}
-    for chunk in chunks(lazy.select(list(splitters))) if splitters else ():
+    names = list(dict.fromkeys([*splitters, *also]))
+    for chunk in chunks(lazy.select(names)) if names else ():
+        if check is not None:
+            check(chunk)
         for name, splitter in splitters.items():
             tokens = chunk[name]
             if splitter is not None:

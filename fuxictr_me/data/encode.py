@@ -14,7 +14,7 @@ class Encoder:
     """Ids of whole columns by the vocabularies of a fitted FuxiCTR ``FeatureProcessor``.
 
     Args:
-        processor (FeatureProcessor): fitted.
+        processor (PreparingProcessor): fitted.
 
     Raises:
         UsageError: a field that FuxiCTR 2.3.10 itself cannot turn into ids.
@@ -38,6 +38,7 @@ class Encoder:
         Returns:
             dict: field or label -> array (n,) or (n, L).
         """
+        self.processor.check_rows(frame)
         features = self.processor.feature_map.features
         encoded = {name: self._encode(name, spec, frame[name]) for name, spec in features.items()}
         for label in self.processor.feature_map.labels:
@@ -83,6 +84,8 @@ class Lookup:
     def __init__(self, vocab):
         self.oov = vocab["__OOV__"]
         tokens = [token for token in vocab if not isinstance(token, str)]
+        if tokens and len(tokens) + 2 < len(vocab):
+            raise UsageError("a vocabulary holds both text and numbers: give fields that share a table one dtype")
         self.is_text = not tokens
         if self.is_text:
             self._enum = pl.Enum(list(vocab))
@@ -97,9 +100,9 @@ class Lookup:
         if self.is_text:
             codes = column.cast(self._enum, strict=False).to_physical()
             return self._ids[codes.fill_null(len(self._ids) - 1).to_numpy()]
-        values = column.to_numpy()
+        values = column.fill_null(0).to_numpy()  # with nulls in it, numpy would hold whole numbers as floats
         at = np.searchsorted(self._keys, values).clip(max=len(self._keys) - 1)
-        return np.where(self._keys[at] == values, self._ids[at], self.oov)
+        return np.where((self._keys[at] == values) & column.is_not_null().to_numpy(), self._ids[at], self.oov)
 
 
 def tokens_of(column, splitter):

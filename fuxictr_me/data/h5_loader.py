@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
+from fuxictr_me.data.label_values import BINARY, binary_labels
 from fuxictr_me.data.lanes import Lanes, mixed_seed
 from fuxictr_me.data.layout import META, VALUES, dtype_of
 from fuxictr_me.data.order import WindowOrder
 from fuxictr_me.data.sources import Rows
 from fuxictr_me.errors import UsageError, positive_int, unknown
 
-BINARY = "binary_classification"
 PLACEMENTS = ("auto", "device", "memory", "stream")
 SHARE_OF_FREE_MEMORY = 0.5
 LOAD_ROWS = 1 << 18  # read at a time when all are held
@@ -76,9 +76,7 @@ class H5DataLoader:
         self.batch_size = positive_int("batch_size", batch_size)
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.device = torch.device("cpu" if gpu < 0 else f"cuda:{gpu}")
-        tasks = task if isinstance(task, list) else [task] * len(feature_map.labels)
-        binary = [label for label, one in zip(feature_map.labels, tasks, strict=False) if one == BINARY]
-        self.rows = Rows(feature_map, data_path, split, binary)
+        self.rows = Rows(feature_map, data_path, split, binary_labels(feature_map.labels, task))
         self.num_samples, self.num_blocks = len(self.rows), len(self.rows.files)
         self._share = Lanes(self.num_samples, batch_size, *(share or (0, 1)), shuffle)
         self.lanes, self._own = self._share if share else None, self._share.rows

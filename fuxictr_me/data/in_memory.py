@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import torch
 from fuxictr.features import FeatureMap
 
+from fuxictr_me.data.label_values import binary_labels, check_label
 from fuxictr_me.errors import UsageError, missing, unknown
 
 
@@ -24,16 +25,19 @@ class InMemoryLoader:
         data_path (str): a parquet file, or a folder of them.
         split (str): ``train``, ``valid`` or ``test``; for messages.
         batch_size (int), shuffle (bool), seed (int)
+        task (str or list of str): of all labels, or of each: those of ``binary_classification`` must be 0 or 1.
 
     Raises:
         UsageError: no such file, a damaged one, a missing column, missing values, ids past the
-            vocabulary, or no rows.
+            vocabulary, labels other than 0 and 1, or no rows.
     """
 
-    def __init__(self, feature_map, data_path, split="train", batch_size=32, shuffle=False, seed=0, **_):
+    def __init__(self, feature_map, data_path, split="train", batch_size=32, shuffle=False, seed=0, task=None, **_):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.columns = read_columns(feature_map, data_path, split)
+        for label in binary_labels(feature_map.labels, task):
+            check_label(self.columns[label].numpy(), label, data_path)
         self.num_samples = len(next(iter(self.columns.values())))
         self.num_blocks = 1
         self._generator = torch.Generator().manual_seed(seed)

@@ -5,6 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -91,6 +93,7 @@ def write_ids(feature_encoder, ddf, split="train", block_size=0):
     """
     logging.info(f"Transform {split} features to integer IDs...")
     frame = ddf.collect()
+    feature_encoder.check_rows(frame)
     if len(frame) == 0:
         raise UsageError(f"the {split} split holds no rows")
     folder = Path(feature_encoder.data_dir)
@@ -103,12 +106,17 @@ def write_ids(feature_encoder, ddf, split="train", block_size=0):
     logging.info(f"Saved {split} ids to: {folder}")
 
 
+def _as_numpy(column: pl.Series) -> np.ndarray:
+    """A column as it is; with nulls as objects, since numpy would hold whole numbers beside nulls as floats."""
+    return np.array(column.to_list(), dtype=object) if column.null_count() else column.to_numpy()
+
+
 def _write_file(feature_encoder, frame, path):
     writer = None
     try:
         for start in range(0, len(frame), ROWS_A_CHUNK):
             chunk = frame.slice(start, ROWS_A_CHUNK)
-            columns = feature_encoder.transform({name: chunk[name].to_numpy() for name in chunk.columns})
+            columns = feature_encoder.transform({column.name: _as_numpy(column) for column in chunk})
             table = pa.table({name: pa.array(list(values)) for name, values in columns.items()})
             writer = writer or pq.ParquetWriter(path, table.schema)
             writer.write_table(table)

@@ -1,8 +1,6 @@
-"""The raw csv and parquet files of a data set: finding them, and reading them as polars queries."""
+"""Find the raw csv and parquet files of a data set."""
 
 from pathlib import Path
-
-import polars as pl
 
 from fuxictr_me.data.owned_files import SPLITS
 from fuxictr_me.errors import UsageError, missing
@@ -66,51 +64,6 @@ def separator(file: Path, sep: str | None = None) -> str:
     return sep or ("\t" if ending(file) in (".tsv", ".tsv.gz") else ",")
 
 
-def scan(files: list[Path], dtypes: dict, sep: str | None = None, n_rows: int | None = None) -> pl.LazyFrame:
-    """Return the rows of raw files, one file after the other, as FuxiCTR's ``read_data`` does.
-
-    Columns are joined by name, so files may have them in another order.
-
-    Args:
-        files: all csv or all parquet.
-        dtypes: column -> type, for csv.
-        sep: ``sep`` of the config.
-        n_rows: of each file to read at most.
-
-    Raises:
-        UsageError: a file that cannot be read, or files whose columns differ; with file and column.
-    """
-    frames, schemas = zip(*(_scan_file(file, dtypes, sep, n_rows) for file in files), strict=True)
-    for file, schema in zip(files[1:], schemas[1:], strict=True):
-        _check_same_columns(file, schema, files[0], schemas[0], dtypes)
-    if len(frames) == 1:
-        return frames[0]
-    return pl.concat([frame.select(list(schemas[0])) for frame in frames], how="vertical_relaxed")
-
-
-def _scan_file(
-    file: Path, dtypes: dict, sep: str | None, n_rows: int | None
-) -> tuple[pl.LazyFrame, dict[str, pl.DataType]]:
-    """The rows of a file, and its columns with their types."""
-    if ending(file) in CSV:
-        how = {"separator": separator(file, sep), "schema_overrides": dtypes, "low_memory": False}
-        frame = pl.scan_csv(file, glob=False, n_rows=n_rows, **how)
-    else:
-        frame = pl.scan_parquet(file, glob=False, n_rows=n_rows, low_memory=False, hive_partitioning=False)
-    try:
-        return frame, dict(frame.collect_schema())
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UsageError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
-
-
-def _check_same_columns(file: Path, schema: dict, first: Path, expected: dict, dtypes: dict) -> None:
-    """Refuse a file whose columns are not those of the first one, in any order."""
-    if absent := [name for name in expected if name not in schema]:
-        raise UsageError(f"{file} has no column {absent[0]!r}, which {first} has")
-    if more := [name for name in schema if name not in expected]:
-        raise UsageError(f"{file} has a column {more[0]!r}, which {first} has not")
-    for name in (name for name in schema if name in dtypes):
-        found, wanted = schema[name], expected[name]
-        alike = (found.is_integer() and wanted.is_integer()) or (found.is_float() and wanted.is_float())
-        if found != wanted and not alike:
-            raise UsageError(f"{file}: column {name!r} is {found}, in {first} it is {wanted}")
+def is_parquet(file: Path) -> bool:
+    """Return whether a raw file is parquet; all others are csv."""
+    return ending(Path(file)) in PARQUET

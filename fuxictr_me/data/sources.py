@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fuxictr_me.data.h5_file import H5File, is_ours, opened
+from fuxictr_me.data.label_values import check_label
 from fuxictr_me.data.layout import ID_DTYPES, Layout
 from fuxictr_me.errors import UsageError, missing, unknown
 
@@ -201,13 +202,7 @@ def check_labels(matrices, layout, labels, path):
         UsageError: with the values found.
     """
     for label in labels:
-        values = layout.take(matrices)[label]
-        wrong = values[(values != 0) & (values != 1)]
-        if len(wrong):
-            raise UsageError(
-                f"{path}: label {label!r} must be 0 or 1 for binary_classification, "
-                f"found {', '.join(f'{value:g}' for value in np.unique(wrong)[:3])} in {len(wrong)} rows"
-            )
+        check_label(layout.take(matrices)[label], label, path)
 
 
 def _gathered(columns, layout, rows, path):

@@ -128,6 +128,8 @@ def raw_columns(columns):
         source = argument or name
         if not function:
             found[name] = RawColumn(name, column["dtype"], fill)
+        elif function == "missing_as_value":
+            found[name] = RawColumn(source, "str", "missing")
         elif function == "copy_from":
             dtype = columns.get(source, column)["dtype"]
             found[name] = found.get(source, RawColumn(source, dtype, fill))
