@@ -88,7 +88,7 @@ def write_set(target, feature_map, counts, chunks, made_from, extra=()):
             splits[split] = {"rows": rows, "files": writer.files}
         for file in extra:
             shutil.copy(file, folder / file.name)
-        write_manifest(folder, format=1, made_by=f"fuxictr_me {__version__}", made_from=made_from, splits=splits)
+        write_manifest(folder, made_by=f"fuxictr_me {__version__}", made_from=made_from, splits=splits)
         folder.replace(target)
 
 

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from fuxictr_me.errors import UsageError
+from fuxictr_me.data.manifest_checks import FORMATS, NAME, digest_of_content, digests_of_files, parse_manifest
 from fuxictr_me.files import replace_whole
 
-NAME = "manifest.json"
 SETTINGS = (
     "data_format",
     "feature_cols",
@@ -55,22 +55,24 @@ def difference(old, new):
     return "; ".join(text if len(text) < 200 else text[:197] + "..." for text in changed)
 
 
-def write_manifest(folder, **content):
-    """``<folder>/manifest.json``, whole or not there."""
-    text = json.dumps(content, indent=2) + "\n"
-    replace_whole(Path(folder) / NAME, lambda path: path.write_text(text))
+def write_manifest(folder: str | Path, **content: Any) -> None:
+    """Write ``<folder>/manifest.json``, whole or not at all, with digests of itself and of the files beside the rows.
+
+    Args:
+        folder: of the data set, whose feature map and vocabularies are already there.
+        **content: ``made_by``, ``made_from`` and ``splits``.
+    """
+    content = {**content, "format": FORMATS[-1], "file_digests": digests_of_files(Path(folder))}
+    content = json.loads(json.dumps(content))  # what will be read back
+    text = json.dumps({**content, "content_digest": digest_of_content(content)}, indent=2) + "\n"
+    replace_whole(Path(folder) / NAME, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def read_manifest(folder):
-    """The manifest of a data set, None where there is none.
+def read_manifest(folder: str | Path) -> dict[str, Any] | None:
+    """Return the manifest of a data set, None if it has none.
 
     Raises:
-        UsageError: one that is not whole.
+        UsageError: one that is not whole, or has changed since it was written.
     """
     path = Path(folder) / NAME
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path} is not a whole manifest: {error}") from error
+    return parse_manifest(path) if path.exists() else None

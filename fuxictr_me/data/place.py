@@ -60,7 +60,7 @@ def put_in_place(built, data_dir, made_from, splits):
             shutil.rmtree(data_dir / split)
     for path in sorted(built.iterdir(), key=lambda path: path.name == "feature_map.json"):
         path.replace(data_dir / path.name)
-    write_manifest(data_dir, format=1, made_by=f"fuxictr_me {__version__}", made_from=made_from, splits=splits)
+    write_manifest(data_dir, made_by=f"fuxictr_me {__version__}", made_from=made_from, splits=splits)
 
 
 def raw_files(path):
