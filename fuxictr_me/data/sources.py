@@ -1,16 +1,22 @@
 """Ids on disk as H5: ours, and those of FuxiCTR 1.x to 2.1."""
 
 import logging
+import os
 from bisect import bisect_right
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from fuxictr_me.data.block_checksums import BLOCK_ROWS
 from fuxictr_me.data.fuxictr_h5 import OldFile, gather_rows
 from fuxictr_me.data.h5_file import H5File, is_ours
 from fuxictr_me.data.layout import ID_DTYPES, Layout
 from fuxictr_me.data.manifest_checks import ExpectedFile, expected_files
 from fuxictr_me.errors import UsageError, missing, unknown
+
+THREADS = max(1, min(4, os.cpu_count() or 1))  # that read and check
 
 
 class Rows:
@@ -64,6 +70,38 @@ class Rows:
             self.files[at].read(done - first, upto - first, part)
             at, done = at + 1, upto
         return into
+
+    def read_ranges(
+        self, ranges: Sequence[tuple[int, int]], into: dict[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Read ranges of rows one after the other, a few threads side by side, and refuse rows that are wrong.
+
+        Args:
+            ranges: (start, stop) of each.
+            into: matrix -> array (rows of all ranges, width) to fill; new ones if None.
+
+        Raises:
+            UsageError: as ``read`` and ``check``.
+        """
+        ends = np.cumsum([0, *(stop - start for start, stop in ranges)]).tolist()
+        into = self.layout.empty(ends[-1]) if into is None else into
+        a_thread = max(1, -(-len(ranges) // THREADS))
+
+        def read_some(first: int) -> None:
+            group = range(first, min(first + a_thread, len(ranges)))
+            for i in group:
+                self.read(*ranges[i], {matrix: array[ends[i] : ends[i + 1]] for matrix, array in into.items()})
+            self.check({matrix: array[ends[group.start] : ends[group.stop]] for matrix, array in into.items()})
+
+        with ThreadPoolExecutor(THREADS, "h5-reader") as threads:
+            list(threads.map(read_some, range(0, len(ranges), a_thread)))
+        return into
+
+    def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return ranges of whole blocks of checksums, about one for each thread, that make up a range of rows."""
+        size = -(-(stop - start) // THREADS)
+        size = -(-size // BLOCK_ROWS) * BLOCK_ROWS
+        return [(first, min(first + size, stop)) for first in range(start, stop, size)]
 
     def check(self, matrices):
         """Refuse rows that would be a wrong batch; returns them.
