@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fuxictr.features import FeatureMap
 
+from fuxictr_me.data.manifest_checks import check_listed_file
 from fuxictr_me.errors import UsageError
 
 
@@ -24,6 +25,7 @@ def load(folder, dataset_id=None, params=None):
         UsageError: it is not there, not whole, or names features that it has not.
     """
     path, params = Path(folder) / "feature_map.json", params or {}
+    check_listed_file(path)
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:

@@ -162,6 +162,9 @@ def _problem_of_split(split):
             return f"the entry of {name!r} is {entry!r}"
         if ("rows" in entry and not _is_count(entry["rows"])) or not isinstance(entry.get("trailer", ""), str):
             return f"the entry of {name!r} is {entry!r}"
+    counts = [entry.get("rows") for entry in split["files"].values()]
+    if "rows" in split and None not in counts and sum(counts) != split["rows"]:
+        return f"rows is {split['rows']}, but its files have {sum(counts)}"
     return None
 
 

@@ -45,8 +45,10 @@ class Rows:
         expected = expected_files(files, are_all=files != [Path(path)])
         self.files = [open_file(file, self.layout, says) for file, says in zip(files, expected, strict=True)]
         if not all(file.is_protected for file in self.files):
+            is_checked = all(says.checksums for says in expected)
+            known = "each start checks it as a whole" if is_checked else "damage to it cannot be noticed"
             logging.warning(
-                f"{path} was written without checksums of its blocks, so damage is not noticed while it is read: "
+                f"{path} is not protected: it was written without checksums of its blocks, so {known}; "
                 "`fuxictr-me data convert OLD NEW` writes a protected copy."
             )
         self.starts = np.cumsum([0, *(file.rows for file in self.files)]).tolist()
@@ -142,7 +144,8 @@ def open_file(path: Path, layout: Layout, expected: ExpectedFile | None = None) 
     Raises:
         UsageError: other columns, an unknown form, or not the file that is expected.
     """
-    if not is_ours(path):
+    has_checksums = expected is not None and expected.trailer is not None  # then HDF5 need not parse it
+    if not has_checksums and not is_ours(path):
         if expected is not None and expected.rows is not None:
             raise UsageError(f"{path} is not the file that its manifest lists: fuxictr-me did not write it")
         return OldFile(path, layout)
