@@ -97,7 +97,7 @@ def verify(folder):
         folder (str): of a built set, or of the csv files of a bundled data set, by its published name.
 
     Returns:
-        (bool, str): whether all is well; a line a file.
+        (list of str, str): the names of what is wrong; one line per file.
 
     Raises:
         UsageError: neither of these.
@@ -126,18 +126,16 @@ def _verify_built(folder):
         raise UsageError(f"{folder} has no manifest to check it against")
     if not all("rows" in entry for entry in manifest["splits"].values()):
         raise UsageError(f"{folder} was built as parquet, of which no checksums are kept; convert it to H5")
-    files, others = {}, []
-    for name in manifest.get("file_digests", {}):
-        files[name] = _problem_of(check_listed_file, folder / name, manifest)
-    if files.get("feature_map.json") is None:
-        others.append(_problem_of(read_feature_map, folder))
+    found = {name: _problem_of(check_listed_file, folder / name, manifest) for name in manifest.get("file_digests", {})}
+    if found.get("feature_map.json") is None and (problem := _problem_of(read_feature_map, folder)):
+        found["feature_map.json"] = problem
     for split, entry in manifest["splits"].items():
         for name, stored in entry["files"].items():
-            files[name] = _problem_of(_verify_file, folder / name, manifest, stored)
-        if not any([*files.values(), *others]):
-            others.append(_problem_of(_verify_split, folder, split, manifest))
-    lines = [f"{name}: {problem or 'as it was built'}" for name, problem in files.items()]
-    return not any([*files.values(), *others]), "\n".join([*lines, *filter(None, others)])
+            found[name] = _problem_of(_verify_file, folder / name, manifest, stored)
+        if not any(found.values()) and (problem := _problem_of(_verify_split, folder, split, manifest)):
+            found[split] = problem
+    lines = [f"{name}: {problem or 'as it was built'}" for name, problem in found.items()]
+    return [name for name, problem in found.items() if problem], "\n".join(lines)
 
 
 def _problem_of(check, *arguments):
@@ -171,7 +169,7 @@ def _verify_split(folder, split, manifest):
 
 
 def _verify_published(folder, content):
-    lines, good = [], True
+    lines, wrong = [], []
     for name, expected in content["files"].items():
         path = folder / name
         if not path.exists():
@@ -181,11 +179,11 @@ def _verify_published(folder, content):
         else:
             found = md5(path)
             problem = None if found == expected["md5"] else f"has md5 {found}, published is {expected['md5']}"
-        good = good and problem is None
+        wrong += [name] if problem else []
         lines.append(f"{path}: {problem or ('as published' if expected['md5'] else 'there; no md5 is published')}")
-    if not good:
+    if wrong:
         lines.append(f"published at {content['source']}")
-    return good, "\n".join(lines)
+    return wrong, "\n".join(lines)
 
 
 def convert(source, target):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from fuxictr_me.data.lanes import Lanes, mixed_seed
+from fuxictr_me.data.lanes import Lanes, mixed_seed, order_seed
 from fuxictr_me.data.layout import META, VALUES, dtype_of
 from fuxictr_me.data.order import WindowOrder
 from fuxictr_me.data.sources import Rows
@@ -75,7 +75,7 @@ class H5DataLoader:
         **_,
     ):
         self.batch_size = positive_int("batch_size", batch_size)
-        self.shuffle, self.seed, self.epoch = shuffle, _checked_seed(seed), 0
+        self.shuffle, self.seed, self.epoch = shuffle, order_seed(seed), 0
         self.device = torch.device("cpu" if gpu < 0 else f"cuda:{gpu}")
         tasks = task if isinstance(task, list) else [task] * len(feature_map.labels)
         binary = [label for label, one in zip(feature_map.labels, tasks, strict=False) if one == BINARY]
@@ -201,14 +201,6 @@ class H5DataLoader:
             return "device"
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # that torchrun has started on this machine
         return "memory" if needed < SHARE_OF_FREE_MEMORY * free_memory() / processes else "stream"
-
-
-def _checked_seed(seed):
-    if seed is None:
-        return torch.initial_seed()
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UsageError(f"seed must be an integer of 0 or more, or None for torch's, got {seed!r}")
-    return seed
 
 
 def free_memory():

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
+from fuxictr_me.data.lanes import order_seed
 from fuxictr_me.errors import UsageError, missing, unknown
 
 
@@ -22,20 +23,21 @@ class InMemoryLoader:
         feature_map (FeatureMap): of FuxiCTR.
         data_path (str): a parquet file, or a folder of them.
         split (str): ``train``, ``valid`` or ``test``; for messages.
-        batch_size (int), shuffle (bool), seed (int)
+        batch_size (int), shuffle (bool)
+        seed (int or None): of the order; None takes torch's, as ``torch.manual_seed`` left it.
 
     Raises:
         UsageError: no such file, a damaged one, a missing column, missing values, ids past the
             vocabulary, or no rows.
     """
 
-    def __init__(self, feature_map, data_path, split="train", batch_size=32, shuffle=False, seed=0, **_):
+    def __init__(self, feature_map, data_path, split="train", batch_size=32, shuffle=False, seed=None, **_):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.columns = read_columns(feature_map, data_path, split)
         self.num_samples = len(next(iter(self.columns.values())))
         self.num_blocks = 1
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(order_seed(seed))
 
     def __len__(self):
         return -(-self.num_samples // self.batch_size)
