@@ -20,7 +20,7 @@ from test_h5 import as_format_1, random_columns
 
 from fuxictr_me import UsageError
 from fuxictr_me.cli import main
-from fuxictr_me.data import H5DataLoader, build, feature_maps
+from fuxictr_me.data import H5DataLoader, build, feature_maps, hdf5_rehearsal
 from fuxictr_me.data.block_checksums import BLOCK_ROWS
 from fuxictr_me.data.convert import write_set
 from fuxictr_me.data.h5_file import H5File
@@ -430,8 +430,9 @@ def test_converting_an_older_set_protects_it(tmp_path, caplog):
     assert torch.cat([batch["clicks"] for batch in fed]).tolist() == columns["train"]["clicks"].tolist()
 
 
-def test_a_damaged_older_set_is_named_where_hdf5_fails(tmp_path, caplog):
+def test_a_damaged_older_set_is_named_where_hdf5_fails(tmp_path, caplog, monkeypatch):
     """Its header has no checksum: what HDF5 says, or the layout, becomes one line; wrong rows never pass."""
+    monkeypatch.setattr("fuxictr_me.data.sources.rehearse_parsing", lambda paths: None)  # half a second each
     write_damageable_set(tmp_path / "one")
     as_older(tmp_path / "one")
     caplog.set_level(logging.ERROR)
@@ -532,6 +533,17 @@ def test_fuxictrs_old_files_load_with_a_word(tmp_path, caplog):
     write_old_h5(tmp_path / "old", lambda file, columns: None)
     assert len(list(H5DataLoader(make_feature_map(FEATURES), tmp_path / "old/train.h5", batch_size=25))) == 2
     assert "train.h5 is not protected" in caplog.text and "damage to it cannot be noticed" in caplog.text
+
+
+def test_a_file_on_which_hdf5_hangs_or_crashes_is_named(tmp_path, monkeypatch):
+    write_old_h5(tmp_path / "old", lambda file, columns: None)
+    path, feature_map = tmp_path / "old/train.h5", make_feature_map(FEATURES)
+    parse = hdf5_rehearsal.PARSE
+    for bad in ("import os; os.kill(os.getpid(), 11)", "import time; time.sleep(60)"):
+        monkeypatch.setattr("fuxictr_me.data.hdf5_rehearsal.PARSE", parse.replace("list(file.attrs.items())", bad))
+        monkeypatch.setattr("fuxictr_me.data.hdf5_rehearsal.SECONDS", 8)
+        with limited(50), pytest.raises(UsageError, match=r"old/train\.h5 is damaged: HDF5 hangs or crashes on it"):
+            H5DataLoader(feature_map, path)
 
 
 # --- the seed of the order -----------------------------------------------------------------------------------

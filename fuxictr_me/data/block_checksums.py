@@ -134,6 +134,16 @@ def append_trailer(path: Path, layout: Layout, rows: int, offsets: dict, checksu
     return digest.hexdigest()
 
 
+def has_trailer(path: Path) -> bool:
+    """Whether the file ends in a footer, whatever lies before it."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-FOOTER.size, os.SEEK_END)
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:  # shorter than a footer, or not readable, as opening it will say
+        return False
+
+
 def read_trailer(descriptor: int, path: Path) -> Trailer | None:
     """Read the trailer, check it and all bytes outside the matrices; HDF5 parses nothing.
 

@@ -13,8 +13,8 @@ from fuxictr_me.errors import UsageError, missing
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """Open for reading; errors of HDF5, there and in the body, become a UsageError.
 
-    HDF5 trusts what a file says of itself: a damaged or malicious one can also make it loop or crash, which
-    nothing here can catch. Files of ``H5Writer`` with checksums are never parsed by HDF5.
+    HDF5 trusts what a file says of itself: a damaged or malicious one can also make it loop or crash, which only
+    ``rehearse_parsing`` notices. Files of ``H5Writer`` with checksums are never parsed by HDF5.
 
     Raises:
         UsageError: no such file, no permission, or not a whole H5 file.

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fuxictr_me.data.block_checksums import BLOCK_ROWS
+from fuxictr_me.data.block_checksums import BLOCK_ROWS, has_trailer
 from fuxictr_me.data.fuxictr_h5 import OldFile, gather_rows
 from fuxictr_me.data.h5_file import H5File, is_ours
+from fuxictr_me.data.hdf5_rehearsal import rehearse_parsing
 from fuxictr_me.data.layout import ID_DTYPES, Layout
 from fuxictr_me.data.manifest_checks import ExpectedFile, expected_files
 from fuxictr_me.errors import UsageError, missing, unknown
@@ -43,6 +44,8 @@ class Rows:
         self.layout = Layout.of(feature_map)
         files = h5_files(path)
         expected = expected_files(files, are_all=files != [Path(path)])
+        known = zip(files, expected, strict=True)
+        rehearse_parsing([file for file, says in known if says.trailer is None and not has_trailer(file)])
         self.files = [open_file(file, self.layout, says) for file, says in zip(files, expected, strict=True)]
         if not all(file.is_protected for file in self.files):
             is_checked = all(says.checksums for says in expected)
