@@ -3,7 +3,8 @@
     python benchmarks/feed.py [--rows 1000000] [--gpu -1]
 
 Each loader runs in a process of its own; its construction and its shuffle count, importing does not. FuxiCTR's run at
-several worker counts, of which the best is shown. ``--gpu 0`` adds ours from the GPU's memory.
+several worker counts, of which the best is shown. ``--gpu 0`` adds ours from the GPU's memory. ``--checks N`` compares
+only ours with and without checksums, N times each.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import json
 import logging
 import os
 import tempfile
+import time
 from pathlib import Path
+from statistics import median
 
 from measure import now, run_alone
 
@@ -23,14 +26,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000, help="of an epoch (default: 1000000)")
     parser.add_argument("--gpu", type=int, default=-1, help="CUDA device to feed, -1 for the CPU (default: -1)")
+    parser.add_argument("--checks", type=int, default=0, metavar="N", help="measure what checksums cost, N times")
     parser.add_argument("--one", nargs=4, metavar=("LOADER", "BATCH", "WORKERS", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(one(*arguments.one, arguments.gpu)))
+        loader, *more = arguments.one
+        result = checks(*more) if loader == "checks" else one(loader, *more, arguments.gpu)
+        print(json.dumps(result))
         return
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), arguments.rows)
-        report(folder, arguments)
+        if arguments.checks:
+            report_checks(folder, arguments.checks)
+        else:
+            report(folder, arguments)
 
 
 def report(folder, arguments):
@@ -52,6 +61,40 @@ def report(folder, arguments):
             speed = f"{arguments.rows / r['seconds']:,.0f} | {slowest / r['seconds']:.1f}x"
             print(f"| {batch:,} | {loader} | {r['workers']} | {speed} | {r['first']:.2f} | {r['peak_mb']:,.0f} |")
     flat(folder)
+
+
+def report_checks(folder, times):
+    """Print what checksums cost in the first epoch, in which they are compared."""
+    print("| placement | wall time, checked / unchecked | CPU time, checked / unchecked |")
+    print("|---|---|---|")
+    for placement, ratios in run_alone(__file__, "--one", "checks", 4096, times, folder)["ratios"].items():
+        print(f"| {placement} | {ratios['wall']:.3f} | {ratios['cpu']:.3f} |")
+
+
+def checks(batch, times, folder):
+    """Ratios of the medians of first epochs, construction included; checked and unchecked ones take turns."""
+    logging.disable(logging.WARNING)
+    from fuxictr_me.data import H5DataLoader, feature_maps
+    from fuxictr_me.data.block_checksums import VerifiedBlocks
+
+    check, folder = VerifiedBlocks.check, Path(folder) / "set"
+    feature_map, ratios = feature_maps.load(folder), {}
+    for placement in ("memory", "stream"):
+        seconds = {True: [], False: []}
+        for turn in range(2 * int(times) + 1):
+            is_checked = turn % 2 == 1
+            VerifiedBlocks.check = check if is_checked else lambda *_: None
+            start = now(), time.process_time()
+            options = {"batch_size": int(batch), "shuffle": True, "data_placement": placement}
+            for _ in H5DataLoader(feature_map, folder / "train.h5", **options):
+                pass
+            if turn:  # the first reads the file into the page cache
+                seconds[is_checked].append((now() - start[0], time.process_time() - start[1]))
+        medians = {key: [median(part) for part in zip(*found, strict=True)] for key, found in seconds.items()}
+        wall, cpu = (a / b for a, b in zip(medians[True], medians[False], strict=True))
+        ratios[placement] = {"wall": wall, "cpu": cpu}
+    VerifiedBlocks.check = check
+    return {"ratios": ratios}
 
 
 def flat(folder):

@@ -153,10 +153,10 @@ def _data(arguments):
         settings = {key: getattr(arguments, key) for key in ("num_fields", "num_ids", "rank", "exponent", "seed")}
         print(commands.generate(arguments.out, arguments.rows, **settings))
     else:
-        good, text = commands.verify(arguments.folder)
+        wrong, text = commands.verify(arguments.folder)
         print(text)
-        if not good:
-            raise RunError(f"{arguments.folder} is not as it should be")
+        if wrong:
+            raise RunError(f"{arguments.folder} is not as it should be: {', '.join(wrong)}")
 
 
 def _analyze(arguments):

@@ -11,6 +11,7 @@ from fuxictr_me import __version__
 from fuxictr_me.checkpoint import check_no_nan
 from fuxictr_me.collapse import field_tables
 from fuxictr_me.collapse.checkpoint_tables import checkpoint_layers
+from fuxictr_me.data.manifest_checks import check_listed_file
 from fuxictr_me.embedding import MultiEmbedding
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.io.atomic import new_folder
@@ -127,6 +128,7 @@ def read_vocabulary(folder):
         UsageError: a file that is not whole, or of another kind.
     """
     path = Path(folder) / VOCABULARY
+    check_listed_file(path)
     try:
         vocabulary = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -74,6 +74,12 @@ def write_split(feature_map, path, rows, seed=0):
     return columns
 
 
+def as_format_1(path):
+    """Turn a file into one of the versions that kept no checksums in it: HDF5 drops what follows its own end."""
+    with h5py.File(path, "r+") as file:
+        file.attrs.modify("fuxictr_me", 1)
+
+
 @pytest.fixture
 def feature_map():
     return make_feature_map(FEATURES)
@@ -129,6 +135,7 @@ def test_checksums_are_of_what_lies_in_the_file(feature_map, columns, tmp_path):
     writer.write(Layout.of(feature_map).gather(columns, 1000))
     writer.close()
     assert checksums(H5File(tmp_path / "train.h5")) == writer.checksums
+    as_format_1(tmp_path / "train.h5")
     with h5py.File(tmp_path / "train.h5", "r+") as file:
         file["uint8"][500, 0] ^= 1
     changed = checksums(H5File(tmp_path / "train.h5"))
@@ -515,10 +522,15 @@ def test_damaged_files_are_named(feature_map, columns, tmp_path):
     assert "is not a whole H5 file" in message()
     path.write_bytes(content)
     damage(path, lambda file: file.pop("int16"))
+    assert "train.h5 is damaged: the checksums at its end are gone" in message()
+    path.write_bytes(content)
+    as_format_1(path)
+    content = path.read_bytes()
+    damage(path, lambda file: file.pop("int16"))
     assert "misses the matrix 'int16'" in message()
     path.write_bytes(content)
     damage(path, lambda file: file.attrs.modify("fuxictr_me", 99))
-    assert "is of format 99; this version reads 1" in message()
+    assert "is of format 99; this version reads 1 and 2" in message()
     path.write_bytes(content)
     damage(path, lambda file: file.attrs.modify("rows", 2000))
     assert "expected (2000, 1)" in message()

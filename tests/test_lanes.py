@@ -42,7 +42,7 @@ def load(feature_map, tmp_path):
             writer = H5Writer(path, layout, rows)
             writer.write(layout.gather(columns, rows))
             writer.close()
-        more = {"data_placement": "memory", **more}
+        more = {"data_placement": "memory", "seed": 2024, **more}
         return H5DataLoader(feature_map, path, batch_size=batch_size, share=share, **more)
 
     return loader

@@ -102,7 +102,7 @@ class SplitWriter:
         block_rows (int): rows of a block; 0 writes ``<split>.h5``, else ``<split>/part_00000.h5`` and on.
 
     Attributes:
-        files (dict): name -> {"rows", "checksums"} of what is written.
+        files (dict): name -> what the manifest says of it.
     """
 
     def __init__(self, folder, split, layout, rows, block_rows=0):
@@ -134,7 +134,7 @@ class SplitWriter:
 
     def _close(self):
         self._writer.close()
-        self.files[self._name] = {"rows": self._writer.rows, "checksums": self._writer.checksums}
+        self.files[self._name] = self._writer.manifest_entry()
         self._writer = None
 
     def __exit__(self, kind, *_):

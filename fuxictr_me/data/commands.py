@@ -11,6 +11,7 @@ from fuxictr_me.errors import UsageError, missing, positive_int, unknown
 from fuxictr_me.resources import bundled
 
 PARTS = {"train": 0, "valid": 1, "test": 2}
+VERIFY_ROWS = 1 << 18  # at a time
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
 
@@ -63,11 +64,12 @@ def info(folder):
     layout = Layout.of(feature_map)
     lines = [f"{folder}: {len(feature_map.features)} fields, {layout.row_bytes} bytes a row as H5"]
     if manifest is None:
-        lines.append("no manifest: not built by fuxictr-me")
+        lines.append("no manifest: not built by fuxictr-me; damage to its rows would not be noticed")
     else:
         made = manifest["made_from"]
         how = f"FuxiCTR's {made['fuxictr']}" if "fuxictr" in made else ", ".join(made)
         lines.append(f"made by {manifest['made_by']} ({how})")
+        lines.append(_protection(manifest))
         for split, entry in manifest["splits"].items():
             there = [folder / name for name in entry["files"] if (folder / name).is_file()]
             size = sum(path.stat().st_size for path in there) / 1e6
@@ -82,6 +84,16 @@ def info(folder):
     return "\n".join(lines)
 
 
+def _protection(manifest):
+    """In words, what is noticed when the files are read."""
+    entries = [entry for split in manifest["splits"].values() for entry in split["files"].values()]
+    if all("trailer" in entry for entry in entries):
+        return "protected: each block of rows is compared with its checksum when it is read"
+    if all(entry.get("checksums") for entry in entries):
+        return "files are checked as a whole at every start; `fuxictr-me data convert OLD NEW` makes that faster"
+    return "not protected: no checksums of rows are kept"
+
+
 def verify(folder):
     """Check a built data set against its manifest and feature map; or published csv files against their md5.
 
@@ -89,13 +101,13 @@ def verify(folder):
         folder (str): of a built set, or of the csv files of a bundled data set, by its published name.
 
     Returns:
-        (bool, str): whether all is well; a line a file.
+        (list of str, str): the names of what is wrong; one line per file.
 
     Raises:
         UsageError: neither of these.
     """
     folder = Path(folder)
-    if (folder / "feature_map.json").exists():
+    if (folder / "feature_map.json").exists() or (folder / "manifest.json").exists():
         return _verify_built(folder)
     published = {}
     for file in sorted(bundled("dataset_configs").glob("*/files.json")):
@@ -110,38 +122,58 @@ def verify(folder):
 
 
 def _verify_built(folder):
-    from fuxictr_me.data.h5_file import H5File, checksums
     from fuxictr_me.data.manifest import read_manifest
-    from fuxictr_me.data.sources import Rows
+    from fuxictr_me.data.manifest_checks import check_listed_file
 
-    manifest, feature_map = read_manifest(folder), read_feature_map(folder)
+    manifest = read_manifest(folder)
     if manifest is None:
         raise UsageError(f"{folder} has no manifest to check it against")
     if not all("rows" in entry for entry in manifest["splits"].values()):
         raise UsageError(f"{folder} was built as parquet, of which no checksums are kept; convert it to H5")
-    lines, good = [], True
+    found = {name: _problem_of(check_listed_file, folder / name, manifest) for name in manifest.get("file_digests", {})}
+    if found.get("feature_map.json") is None and (problem := _problem_of(read_feature_map, folder)):
+        found["feature_map.json"] = problem
     for split, entry in manifest["splits"].items():
         for name, stored in entry["files"].items():
-            try:
-                file = H5File(folder / name)
-                found = checksums(file)
-                wrong = [matrix for matrix, digest in stored["checksums"].items() if found.get(matrix) != digest]
-                if file.rows != stored["rows"]:
-                    wrong.append(f"{file.rows} rows in place of {stored['rows']}")
-                problem = f"differs from what was built: {', '.join(wrong)}" if wrong else None
-            except UsageError as error:
-                problem = str(error)
-            good = good and problem is None
-            lines.append(f"{name}: {problem or 'as it was built'}")
-        if good:
-            rows = Rows(feature_map, folder / f"{split}.h5", split)
-            for start in range(0, len(rows), 1 << 18):
-                rows.check(rows.read(start, min(start + (1 << 18), len(rows))))
-    return good, "\n".join(lines)
+            found[name] = _problem_of(_verify_file, folder / name, manifest, stored)
+        if not any(found.values()) and (problem := _problem_of(_verify_split, folder, split, manifest)):
+            found[split] = problem
+    lines = [f"{name}: {problem or 'as it was built'}" for name, problem in found.items()]
+    return [name for name, problem in found.items() if problem], "\n".join(lines)
+
+
+def _problem_of(check, *arguments):
+    """What ``check`` says is wrong, in one line; None if nothing is."""
+    try:
+        check(*arguments)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def _verify_file(path, manifest, stored):
+    """Read all rows of a file, and compare it with its own checksums and with the manifest's."""
+    from fuxictr_me.data.h5_file import H5File, wrong_matrices
+    from fuxictr_me.data.manifest_checks import expected_file
+
+    expected = expected_file(manifest, stored)
+    file = H5File(path, expected)  # which compares a file without checksums of its blocks at once
+    if file.is_protected and (wrong := wrong_matrices(file, expected)):
+        raise UsageError(f"{path} differs from what was built: {', '.join(wrong)}")
+
+
+def _verify_split(folder, split, manifest):
+    """Check that the rows of a split fit the feature map, and that no file of rows lies beside those of the build."""
+    from fuxictr_me.data.sources import Rows
+
+    is_in_blocks = any("/" in name for name in manifest["splits"][split]["files"])
+    rows = Rows(read_feature_map(folder), folder / (split if is_in_blocks else f"{split}.h5"), split)
+    for start in range(0, len(rows), VERIFY_ROWS):
+        rows.read_ranges(rows.pieces(start, min(start + VERIFY_ROWS, len(rows))))
 
 
 def _verify_published(folder, content):
-    lines, good = [], True
+    lines, wrong = [], []
     for name, expected in content["files"].items():
         path = folder / name
         if not path.exists():
@@ -151,11 +183,11 @@ def _verify_published(folder, content):
         else:
             found = md5(path)
             problem = None if found == expected["md5"] else f"has md5 {found}, published is {expected['md5']}"
-        good = good and problem is None
+        wrong += [name] if problem else []
         lines.append(f"{path}: {problem or ('as published' if expected['md5'] else 'there; no md5 is published')}")
-    if not good:
+    if wrong:
         lines.append(f"published at {content['source']}")
-    return good, "\n".join(lines)
+    return wrong, "\n".join(lines)
 
 
 def convert(source, target):

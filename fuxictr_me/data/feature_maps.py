@@ -8,6 +8,7 @@ from fuxictr.features import FeatureMap
 
 from fuxictr_me.config.columns import check_feature_specs
 from fuxictr_me.config.feature_map import check_content, check_features
+from fuxictr_me.data.manifest_checks import check_listed_file
 from fuxictr_me.errors import UsageError
 
 
@@ -26,6 +27,7 @@ def load(folder, dataset_id=None, params=None):
         UsageError: it is not there, not whole, or names features that it has not.
     """
     path, params = Path(folder) / "feature_map.json", params or {}
+    check_listed_file(path)
     content = read_content(path)
     check_feature_specs(params.get("feature_specs"))
     is_version_1 = "feature_specs" in content

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from fuxictr_me.data.label_values import BINARY, binary_labels
-from fuxictr_me.data.lanes import Lanes, mixed_seed
+from fuxictr_me.data.lanes import Lanes, mixed_seed, order_seed
 from fuxictr_me.data.layout import META, VALUES, dtype_of
 from fuxictr_me.data.order import WindowOrder
 from fuxictr_me.data.sources import Rows
@@ -39,7 +39,8 @@ class H5DataLoader:
         data_path (str): an H5 file, a folder of them, or a path of FuxiCTR's beside which they lie.
         split (str): ``train``, ``valid`` or ``test``; for messages.
         batch_size (int), shuffle (bool)
-        seed (int): the order of the n-th epoch depends on it and n alone.
+        seed (int or None): the order of the n-th epoch depends on it and n alone. None takes torch's, so that
+            ``torch.manual_seed`` and FuxiCTR's ``seed_everything`` decide the order, too.
         gpu (int): where batches go; -1 for the CPU. Group ids stay on the CPU, where FuxiCTR reads them.
         data_placement (str): one of the above.
         window_rows (int or None): of a streamed window; None makes it about 256 MB.
@@ -55,7 +56,7 @@ class H5DataLoader:
 
     Raises:
         UsageError: data that are not there, damaged, or do not fit the feature map; batches of fewer rows than
-            members.
+            members. Rows are checked before they are fed, those of ``stream`` while the windows are read.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class H5DataLoader:
         split="train",
         batch_size=32,
         shuffle=False,
-        seed=2024,
+        seed=None,
         gpu=-1,
         data_placement="auto",
         window_rows=None,
@@ -74,7 +75,7 @@ class H5DataLoader:
         **_,
     ):
         self.batch_size = positive_int("batch_size", batch_size)
-        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        self.shuffle, self.seed, self.epoch = shuffle, order_seed(seed), 0
         self.device = torch.device("cpu" if gpu < 0 else f"cuda:{gpu}")
         self.rows = Rows(feature_map, data_path, split, binary_labels(feature_map.labels, task))
         self.num_samples, self.num_blocks = len(self.rows), len(self.rows.files)
@@ -141,12 +142,8 @@ class H5DataLoader:
     def _read_window(self, window):
         ranges, order = window
         count = sum(stop - start for start, stop in ranges)
-        matrices, at = self.rows.layout.empty(count), 0
-        for start, stop in ranges:
-            part = {name: array[at : at + stop - start] for name, array in matrices.items()}
-            self.rows.read(self._own.start + start, self._own.start + stop, part)
-            at += stop - start
-        tensors = _tensors(self.rows.check(matrices))
+        first = self._own.start
+        tensors = _tensors(self.rows.read_ranges([(first + start, first + stop) for start, stop in ranges]))
         if self.device.type == "cuda":
             tensors = {name: x if name == META else x.pin_memory().to(self.device) for name, x in tensors.items()}
             order = None if order is None else torch.from_numpy(order).to(self.device)
@@ -161,10 +158,13 @@ class H5DataLoader:
             dtype, device = getattr(torch, dtype_of(name)), torch.device("cpu") if name == META else where
             held[name] = torch.empty((len(self._own), width), dtype=dtype, device=device)
         for first in range(self._own.start, self._own.stop, LOAD_ROWS):
-            read = self.rows.check(self.rows.read(first, min(first + LOAD_ROWS, self._own.stop)))
-            at = first - self._own.start
-            for name, x in _tensors(read).items():
-                held[name][at : at + len(x)] = x
+            stop = min(first + LOAD_ROWS, self._own.stop)
+            parts = {name: x[first - self._own.start : stop - self._own.start] for name, x in held.items()}
+            in_memory = {name: x.numpy() for name, x in parts.items() if x.device.type == "cpu"}
+            read = self.rows.layout.empty(stop - first) | in_memory
+            self.rows.read_ranges(self.rows.pieces(first, stop), read)
+            for name in parts.keys() - in_memory.keys():
+                parts[name].copy_(torch.from_numpy(read[name]))
         return held
 
     def _select(self, matrices, order, start, stop):

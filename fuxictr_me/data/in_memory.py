@@ -10,6 +10,7 @@ import torch
 from fuxictr.features import FeatureMap
 
 from fuxictr_me.data.label_values import binary_labels, check_label
+from fuxictr_me.data.lanes import order_seed
 from fuxictr_me.errors import UsageError, missing, unknown
 
 
@@ -24,7 +25,8 @@ class InMemoryLoader:
         feature_map (FeatureMap): of FuxiCTR.
         data_path (str): a parquet file, or a folder of them.
         split (str): ``train``, ``valid`` or ``test``; for messages.
-        batch_size (int), shuffle (bool), seed (int)
+        batch_size (int), shuffle (bool)
+        seed (int or None): of the order; None takes torch's, as ``torch.manual_seed`` left it.
         task (str or list of str): of all labels, or of each: those of ``binary_classification`` must be 0 or 1.
 
     Raises:
@@ -32,7 +34,7 @@ class InMemoryLoader:
             vocabulary, labels other than 0 and 1, or no rows.
     """
 
-    def __init__(self, feature_map, data_path, split="train", batch_size=32, shuffle=False, seed=0, task=None, **_):
+    def __init__(self, feature_map, data_path, split="train", batch_size=32, shuffle=False, seed=None, task=None, **_):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.columns = read_columns(feature_map, data_path, split)
@@ -40,7 +42,7 @@ class InMemoryLoader:
             check_label(self.columns[label].numpy(), label, data_path)
         self.num_samples = len(next(iter(self.columns.values())))
         self.num_blocks = 1
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(order_seed(seed))
 
     def __len__(self):
         return -(-self.num_samples // self.batch_size)

@@ -119,6 +119,19 @@ class Lanes:
         return range(self._before(self._lanes.start, n), self._before(self._lanes.stop, n))
 
 
+def order_seed(seed: int | None) -> int:
+    """Return the seed of a loader's order: the given one, or torch's for None.
+
+    Raises:
+        UsageError: no integer of 0 or more.
+    """
+    if seed is None:
+        return torch.initial_seed()
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"seed must be an integer of 0 or more, or None for torch's, got {seed!r}")
+    return seed
+
+
 def mixed_seed(*entropy):
     """One seed of several integers, 0 to 2⁶³ - 1."""
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)

@@ -120,9 +120,30 @@ class Layout:
         return json.dumps({name: list(vars(place).values()) for name, place in self.places.items()})
 
     @classmethod
-    def from_json(cls, text):
-        """What ``to_json`` wrote."""
-        return cls({name: Place(*place) for name, place in json.loads(text).items()})
+    def from_json(cls, text: str) -> "Layout":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            UsageError: it was not written by it: columns that overlap, leave a gap or are of no known dtype.
+        """
+        try:
+            places = {name: Place(*place) for name, place in json.loads(text).items()}
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise UsageError(f"its layout of columns cannot be read: {error}") from error
+        ends = {}
+        for name, place in places.items():
+            is_known = place.matrix in (*ID_DTYPES, VALUES, META)
+            are_numbers = all(type(number) is int for number in (place.start, place.stop))
+            if not is_known or not are_numbers or type(place.is_vector) is not bool:
+                raise UsageError(f"its layout of columns is damaged at {name!r}: {list(vars(place).values())}")
+            if place.start != ends.get(place.matrix, 0) or place.stop <= place.start:
+                raise UsageError(f"its layout of columns is damaged at {name!r}: {place.start} to {place.stop}")
+            if not place.is_vector and place.stop != place.start + 1:
+                raise UsageError(f"its layout of columns is damaged at {name!r}, which is one column wide")
+            ends[place.matrix] = place.stop
+        if not places:
+            raise UsageError("its layout names no columns")
+        return cls(places)
 
 
 def dtype_of(matrix):

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fuxictr_me.errors import UsageError, missing
+from fuxictr_me.data.manifest_checks import FORMATS, NAME, digest_of_content, digests_of_files, parse_manifest
+from fuxictr_me.errors import missing
 from fuxictr_me.io.atomic import replace_whole
 
-NAME = "manifest.json"
 SETTINGS = (
     "data_format",
     "feature_cols",
@@ -131,40 +131,25 @@ def _is_same_file(old: list | None, new: list | None) -> bool:
 
 
 def write_manifest(folder: str | Path, **content: Any) -> None:
-    """Write ``<folder>/manifest.json``, whole or not at all.
+    """Write ``<folder>/manifest.json``, whole or not at all, with digests of itself and of the files beside the rows.
 
     Args:
-        folder: of the data set.
+        folder: of the data set, whose feature map and vocabularies are already there.
         **content: ``made_by``; ``made_from``, of ``fingerprint`` or how else the set came about; ``splits``, with rows
             and files; and ``files``, name -> bytes of every file of the set: these, and no others, a later build may
             remove.
     """
-    text = json.dumps({"format": 1, **content}, indent=2) + "\n"
-    replace_whole(Path(folder) / NAME, lambda path: path.write_text(text))
+    content = {**content, "format": FORMATS[-1], "file_digests": digests_of_files(Path(folder))}
+    content = json.loads(json.dumps(content))  # what will be read back
+    text = json.dumps({**content, "content_digest": digest_of_content(content)}, indent=2) + "\n"
+    replace_whole(Path(folder) / NAME, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def read_manifest(folder: Path) -> dict | None:
-    """Return the manifest of a data set, None if there is none.
+def read_manifest(folder: str | Path) -> dict[str, Any] | None:
+    """Return the manifest of a data set, None if it has none.
 
     Raises:
-        UsageError: a file that is not whole, or not a manifest of fuxictr-me.
+        UsageError: one that is not whole, or has changed since it was written.
     """
     path = Path(folder) / NAME
-    if not path.exists():
-        return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not a whole manifest: {error}") from error
-    if not _is_manifest(manifest):
-        raise UsageError(f"{path} is not a manifest of fuxictr-me: it needs made_by, made_from and splits with files")
-    return manifest
-
-
-def _is_manifest(content: object) -> bool:
-    if not isinstance(content, dict) or not isinstance(content.get("made_by"), str):
-        return False
-    parts = content.get("made_from"), content.get("splits")
-    if not all(isinstance(part, dict) for part in parts):
-        return False
-    return all(isinstance(split, dict) and isinstance(split.get("files"), dict) for split in parts[1].values())
+    return parse_manifest(path) if path.exists() else None

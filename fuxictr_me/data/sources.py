@@ -1,14 +1,24 @@
 """Ids on disk as H5: ours, and those of FuxiCTR 1.x to 2.1."""
 
+import logging
+import os
 from bisect import bisect_right
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from fuxictr_me.data.h5_file import H5File, is_ours, opened
+from fuxictr_me.data.block_checksums import BLOCK_ROWS, has_trailer
+from fuxictr_me.data.fuxictr_h5 import OldFile, gather_rows
+from fuxictr_me.data.h5_file import H5File, is_ours
+from fuxictr_me.data.hdf5_rehearsal import rehearse_parsing
 from fuxictr_me.data.label_values import check_label
 from fuxictr_me.data.layout import ID_DTYPES, Layout
+from fuxictr_me.data.manifest_checks import ExpectedFile, expected_files
 from fuxictr_me.errors import UsageError, missing, unknown
+
+THREADS = max(1, min(4, os.cpu_count() or 1))  # that read and check
 
 
 class Rows:
@@ -26,13 +36,25 @@ class Rows:
         layout (Layout)
 
     Raises:
-        UsageError: no such data, damaged or unknown files, a column that is missing, or no rows.
+        UsageError: no such data, damaged or unknown files, files that the set's manifest does not list, a column
+            that is missing, or no rows.
     """
 
     def __init__(self, feature_map, path, split="train", binary=()):
         self.feature_map, self.path, self.binary = feature_map, path, binary
         self.layout = Layout.of(feature_map)
-        self.files = [open_file(file, self.layout) for file in h5_files(path)]
+        files = h5_files(path)
+        expected = expected_files(files, are_all=files != [Path(path)])
+        known = zip(files, expected, strict=True)
+        rehearse_parsing([file for file, says in known if says.trailer is None and not has_trailer(file)])
+        self.files = [open_file(file, self.layout, says) for file, says in zip(files, expected, strict=True)]
+        if not all(file.is_protected for file in self.files):
+            is_checked = all(says.checksums for says in expected)
+            known = "each start checks it as a whole" if is_checked else "damage to it cannot be noticed"
+            logging.warning(
+                f"{path} is not protected: it was written without checksums of its blocks, so {known}; "
+                "`fuxictr-me data convert OLD NEW` writes a protected copy."
+            )
         self.starts = np.cumsum([0, *(file.rows for file in self.files)]).tolist()
         if len(self) == 0:
             raise UsageError(f"{path}: the {split} split holds no rows")
@@ -54,6 +76,38 @@ class Rows:
             self.files[at].read(done - first, upto - first, part)
             at, done = at + 1, upto
         return into
+
+    def read_ranges(
+        self, ranges: Sequence[tuple[int, int]], into: dict[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Read ranges of rows one after the other, a few threads side by side, and refuse rows that are wrong.
+
+        Args:
+            ranges: (start, stop) of each.
+            into: matrix -> array (rows of all ranges, width) to fill; new ones if None.
+
+        Raises:
+            UsageError: as ``read`` and ``check``.
+        """
+        ends = np.cumsum([0, *(stop - start for start, stop in ranges)]).tolist()
+        into = self.layout.empty(ends[-1]) if into is None else into
+        a_thread = max(1, -(-len(ranges) // THREADS))
+
+        def read_some(first: int) -> None:
+            group = range(first, min(first + a_thread, len(ranges)))
+            for i in group:
+                self.read(*ranges[i], {matrix: array[ends[i] : ends[i + 1]] for matrix, array in into.items()})
+            self.check({matrix: array[ends[group.start] : ends[group.stop]] for matrix, array in into.items()})
+
+        with ThreadPoolExecutor(THREADS, "h5-reader") as threads:
+            list(threads.map(read_some, range(0, len(ranges), a_thread)))
+        return into
+
+    def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return ranges of whole blocks of checksums, about one for each thread, that make up a range of rows."""
+        size = -(-(stop - start) // THREADS)
+        size = -(-size // BLOCK_ROWS) * BLOCK_ROWS
+        return [(first, min(first + size, stop)) for first in range(start, stop, size)]
 
     def check(self, matrices):
         """Refuse rows that would be a wrong batch; returns them.
@@ -85,15 +139,21 @@ def h5_files(path):
     raise missing("H5 data", path)
 
 
-def open_file(path, layout):
-    """An ``H5File`` or a file of FuxiCTR 1.x to 2.1, with the columns of ``layout``.
+def open_file(path: Path, layout: Layout, expected: ExpectedFile | None = None) -> "H5File | Narrowed | OldFile":
+    """Open an ``H5File``, or a file of FuxiCTR 1.x to 2.1, with the columns of ``layout``.
+
+    Args:
+        expected: what the manifest says of the file.
 
     Raises:
-        UsageError: other columns, or an unknown form.
+        UsageError: other columns, an unknown form, or not the file that is expected.
     """
-    if not is_ours(path):
+    has_checksums = expected is not None and expected.trailer is not None  # then HDF5 need not parse it
+    if not has_checksums and not is_ours(path):
+        if expected is not None and expected.rows is not None:
+            raise UsageError(f"{path} is not the file that its manifest lists: fuxictr-me did not write it")
         return OldFile(path, layout)
-    file = H5File(path)
+    file = H5File(path, expected)
     if file.layout.places == layout.places:
         return file
     return Narrowed(file, layout)
@@ -113,55 +173,12 @@ class Narrowed:
                     f"the feature map says {place.stop - place.start}"
                 )
         self.file, self.layout, self.rows, self.path = file, layout, file.rows, file.path
+        self.is_protected = file.is_protected
 
     def read(self, start, stop, into):
         """As ``H5File.read``."""
         columns = self.file.layout.take(self.file.read(start, stop))
-        for matrix, values in _gathered(columns, self.layout, stop - start, self.path).items():
-            into[matrix][...] = values
-        return into
-
-
-class OldFile:
-    """FuxiCTR's H5 of 2.0 to 2.1.3, a dataset a column, and of 1.x, one dataset ``data`` with the label last."""
-
-    def __init__(self, path, layout):
-        self.path, self.layout = Path(path), layout
-        with opened(path) as file:
-            if "data" in file and len(file) == 1:
-                self._names = list(layout.places)
-                widths = sum(place.stop - place.start for place in layout.places.values())
-                if file["data"].ndim != 2 or file["data"].shape[1] != widths:
-                    raise UsageError(
-                        f"{path}: 'data' has shape {file['data'].shape}, "
-                        f"but the feature map's columns and labels are {widths} wide"
-                    )
-                self.rows, self._is_one = len(file["data"]), True
-                return
-            self._is_one = False
-            for name in layout.places:
-                if name not in file:
-                    raise unknown(f"column (of the feature map, in {path})", name, file)
-            lengths = {name: len(file[name]) for name in layout.places}
-            if len(set(lengths.values())) > 1:
-                low, high = min(lengths, key=lengths.get), max(lengths, key=lengths.get)
-                raise UsageError(
-                    f"{path}: columns of unequal length: {low!r} {lengths[low]}, {high!r} {lengths[high]} rows"
-                )
-            self.rows = next(iter(lengths.values()))
-
-    def read(self, start, stop, into):
-        """As ``H5File.read``."""
-        with opened(self.path) as file:
-            if self._is_one:
-                block, columns, at = file["data"][start:stop], {}, 0
-                for name, place in self.layout.places.items():
-                    width = place.stop - place.start
-                    columns[name] = block[:, at : at + width] if place.is_vector else block[:, at]
-                    at += width
-            else:
-                columns = {name: file[name][start:stop] for name in self.layout.places}
-        for matrix, values in _gathered(columns, self.layout, stop - start, self.path).items():
+        for matrix, values in gather_rows(columns, self.layout, stop - start, self.path).items():
             into[matrix][...] = values
         return into
 
@@ -203,13 +220,6 @@ def check_labels(matrices, layout, labels, path):
     """
     for label in labels:
         check_label(layout.take(matrices)[label], label, path)
-
-
-def _gathered(columns, layout, rows, path):
-    try:
-        return layout.gather(columns, rows)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
 
 
 def _by_number(path):

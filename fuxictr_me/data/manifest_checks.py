@@ -1,0 +1,176 @@
+"""Whether a manifest and the files that it lists are those that were written together."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fuxictr_me.errors import UsageError
+
+NAME = "manifest.json"
+FORMATS = (1, 2)  # 1 kept no digests
+LISTED = ("feature_map.json", "feature_vocab.json", "feature_processor.pkl", "pretrained_*")
+SPLITS = ("train", "valid", "test")
+ADVICE = "restore it, or delete the data set and build it again"
+
+
+@dataclass(frozen=True)
+class ExpectedFile:
+    """What a manifest says of one file of rows.
+
+    Attributes:
+        rows: how many; None if nothing is known.
+        trailer: digest of the checksums at its end; None for a file that was written without them.
+        checksums: matrix -> BLAKE2b of all its bytes.
+        names_by_trailer: of all files of the set, to say which of them was put in this one's place.
+    """
+
+    rows: int | None = None
+    trailer: str | None = None
+    checksums: dict[str, str] = field(default_factory=dict)
+    names_by_trailer: dict[str, str] = field(default_factory=dict)
+
+
+def digest_of_content(content: dict) -> str:
+    """Return BLAKE2b of a manifest's content without its own digest, however the JSON is laid out."""
+    rest = {key: value for key, value in content.items() if key != "content_digest"}
+    return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def digests_of_files(folder: Path) -> dict[str, str]:
+    """Return name -> BLAKE2b of the files beside the rows: the feature map, vocabularies, pretrained vectors."""
+    files = sorted(file for pattern in LISTED for file in Path(folder).glob(pattern) if file.is_file())
+    return {file.name: _digest_of_file(file) for file in files}
+
+
+def parse_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest and check that it is whole.
+
+    Raises:
+        UsageError: not JSON, of another format, values of wrong types, or changed since it was written.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not a whole manifest: {error}; {ADVICE}") from error
+    if problem := _problem(content):
+        raise UsageError(f"{path} is not a whole manifest: {problem}; {ADVICE}")
+    return content
+
+
+def find_manifest(file: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the folder and the manifest of the set that a file of rows belongs to, None if it has none."""
+    folders = [file.parent, *([file.parent.parent] if file.parent.name in SPLITS else [])]
+    for folder in folders:
+        if (folder / NAME).exists():
+            return folder, parse_manifest(folder / NAME)
+    return None
+
+
+def expected_files(files: list[Path], are_all: bool) -> list[ExpectedFile]:
+    """Return what the manifest says of each file of a split; nothing is expected where the set has no manifest.
+
+    Args:
+        files: of one split.
+        are_all: whether they were found as all files of the split, rather than named one by one.
+
+    Raises:
+        UsageError: files that the manifest does not list, or not all that it lists of the split; a feature map
+            that is not the one of this set.
+    """
+    if (found := find_manifest(files[0])) is None:
+        return [ExpectedFile() for _ in files]
+    folder, manifest = found
+    names = [file.relative_to(folder).as_posix() for file in files]
+    listed = next((s["files"] for s in manifest["splits"].values() if not s["files"].keys().isdisjoint(names)), {})
+    if strange := [name for name in names if name not in listed]:
+        raise UsageError(f"{folder / strange[0]} is not of this data set: {folder / NAME} does not list it")
+    if are_all and (absent := [name for name in listed if name not in names]):
+        raise UsageError(f"{folder / absent[0]} is missing: {folder / NAME} lists it; {ADVICE}")
+    check_listed_file(folder / "feature_map.json", manifest)
+    return [expected_file(manifest, listed[name]) for name in names]
+
+
+def expected_file(manifest: dict[str, Any], entry: dict[str, Any]) -> ExpectedFile:
+    """Return the manifest's entry of a file as an object."""
+    every = [item for split in manifest["splits"].values() for item in split["files"].items()]
+    names = {other["trailer"]: name for name, other in every if "trailer" in other}
+    return ExpectedFile(entry.get("rows"), entry.get("trailer"), entry.get("checksums", {}), names)
+
+
+def check_listed_file(path: Path, manifest: dict[str, Any] | None = None) -> None:
+    """Refuse a file beside the rows (feature map, vocabularies, ...) that is not the one the manifest lists.
+
+    Args:
+        manifest: of its folder; None reads it, if there is one.
+
+    Raises:
+        UsageError: the file has changed or is gone, or the manifest is damaged.
+    """
+    if manifest is None:
+        manifest = parse_manifest(path.parent / NAME) if (path.parent / NAME).exists() else {}
+    expected = manifest.get("file_digests", {}).get(path.name)
+    if expected is None:
+        return
+    if not path.is_file():
+        raise UsageError(f"{path} is missing: {path.parent / NAME} lists it; {ADVICE}")
+    if _digest_of_file(path) != expected:
+        raise UsageError(f"{path} is damaged or of another build: {NAME} lists another content; {ADVICE}")
+
+
+def _digest_of_file(path):
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.blake2b(digest_size=16)
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _problem(content):
+    """In words, what is wrong with a manifest's types or digest; None if nothing is."""
+    if not isinstance(content, dict):
+        return f"it holds a {type(content).__name__}, not a mapping"
+    if content.get("format") not in FORMATS or isinstance(content["format"], bool):
+        return f"format {content.get('format')!r} is not known (known: 1, 2)"
+    for key, kind in (("made_by", str), ("made_from", dict), ("splits", dict)):
+        if not isinstance(content.get(key), kind):
+            return f"{key} is {content.get(key)!r}" if key in content else f"{key} is missing"
+    if content["format"] > 1 and content.get("content_digest") != digest_of_content(content):
+        return "its content has changed since it was written"
+    for name, split in content["splits"].items():
+        if problem := _problem_of_split(split):
+            return f"of the {name} split {problem}"
+    return None if _is_text_by_name(content.get("file_digests", {})) else "file_digests are no texts by name"
+
+
+def _problem_of_split(split):
+    if not isinstance(split, dict) or not isinstance(split.get("files"), dict):
+        return "files are missing"
+    if "rows" in split and not _is_count(split["rows"]):
+        return f"rows is {split['rows']!r}"
+    for name, entry in split["files"].items():
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+            return f"{name!r} is not a file of the folder"
+        if not isinstance(entry, dict) or not _is_text_by_name(entry.get("checksums", {})):
+            return f"the entry of {name!r} is {entry!r}"
+        if ("rows" in entry and not _is_count(entry["rows"])) or not isinstance(entry.get("trailer", ""), str):
+            return f"the entry of {name!r} is {entry!r}"
+    counts = [entry.get("rows") for entry in split["files"].values()]
+    if "rows" in split and None not in counts and sum(counts) != split["rows"]:
+        return f"rows is {split['rows']}, but its files have {sum(counts)}"
+    return None
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_text_by_name(value):
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
