@@ -16,6 +16,7 @@ from fuxictr.utils import print_to_json, print_to_list, set_logger
 
 from fuxictr_me.config import find_config, is_built, load_settings
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
+from fuxictr_me.data.digest import data_digest, settings_digest
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.files import append_whole, replace_whole
 from fuxictr_me.find_model import find_model, is_ours
@@ -70,6 +71,7 @@ def run_expid(
     if not is_built(params):
         params.update(build_h5(params) if params["data_format"] == "h5" else build_dataset(params))
     feature_map = load_feature_map(data_dir, params)
+    digests = {"data_digest": data_digest(params), "settings_digest": settings_digest(params)} if is_first else {}
 
     check_labels(model_class, params, feature_map.labels)
     source = source_of(model_class)
@@ -108,6 +110,7 @@ def run_expid(
         "peak_memory": peak_memory(gpu),
         "checkpoint": model.checkpoint,
         "versions": versions(),
+        **digests,
         **({"model_source": source} if source else {}),
         "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
     }

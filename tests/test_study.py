@@ -30,12 +30,16 @@ settings = yaml.safe_load((folder / "model_config.yaml").read_text())[expid]
 with open("started.txt", "a") as file:
     file.write(expid + chr(10))
 {behaviour}
+planned = json.loads(pathlib.Path("study.json").read_text())
+run = next(run for run in planned["runs"] if run["expid"] == expid)
 out = pathlib.Path("checkpoints") / settings["dataset_id"]
 out.mkdir(parents=True, exist_ok=True)
 auc = 0.7 + settings["num_sets"] / 100 + settings.get("embedding_regularizer", 0)
 result = {{"expid": expid, "settings": settings, "model": settings["model"], "dataset_id": settings["dataset_id"]}}
 result |= {{"valid": {{"AUC": auc, "logloss": 0.5}}, "test": {{"AUC": auc - 0.01, "logloss": 0.6}}, "versions": {{}}}}
 result |= {{"parameters": 1000, "parameters_without_embeddings": 100, "seconds": 1.0, "steps": 10, "peak_memory": None}}
+as_planned = json.loads(json.dumps(settings)) == run["settings"]
+result |= {{"data_digest": planned["data"].get("digest"), "settings_digest": run["settings_digest"] * as_planned}}
 (out / (expid + ".json")).write_text(json.dumps(result))
 """
 
@@ -129,7 +133,7 @@ def test_an_own_kind_and_a_grid_for_each():
         ({"scales": [2, 0]}, "a scale must be an integer of 1 or more, got 0"),
         ({"scales": [2.5]}, "a scale must be an integer of 1 or more, got 2.5"),
         ({"seeds": 6}, "seeds: 6 is not 1 to 5"),
-        ({"seeds": [1, "2"]}, "a seed must be an integer of 0 or more, got '2'"),
+        ({"seeds": [1, "2"]}, "a seed must be an integer of 0 to 4294967295, got '2'"),
         ({"grid": {"epochs": [1, 2]}}, "epochs cannot be tuned"),
         ({"grid": {"num_sets": [1, 2]}}, "num_sets cannot be tuned"),
         ({"grid": {"learning_rate": 0.1}}, "learning_rate in the grid must be a list, got 0.1"),
@@ -137,7 +141,10 @@ def test_an_own_kind_and_a_grid_for_each():
         ({"grid": {"SE": {}, "ME": {"learning_rate": [0.1]}}}, "learning_rate is tuned for one of SE and ME alone"),
         ({"seed": 3}, "unknown setting of a study 'seed'; did you mean 'seeds'"),
         ({"config": "nowhere"}, "no config folder at nowhere"),
-        ({"settings": {"embedding_dim": [4, 8]}}, "embedding_dim of DNN_ME must be one number to scale it"),
+        (
+            {"models": {"DNN_ME": {"embedding_dim": [4, 8]}}},
+            "embedding_dim of DNN_ME must be one number to scale it, got [4, 8]",
+        ),
     ],
 )
 def test_refused(change, words):
@@ -154,7 +161,7 @@ def test_refused_before_anything_runs(stub):
         UsageError, match="DNN_ME_base: unknown setting of DNN_ME 'net_droput'; did you mean 'net_dropout'"
     ):
         run("s.yaml")
-    assert {path.name for path in Path().iterdir()} == {"s.yaml", "stub.py", ".s.lock"}  # nothing half made
+    assert {path.name for path in Path().iterdir()} == {"s.yaml", "stub.py"}  # nothing half made
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": 1}))
     assert "3 of 3 runs finished" in run("s.yaml")
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [4], "seeds": 1, "settings": {"nonsense": 1}}))

@@ -49,6 +49,7 @@ def study():
             continue
         auc = auc_of(s)
         result = {"expid": run.expid, "settings": s, "model": s["model"], "dataset_id": s["dataset_id"]}
+        result |= {"settings_digest": run.settings_digest}
         result |= {"valid": {"AUC": auc + 0.001, "logloss": 0.5}, "test": {"AUC": auc, "logloss": 1 - auc}}
         result |= {"parameters": 1000 * s["num_sets"] * s["embedding_dim"], "parameters_without_embeddings": 500}
         result |= {"seconds": 2.0, "steps": 100, "versions": {"torch": "2"}, "peak_memory": 5_000_000}
