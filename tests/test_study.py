@@ -20,6 +20,7 @@ from fuxictr_me.study.commands import run, status
 from fuxictr_me.study.design import BARS_SEEDS, design, read_study
 from fuxictr_me.study.plan import make_plan, read_plan, write_plan
 from fuxictr_me.study.state import claim, find_results, progress_of, read_state
+from fuxictr_me.study.study_data import prepare_data
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 TINY = {"dataset_id": "tiny_flights", "models": {"DNN_ME": {"expid": "DNN_ME_test", "epochs": 1}}}
@@ -333,7 +334,7 @@ def test_a_run_that_outlived_its_study_is_waited_for(stub):
     stub()
     Path("s").mkdir()
     plan = make_plan(design("s", **TINY, scales=[1], seeds=[1, 2]), Path("s"))
-    write_plan(plan, "s")
+    write_plan(prepare_data(plan, Path("s")), "s")
     claimed = claim(Path("s"), plan.runs[0].expid)
     late = "time.sleep(1.5)"
     script = Path("late.py")

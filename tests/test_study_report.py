@@ -118,9 +118,14 @@ def test_report(study):
 def test_a_report_is_replaced_and_nothing_else(study):
     _, folder = study
     write_report(folder)
-    (folder / "report" / "old.txt").write_text("of the report before")
+    (folder / "report" / "notes.txt").write_text("mine")
+    gone = folder / "report" / "test_old.tex"
+    gone.write_text("of the report before")
+    mark = json.loads((folder / "report" / "report.json").read_text())
+    (folder / "report" / "report.json").write_text(json.dumps({**mark, "files": [*mark["files"], gone.name]}))
     write_report(folder)
-    assert not (folder / "report" / "old.txt").exists()
+    assert not gone.exists()
+    assert (folder / "report" / "notes.txt").read_text() == "mine"
     other = Path("mine")
     other.mkdir()
     (other / "thesis.txt").write_text("mine")

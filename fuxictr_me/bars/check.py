@@ -5,6 +5,7 @@ and those of five runs keep the config of the first alone: what these cannot sho
 """
 
 import ast
+import csv
 import re
 from pathlib import Path
 
@@ -40,12 +41,16 @@ def check_entry(folder):
     if any(finding.is_bad for finding in findings):
         return findings
     entry = Entry(Path(folder))
-    try:
-        checks = (_environment, _readme, _results, _expids, _hashes, _seeds, _log, _leaderboard)
-        findings += [finding for check in checks for finding in check(entry)]
-    except UsageError as error:  # of a YAML file
-        findings.append(Finding(WRONG, "config", str(error)))
-    return [*findings, _personal(entry)]
+    for check in (_environment, _readme, _results, _expids, _hashes, _seeds, _log, _leaderboard, _personal):
+        try:
+            findings += check(entry)
+        except UsageError as error:  # of a YAML file: the others cannot be checked either
+            return [*findings, Finding(WRONG, "files", str(error))]
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError, csv.Error) as error:
+            what = check.__name__.strip("_")
+            told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            findings.append(Finding(WRONG, what, f"a file holds what none of an entry does ({told})"))
+    return findings
 
 
 def check_files(names):
@@ -155,7 +160,7 @@ def _literal(text):
     """The value that FuxiCTR printed to a log: settings in settings stand in any order."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -170,4 +175,4 @@ def _leaderboard(entry):
 
 def _personal(entry):
     found = {name: find_personal(entry.text(name)) for name in entry.names if name.endswith(TEXTS)}
-    return judge("no personal path or name", [f"{text} in {name}" for name, text in found.items() if text])
+    yield judge("no personal path or name", [f"{text} in {name}" for name, text in found.items() if text])

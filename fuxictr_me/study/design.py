@@ -15,6 +15,7 @@ from fuxictr_me.study.design_checks import (
     check_comparable,
     check_list,
     check_mapping,
+    check_monitor,
     check_number_of_runs,
     check_own_settings,
     check_plain_name,
@@ -162,6 +163,7 @@ def design(
     check_number_of_runs(len(seeds), [cell.grid for cell in cells])
     check_comparable(cells)
     for cell in cells:
+        check_monitor(cell.settings, f"{cell.name}: ")
         _check_cell(cell, dataset)
     return Study(name, dataset_id, dataset, source, seeds, tuple(cells))
 

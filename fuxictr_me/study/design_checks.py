@@ -116,22 +116,19 @@ def check_number_of_runs(num_seeds: int, grids: Iterable[dict]) -> None:
         raise UsageError(f"the study would list {total:,} runs (cells x grid x seeds); {MOST_RUNS:,} are allowed")
 
 
-def check_comparable(cells: Iterable) -> None:
+def check_comparable(cells: Iterable, keys: Iterable[str] = tuple(COMPARED)) -> None:
     """Refuse cells that early stopping, training length or the choice would treat differently.
 
     Args:
         cells (iterable of Cell)
+        keys: settings of ``COMPARED``.
 
     Raises:
-        UsageError: a monitor that is not among the metrics, from which the study chooses; or a setting of
-            ``COMPARED`` that two cells have differently.
+        UsageError: a setting that two cells have differently.
     """
-    cells = list(cells)
-    for cell in cells:
-        check_monitor(cell.settings, f"{cell.name}: ")
-    first = cells[0]
-    for cell, (key, default) in itertools.product(cells[1:], COMPARED.items()):
-        here, there = (_comparable(of.settings.get(key), default) for of in (first, cell))
+    first, *others = cells
+    for cell, key in itertools.product(others, keys):
+        here, there = (_comparable(of.settings.get(key), COMPARED[key]) for of in (first, cell))
         if here != there:
             raise UsageError(
                 f"{key} must be equal for all models of a study: it is {here!r} for {first.name} and {there!r} for "

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
 from fuxictr_me import __version__
 from fuxictr_me.errors import UsageError, require_extra
+from fuxictr_me.study.folder_checks import check_folder
 from fuxictr_me.study.gather import gather
 from fuxictr_me.study.plan import read_plan
 from fuxictr_me.study.report import rows
@@ -22,6 +24,8 @@ from fuxictr_me.study.results import MULTI, SINGLE
 
 MADE_BY = "fuxictr_me"
 MARK = "report.json"  # tells a report from a folder of somebody else's
+CSVS = ("means.csv", "runs.csv", "cost.csv", "differences.csv")
+WRITTEN_BEFORE = ("report.html", "report.md", MARK, *CSVS)  # by versions that did not list it
 
 
 def write_report(folder, out=None):
@@ -39,6 +43,7 @@ def write_report(folder, out=None):
         UsageError: a missing package, no study there, no finished run, a folder of another kind.
         OSError: no space, no permission.
     """
+    check_folder(Path(folder))
     require_extra("study report", ("matplotlib", "jinja2"), "report")
     plan = read_plan(folder)
     target = Path(out) if out else Path(folder) / "report"
@@ -53,6 +58,7 @@ def write_report(folder, out=None):
         built.mkdir()
         _fill(built, results)
         if target.exists():
+            _keep_others(target, built)
             target.rename(Path(temporary) / "replaced")
         built.rename(target)
     lines = [*findings(results), *(f"Caution: {text}" for text in cautions(results))]
@@ -83,9 +89,8 @@ def _fill(folder, results):
 
     (folder / "figures").mkdir()
     found, weak, tables = findings(results), cautions(results), list(tables_of(results))
-    figures = draw_all(
-        results, compare(results, MULTI, SINGLE, results.monitor), folder / "figures", published_of(results)
-    )
+    first = next(iter(metrics(results)), results.monitor)
+    figures = draw_all(results, compare(results, MULTI, SINGLE, first), folder / "figures", published_of(results))
     page = render(results, found, weak, [page_table(*table) for table in tables], figures)
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / "report.md").write_text(_markdown(results, found, weak, tables, figures), encoding="utf-8")
@@ -94,7 +99,9 @@ def _fill(folder, results):
     for name, made in (("means", rows.csv_rows), ("runs", rows.run_rows), ("cost", rows.cost_rows)):
         _csv(folder / f"{name}.csv", made(results))
     _csv(folder / "differences.csv", rows.difference_rows(results))
+    written = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     mark = {"made_by": f"{MADE_BY} {__version__}", "study": results.name, "findings": found, "cautions": weak}
+    mark["files"] = [*written, MARK]
     (folder / MARK).write_text(json.dumps(mark, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -114,6 +121,28 @@ def _markdown(results, found, weak, tables, figures):
     return "\n".join([*lines, "", f"Made with {versions}.", ""])
 
 
+def _keep_others(old: Path, new: Path) -> None:
+    """Copy to the new report what lies in the old one and no report has written: notes of the user's, say."""
+    written = _mark(old).get("files")
+    for path in sorted(old.rglob("*")):
+        name = path.relative_to(old)
+        if isinstance(written, list):
+            known = name.as_posix() in written
+        else:
+            known = name.as_posix() in WRITTEN_BEFORE or name.match("test_*.tex") or name.parts[0] == "figures"
+        if path.is_file() and not path.is_symlink() and not known and not (new / name).exists():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, new / name)
+
+
+def _mark(folder: Path) -> dict:
+    try:
+        content = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _csv(path, made):
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(made[0]) if made else [], lineterminator="\n")
@@ -121,9 +150,8 @@ def _csv(path, made):
         writer.writerows(made)
 
 
-def _is_report(folder):
-    try:
-        content = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return folder.is_dir() and not any(folder.iterdir())
-    return isinstance(content, dict) and str(content.get("made_by")).startswith(MADE_BY) and "study" in content
+def _is_report(folder: Path) -> bool:
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    content = _mark(folder)
+    return not any(folder.iterdir()) or (str(content.get("made_by")).startswith(MADE_BY) and "study" in content)
