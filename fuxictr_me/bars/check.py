@@ -41,16 +41,17 @@ def check_entry(folder):
     if any(finding.is_bad for finding in findings):
         return findings
     entry = Entry(Path(folder))
-    for check in (_environment, _readme, _results, _expids, _hashes, _seeds, _log, _leaderboard, _personal):
+    for check in (_environment, _readme, _results, _expids, _hashes, _seeds, _log, _leaderboard):
         try:
             findings += check(entry)
-        except UsageError as error:  # of a YAML file: the others cannot be checked either
-            return [*findings, Finding(WRONG, "files", str(error))]
+        except UsageError as error:  # of a YAML file, without which the rest cannot be checked
+            findings.append(Finding(WRONG, "config", str(error)))
+            break
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError, csv.Error) as error:
-            what = check.__name__.strip("_")
             told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            findings.append(Finding(WRONG, what, f"a file holds what none of an entry does ({told})"))
-    return findings
+            subject = check.__name__.strip("_")
+            findings.append(Finding(WRONG, subject, f"a file holds what that of no entry does ({told})"))
+    return [*findings, _personal(entry)]
 
 
 def check_files(names):
@@ -175,4 +176,4 @@ def _leaderboard(entry):
 
 def _personal(entry):
     found = {name: find_personal(entry.text(name)) for name in entry.names if name.endswith(TEXTS)}
-    yield judge("no personal path or name", [f"{text} in {name}" for name, text in found.items() if text])
+    return judge("no personal path or name", [f"{text} in {name}" for name, text in found.items() if text])

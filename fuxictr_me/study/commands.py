@@ -52,6 +52,7 @@ def run(path=None, out=None, gpus=(-1,), jobs=1, dry_run=False, retry_failed=Fal
         raise UsageError(f"{folder} exists and is no study: name another folder by --out")
     if goes_on:
         check_code(read_plan(folder), folder)
+        check_layout(read_plan(folder), folder)
     if dry_run:
         from fuxictr_me.study.dry_run import dry_run_text
 
@@ -76,11 +77,7 @@ def _planned(study, folder: Path, changed: bool) -> Plan:
         words = changes(study, folder, changed)
     elif not changed:
         refuse_lost_runs(old, folder, of_contents(old, folder)) if old else None
-    if study:
-        plan = make_plan(study, folder, old.data if old else None)
-    else:
-        check_layout(old, folder)
-        plan = old
+    plan = make_plan(study, folder, old.data if old else None) if study else old
     if words:
         tqdm.write(words, file=sys.stderr)
     prepared = prepare_data(plan, folder)

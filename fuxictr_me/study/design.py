@@ -151,7 +151,7 @@ def design(
     settings = check_own_settings(
         "settings", {} if settings is None else settings, dataset, ("num_sets", "embedding_dim")
     )
-    own = models if isinstance(models, dict) else dict.fromkeys(check_list("models", models))
+    own = _models(models)
     grids = _grids({} if grid is None else grid, kinds, dataset)
     check_names(own)
     cells = []
@@ -198,6 +198,15 @@ def _check_cell(cell: Cell, dataset: dict) -> None:
             check_model_settings(model_class, settings)
         except UsageError as error:
             raise UsageError(f"{cell.name}: {error}") from error
+
+
+def _models(models: list | dict) -> dict:
+    """Return model -> its own settings, or None."""
+    listed = models if isinstance(models, dict) else check_list("models", models)
+    for name in listed:
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"models must be names such as DCNv2_ME, or names with settings, got {name!r}")
+    return models if isinstance(models, dict) else dict.fromkeys(listed)
 
 
 def _seeds(seeds):
