@@ -91,7 +91,7 @@ BAD_PARTS = [
     *[{"models": {"DNN_ME": {"expid": value}}} for value in (3, ["a"], "../x", {})],
     *[{"models": {"DNN_ME": {"embedding_dim": value}}} for value in (0, -1, 2.5, "4", True, [4], None)],
     *[{"models": {"DNN_ME": {key: "x"}}} for key in ("epochs", "batch_size", "train_data", "nonsense", "model_root")],
-    *[{"kinds": value} for value in ("SE", 3, [], ["SE", "SE"], ["ME", "EM"], [3], [["SE"]], {"SE": 1}, [{}, 1])],
+    *[{"kinds": value} for value in ("SE", 3, [], ["SE", "SE"], ["ME", "EM"], [3], [{}], [["SE"]], {"SE": 1}, [{}, 1])],
     *[{"kinds": [{"own": value}]} for value in (None, 3, [], "x", {"seed": 1}, {"epochs": 2}, {"like": "x"}, {3: 4})],
     *[{"kinds": [{name: {"net_dropout": 0.1}}]} for name in ("../x", "", "a b", 3, "base", "SE", "-x")],
     {"kinds": [{"own": {"net_dropout": 0.1}}, {"own": {"net_dropout": 0.2}}]},
@@ -185,7 +185,7 @@ def test_every_bundled_data_set_is_found_by_its_id():
         study = design("s", dataset_id, ["DNN_ME"], scales=[1], seeds=[1])
         entry, _ = find_entry(dataset_id)
         assert study.dataset == entry and study.cells[0].settings["dataset_id"] == dataset_id
-    with pytest.raises(UsageError, match="unknown dataset_id 'criteo_x4'.*known: .*criteo_x4_001"):
+    with pytest.raises(UsageError, match=r"unknown dataset_id 'criteo_x4'.*known: .*criteo_x4_001"):
         design("s", "criteo_x4", ["DNN_ME"])
 
 
@@ -391,7 +391,9 @@ def test_damaged_plans_and_results_get_one_line(folder, capsys):
             code = main(["study", "status", "s"])
             line = capsys.readouterr().err
             assert code in (0, 2), line
-            assert code == 0 or (("s/" in line or "runs of this study" in line) and line.count("\n") == 1 and "Traceback" not in line), line
+            assert code == 0 or (
+                ("s/" in line or "runs of this study" in line) and line.count("\n") == 1 and "Traceback" not in line
+            ), line
             assert everything() == before
         for text in ("", "{}", "[]", "null", "3", "{" * 3000, "[" * 100_000, good[: len(good) // 2], good + "x"):
             path.write_text(text)
@@ -489,7 +491,8 @@ def test_a_linked_lock_does_not_empty_what_it_leads_to(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    "at", [*(pytest.param(at, marks=pytest.mark.slow) for at in ("make_plan", "prepare_data", "run_study")), "write_plan"]
+    "at",
+    [*(pytest.param(at, marks=pytest.mark.slow) for at in ("make_plan", "prepare_data", "run_study")), "write_plan"],
 )
 def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):  # noqa: F811
     stub()

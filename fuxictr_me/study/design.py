@@ -163,8 +163,8 @@ def design(
     check_number_of_runs(len(seeds), [cell.grid for cell in cells])
     check_comparable(cells)
     for cell in cells:
-        check_monitor(cell.settings, f"{cell.name}: ")
         _check_cell(cell, dataset)
+        check_monitor(cell.settings, f"{cell.name}: ")
     return Study(name, dataset_id, dataset, source, seeds, tuple(cells))
 
 
@@ -226,7 +226,7 @@ def _kinds(kinds: list, dataset: dict) -> dict:
     known = {SINGLE: {"like": SINGLE}, MULTI: {}, **CONTROLS}
     found = {}
     for kind in check_list("kinds", kinds):
-        if isinstance(kind, dict):
+        if isinstance(kind, dict) and kind:
             for name, changes in kind.items():
                 free = isinstance(name, str) and name not in (*known, BASE, *found)
                 new = free and re.fullmatch(r"\w[\w.+-]{0,99}", name)  # it names files

@@ -31,6 +31,8 @@ def start_of(model, own, folder):
     model_class = find_model(model, folder and folder.resolve().parent)
     name = short_name(model)
     expid = own.get("expid", f"{name}_default")
+    if not isinstance(expid, str):
+        raise UsageError(f"expid of {model} must be the name of an entry, got {expid!r}")
     sources = [source for source in (folder, _zoo_config(model_class)) if has(source, "model_config")]
     if not sources:
         raise UsageError(
@@ -46,7 +48,8 @@ def start_of(model, own, folder):
     if short_name(start.get("model")) != name:
         raise UsageError(f"{expid} in {source} is of model {start.get('model')!r}, not {model}")
     callbacks = start.get("callbacks") or []
-    watched = any(IA in callback for callback in callbacks)
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    watched = any(isinstance(callback, str | dict) and IA in callback for callback in callbacks)
     own = {key: value for key, value in own.items() if key != "expid"}
     return {**start, "callbacks": callbacks if watched else [*callbacks, IA], **ALWAYS, **own}
 
