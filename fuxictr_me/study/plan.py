@@ -6,6 +6,8 @@ import dataclasses
 import io
 import json
 import os
+import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -53,7 +55,8 @@ def make_plan(study, folder: str | Path, data: dict | None = None) -> Plan:
     dataset = moved_dataset(study, folder)
     parent = folder.resolve().parent
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".planning-", dir=parent) as beside:
+    _clear_killed_planning(parent, folder.resolve().name)
+    with tempfile.TemporaryDirectory(prefix=f".planning-{folder.resolve().name}-", dir=parent) as beside:
         with working_in(beside):
             first = study.cells[0].settings
             adopted, line = adopt_built_set(dataset, {**first, **dataset, "dataset_id": study.dataset_id})
@@ -79,6 +82,14 @@ def make_plan(study, folder: str | Path, data: dict | None = None) -> Plan:
     if line:
         tqdm.write(line, file=sys.stderr)
     return plan
+
+
+def _clear_killed_planning(parent: Path, name: str) -> None:
+    """Remove what an earlier command left that was killed while it laid out this study."""
+    for path in parent.glob(".planning-*"):
+        is_ours = re.fullmatch(rf"\.planning-{re.escape(name)}-[a-z0-9_]{{8}}", path.name) and not path.is_symlink()
+        if is_ours and {part.name for part in path.iterdir()} <= {*PARTS, "run_expid.py", PLAN}:
+            shutil.rmtree(path)
 
 
 def _environment(study, folder: Path) -> dict:
