@@ -48,7 +48,10 @@ def changes(study, folder, allowed=False):
 
 def of_contents(plan: Plan, folder: Path) -> str | None:
     """Return how the data now differ from those of the finished runs; None where they do not, or there are none."""
-    return data_change(plan, folder) if plan.data else None
+    try:
+        return data_change(plan, folder) if plan.data else None
+    except UsageError as error:  # raw data that are not there any more: perhaps the study now names others
+        return str(error)
 
 
 def refuse_lost_runs(plan: Plan, folder: Path, why: str | None) -> None:

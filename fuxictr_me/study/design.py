@@ -40,8 +40,8 @@ class Cell:
     Attributes:
         model (str): name of the class; ``settings`` has it as ``find_model`` takes it.
         kind (str), scale (int): as ``CellResult`` has them.
-        settings (dict): of a run, FuxiCTR's; seed and grid hold their first values.
-        grid (dict): setting -> values to choose from.
+        settings: of a run, FuxiCTR's; seed and grid hold their first values.
+        grid: setting -> values to choose from.
     """
 
     model: str
@@ -107,37 +107,34 @@ def read_study(path, **given):
 
 
 def design(
-    name,
-    dataset_id,
-    models,
-    config=None,
-    kinds=(SINGLE, MULTI),
-    scales=(1, 2, 4, 10),
-    seeds=5,
-    settings=None,
-    grid=None,
-):
-    """A study of the given parts.
+    name: str,
+    dataset_id: str,
+    models: list | dict,
+    config: str | Path | None = None,
+    kinds: list | tuple = (SINGLE, MULTI),
+    scales: list | tuple = (1, 2, 4, 10),
+    seeds: int | list = 5,
+    settings: dict | None = None,
+    grid: dict | None = None,
+) -> Study:
+    """Return a study of the given parts; all of it is checked, and nothing is written.
 
     Args:
-        name (str)
-        dataset_id (str): an entry of ``config``'s dataset_config.yaml, or of the bundled data-set configs.
-        models (list or dict): names as ``find_model`` takes them, e.g. ``DCNv2_ME``; with own settings as name -> dict,
+        name: of one line.
+        dataset_id: an entry of ``config``'s dataset_config.yaml, or of the bundled data-set configs.
+        models: names as ``find_model`` takes them, e.g. ``DCNv2_ME``; with own settings as name -> dict,
             whose ``expid`` names the entry to start from (default: ``<class>_default``, of ``config`` or of the zoo).
-        config (str or Path): folder of configs.
-        kinds (list): of SE, ME, the controls ensemble and ME-SI, and of own ones as {name: {setting: value}}, each a
+        config: folder of configs.
+        kinds: of SE, ME, the controls ensemble and ME-SI, and of own ones as {name: {setting: value}}, each a
             change of ME. A setting ``like: SE`` makes it a change of SE.
-        scales (list of int): k; 1 is the base, which all kinds share and every study has.
-        seeds (int or list of int): how many of BARS' five, or which.
-        settings (dict): of every run.
-        grid (dict): setting -> values, tuned for each cell by itself; or kind -> {setting: values}, the same settings
+        scales: k; 1 is the base, which all kinds share and every study has.
+        seeds: how many of BARS' five, or which.
+        settings: of every run.
+        grid: setting -> values, tuned for each cell by itself; or kind -> {setting: values}, the same settings
             in each.
 
-    Returns:
-        Study
-
     Raises:
-        UsageError
+        UsageError: one line: what is wrong, what was found, what is allowed.
     """
     check_title(name)
     check_plain_name("dataset_id", dataset_id)
@@ -148,9 +145,7 @@ def design(
     kinds = _kinds(kinds, dataset)
     scales = check_scales(scales)
     seeds = _seeds(seeds)
-    settings = check_own_settings(
-        "settings", {} if settings is None else settings, dataset, ("num_sets", "embedding_dim")
-    )
+    settings = check_own_settings("settings", {} if settings is None else settings, dataset, SIZE)
     own = _models(models)
     grids = _grids({} if grid is None else grid, kinds, dataset)
     check_names(own)

@@ -72,7 +72,7 @@ def check_mapping(key: str, value: object) -> dict:
     return value
 
 
-def check_own_settings(where: str, settings: object, dataset_keys: Iterable[str], sizes: tuple = ()) -> dict:
+def check_own_settings(where: str, settings: object, dataset_keys: Iterable[str], sizes: Iterable[str] = ()) -> dict:
     """Return settings of a study's file that it may give; what the study or its data set sets itself is refused.
 
     Args:
