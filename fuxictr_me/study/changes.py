@@ -28,7 +28,7 @@ def changes(study, folder, allowed=False):
     finished = {run.cell for run in old.runs if run.expid in state.results}
     of_data = _settings("the data set", old.dataset, moved_dataset(study, folder))
     of_data += [line for line in [of_contents(old, folder)] if line]
-    if finished and not old.data:
+    if any("data_digest" not in result for result in state.results.values()):
         of_data.append("they were made by a version that recorded neither their data nor all settings")
     by_cell = {name: _of_cell(cell, cells[name]) for name, cell in old.cells.items() if name in cells}
     lost = [*(of_data if finished else []), *(line for name in by_cell if name in finished for line in by_cell[name])]
