@@ -17,6 +17,7 @@ from fuxictr_me.compat import BaseModel, MultiTaskModel
 from fuxictr_me.compat.loaders import rank_loaders
 from fuxictr_me.config import find_config, is_built
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
+from fuxictr_me.data.digest import data_digest, settings_digest
 from fuxictr_me.data.group_column import check_group_column
 from fuxictr_me.data.label_values import BINARY, check_npz_labels
 from fuxictr_me.errors import UsageError, unknown
@@ -136,9 +137,15 @@ def _train(
         "peak_memory": peak_memory(params["gpu"]),
         "checkpoint": model.checkpoint,
         "versions": versions(),
+        **({} if ranks is not None and not ranks.is_first else _digests(params)),
         **({"model_source": source} if source else {}),
         "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
     }
+
+
+def _digests(params: dict) -> dict[str, str]:
+    """Return digests by which a study tells whether a result is of the present data and settings."""
+    return {"data_digest": data_digest(params), "settings_digest": settings_digest(params)}
 
 
 def _build_model(params: dict, ranks: object, engine: str, set_groups: int | None) -> tuple[BaseModel, dict | None]:

@@ -677,3 +677,74 @@ def test_a_built_set_is_found_with_or_without_its_hash(hashed, made, tmp_path):
     found, dataset = find_data(Entry(made), dataset_id, "mine")
     assert found == built.name and Path(dataset["data_root"]) == tmp_path / "mine"
     assert Path(dataset["train_data"]) == tmp_path / "mine/flights/train.h5"
+
+
+# --- entries and results of somebody else's
+
+
+def test_damaged_entries_are_findings(made):
+    """Of 150 random damages none ends in a traceback, and none writes."""
+    random = np.random.default_rng(3)
+    names = sorted(path for path in made.rglob("*") if path.is_file())
+    for i in range(150):
+        path = names[i % len(names)]
+        good = path.read_bytes()
+        damaged = bytearray(good)
+        start = int(random.integers(len(good)))
+        kind = int(random.integers(5))
+        if kind == 0:
+            damaged = good[:start]
+        elif kind == 1:
+            damaged[start : start + 20] = bytes(random.integers(0, 256, 20, dtype=np.uint8))
+        elif kind == 2:
+            damaged[start:start] = [b"{", b"[", b": ", b"\n- ", b"null", b"\n\n", b"\0"][int(random.integers(7))]
+        elif kind == 3:
+            damaged = b"[3, {}, null]"
+        else:
+            damaged = re.sub(rb"(\w+): [\w.-]+", rb"\1: [1, {a: b}]", good, count=3)
+        path.write_bytes(bytes(damaged))
+        before = {p: p.read_bytes() for p in made.rglob("*") if p.is_file()}
+        assert all(str(finding).strip() for finding in check_entry(made))
+        assert before == {p: p.read_bytes() for p in made.rglob("*") if p.is_file()}
+        path.write_bytes(good)
+    assert not bad(made)
+
+
+def test_an_entry_with_a_link_is_refused(made):
+    Path("secret.csv").write_text("mine")
+    (made / "results.csv").unlink()
+    (made / "results.csv").symlink_to(Path("secret.csv").resolve())
+    with pytest.raises(UsageError, match=r"results\.csv is a symbolic link"):
+        check_entry(made)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"test": None},
+        {"test": {"AUC": "0.7", "logloss": 0.5}},
+        {"versions": {}},
+        {"versions": []},
+        {"settings": []},
+        {"seconds": "long"},
+        {"model_source": "x"},
+        {"model_source": {"class": "a:B", "file": 3, "md5": "", "origin": "own", "wrapped": True}},
+    ],
+)
+def test_damaged_results_are_one_line(change, runs):
+    path = Path(FINISHED.format("seed_7"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UsageError, match=r"seed_7\.json is not the result of a run") as raised:
+        write_entry(["seed_7"], "config", allow_fewer=True)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("file", ["../stolen.py", "/tmp/stolen.py", "a/../../stolen.py", "notes.txt"])
+def test_code_that_a_result_names_stays_in_the_entry(file, runs):
+    """A result could name any file, and the entry would be written to that path."""
+    path = Path(FINISHED.format("seed_7"))
+    content = json.loads(path.read_text())
+    source = {"class": content["model"], "file": file, "md5": "x", "origin": "own", "wrapped": False}
+    path.write_text(json.dumps({**content, "model_source": source}))
+    with pytest.raises(UsageError, match=r"which is no \.py file in an entry"):
+        write_entry(["seed_7"], "config", allow_fewer=True)

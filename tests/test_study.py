@@ -20,6 +20,7 @@ from fuxictr_me.study.commands import run, status
 from fuxictr_me.study.design import BARS_SEEDS, design, read_study
 from fuxictr_me.study.plan import make_plan, read_plan, write_plan
 from fuxictr_me.study.state import claim, find_results, progress_of, read_state
+from fuxictr_me.study.study_data import prepare_data
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 TINY = {"dataset_id": "tiny_flights", "models": {"DNN_ME": {"expid": "DNN_ME_test", "epochs": 1}}}
@@ -30,12 +31,16 @@ settings = yaml.safe_load((folder / "model_config.yaml").read_text())[expid]
 with open("started.txt", "a") as file:
     file.write(expid + chr(10))
 {behaviour}
+planned = json.loads(pathlib.Path("study.json").read_text())
+run = next(run for run in planned["runs"] if run["expid"] == expid)
 out = pathlib.Path("checkpoints") / settings["dataset_id"]
 out.mkdir(parents=True, exist_ok=True)
 auc = 0.7 + settings["num_sets"] / 100 + settings.get("embedding_regularizer", 0)
 result = {{"expid": expid, "settings": settings, "model": settings["model"], "dataset_id": settings["dataset_id"]}}
 result |= {{"valid": {{"AUC": auc, "logloss": 0.5}}, "test": {{"AUC": auc - 0.01, "logloss": 0.6}}, "versions": {{}}}}
 result |= {{"parameters": 1000, "parameters_without_embeddings": 100, "seconds": 1.0, "steps": 10, "peak_memory": None}}
+as_planned = json.loads(json.dumps(settings)) == run["settings"]
+result |= {{"data_digest": planned["data"].get("digest"), "settings_digest": run["settings_digest"] * as_planned}}
 (out / (expid + ".json")).write_text(json.dumps(result))
 """
 
@@ -129,7 +134,7 @@ def test_an_own_kind_and_a_grid_for_each():
         ({"scales": [2, 0]}, "a scale must be an integer of 1 or more, got 0"),
         ({"scales": [2.5]}, "a scale must be an integer of 1 or more, got 2.5"),
         ({"seeds": 6}, "seeds: 6 is not 1 to 5"),
-        ({"seeds": [1, "2"]}, "a seed must be an integer of 0 or more, got '2'"),
+        ({"seeds": [1, "2"]}, "a seed must be an integer of 0 to 4294967295, got '2'"),
         ({"grid": {"epochs": [1, 2]}}, "epochs cannot be tuned"),
         ({"grid": {"num_sets": [1, 2]}}, "num_sets cannot be tuned"),
         ({"grid": {"learning_rate": 0.1}}, "learning_rate in the grid must be a list, got 0.1"),
@@ -137,7 +142,10 @@ def test_an_own_kind_and_a_grid_for_each():
         ({"grid": {"SE": {}, "ME": {"learning_rate": [0.1]}}}, "learning_rate is tuned for one of SE and ME alone"),
         ({"seed": 3}, "unknown setting of a study 'seed'; did you mean 'seeds'"),
         ({"config": "nowhere"}, "no config folder at nowhere"),
-        ({"settings": {"embedding_dim": [4, 8]}}, "embedding_dim of DNN_ME must be one number to scale it"),
+        (
+            {"models": {"DNN_ME": {"embedding_dim": [4, 8]}}},
+            "embedding_dim of DNN_ME must be one number to scale it, got [4, 8]",
+        ),
     ],
 )
 def test_refused(change, words):
@@ -154,7 +162,7 @@ def test_refused_before_anything_runs(stub):
         UsageError, match="DNN_ME_base: unknown setting of DNN_ME 'net_droput'; did you mean 'net_dropout'"
     ):
         run("s.yaml")
-    assert {path.name for path in Path().iterdir()} == {"s.yaml", "stub.py", ".s.lock"}  # nothing half made
+    assert {path.name for path in Path().iterdir()} == {"s.yaml", "stub.py"}  # nothing half made
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": 1}))
     assert "3 of 3 runs finished" in run("s.yaml")
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [4], "seeds": 1, "settings": {"nonsense": 1}}))
@@ -326,7 +334,7 @@ def test_a_run_that_outlived_its_study_is_waited_for(stub):
     stub()
     Path("s").mkdir()
     plan = make_plan(design("s", **TINY, scales=[1], seeds=[1, 2]), Path("s"))
-    write_plan(plan, "s")
+    write_plan(prepare_data(plan, Path("s")), "s")
     claimed = claim(Path("s"), plan.runs[0].expid)
     late = "time.sleep(1.5)"
     script = Path("late.py")

@@ -49,6 +49,7 @@ def study():
             continue
         auc = auc_of(s)
         result = {"expid": run.expid, "settings": s, "model": s["model"], "dataset_id": s["dataset_id"]}
+        result |= {"settings_digest": run.settings_digest}
         result |= {"valid": {"AUC": auc + 0.001, "logloss": 0.5}, "test": {"AUC": auc, "logloss": 1 - auc}}
         result |= {"parameters": 1000 * s["num_sets"] * s["embedding_dim"], "parameters_without_embeddings": 500}
         result |= {"seconds": 2.0, "steps": 100, "versions": {"torch": "2"}, "peak_memory": 5_000_000}
@@ -117,9 +118,14 @@ def test_report(study):
 def test_a_report_is_replaced_and_nothing_else(study):
     _, folder = study
     write_report(folder)
-    (folder / "report" / "notes.txt").write_text("the user's")
+    (folder / "report" / "notes.txt").write_text("mine")
+    gone = folder / "report" / "test_old.tex"
+    gone.write_text("of the report before")
+    mark = json.loads((folder / "report" / "report.json").read_text())
+    (folder / "report" / "report.json").write_text(json.dumps({**mark, "files": [*mark["files"], gone.name]}))
     write_report(folder)
-    assert (folder / "report" / "notes.txt").read_text() == "the user's"
+    assert not gone.exists()
+    assert (folder / "report" / "notes.txt").read_text() == "mine"
     other = Path("mine")
     other.mkdir()
     (other / "thesis.txt").write_text("mine")

@@ -259,5 +259,7 @@ def test_published_numbers():
 
 def test_published_numbers_of_the_cells_of_a_study():
     cells = [a_cell("DNN_ME", "base", 1, []), a_cell("DNN_ME", "ME", 4, []), a_cell("DNN_ME", "ensemble", 4, [])]
-    results = StudyResults("s", "avazu_paper", (1,), "AUC", "max", {}, {}, {}, tuple(cells))
+    unknown = StudyResults("s", "avazu_paper", (1,), "AUC", "max", {}, {}, {}, tuple(cells))
+    assert published_of(unknown) == {}  # it only has the name
+    results = StudyResults("s", "avazu_paper", (1,), "AUC", "max", {}, {}, {}, tuple(cells), paper_data="avazu_paper")
     assert published_of(results) == {("DNN_ME", "base", 1): 0.78744, ("DNN_ME", "ME", 4): 0.78862}

@@ -55,6 +55,7 @@ def a_study(num_seeds=5, models=("DCNv2_ME", "DNN_ME"), scales=(2, 4), kinds=("S
             sets, dim = (1, 10 * scale) if kind in ("base", "SE") else (scale, 10)
             cells.append(CellResult(model, kind, scale, sets, dim, {}, runs))
     made = StudyResults("made", dataset_id, SEEDS[:num_seeds], "AUC", "max", {}, {"batch_size": 512}, {}, tuple(cells))
+    made = replace(made, paper_data="" if dataset_id == "made" else dataset_id)
     return replace(made, **more)
 
 
@@ -205,7 +206,8 @@ def test_the_table_of_tuning():
     tried = (({"embedding_regularizer": 0}, 0.79), ({"embedding_regularizer": 1e-6}, 0.8125))
     results = with_cell(a_study(), "DNN_ME", "ME", 4, tried=tried, chosen=tried[1][0])
     assert tuning_table(results).rows == (("DNN_ME", "ME 4x", "2", "embedding_regularizer 1e-06", "0.81250"),)
-    assert tuning_table(replace(results, monitor_mode="min")).rows[0][-1] == "0.79000"
+    other = with_cell(a_study(), "DNN_ME", "ME", 4, tried=tried, chosen=tried[0][0])
+    assert tuning_table(other).rows[0][-1] == "0.79000"  # of the choice, whatever is largest
 
 
 # --- rows for csv ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ and those of five runs keep the config of the first alone: what these cannot sho
 """
 
 import ast
+import csv
 import re
 from pathlib import Path
 
@@ -40,11 +41,16 @@ def check_entry(folder):
     if any(finding.is_bad for finding in findings):
         return findings
     entry = Entry(Path(folder))
-    try:
-        checks = (_environment, _readme, _results, _expids, _hashes, _seeds, _log, _leaderboard)
-        findings += [finding for check in checks for finding in check(entry)]
-    except UsageError as error:  # of a YAML file
-        findings.append(Finding(WRONG, "config", str(error)))
+    for check in (_environment, _readme, _results, _expids, _hashes, _seeds, _log, _leaderboard):
+        try:
+            findings += check(entry)
+        except UsageError as error:  # of a YAML file, without which the rest cannot be checked
+            findings.append(Finding(WRONG, "config", str(error)))
+            break
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError, csv.Error) as error:
+            told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            subject = check.__name__.strip("_")
+            findings.append(Finding(WRONG, subject, f"a file holds what that of no entry does ({told})"))
     return [*findings, _personal(entry)]
 
 
@@ -155,7 +161,7 @@ def _literal(text):
     """The value that FuxiCTR printed to a log: settings in settings stand in any order."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 

@@ -58,8 +58,10 @@ def write_entry(expids, config=None, out=".", title=None, allow_fewer=False):
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", title):
         raise UsageError(f"--title names a folder: letters, digits and . _ + -, got {title!r}")
     dataset = plain_id(runs[0].model["dataset_id"], runs[0].dataset)
+    if not re.fullmatch(r"\w[\w.+-]*", str(dataset)):
+        raise UsageError(f"dataset_id names the folder of the entry: letters, digits and . _ + -, got {dataset!r}")
     target = Path(out) / f"{title}_{dataset}"
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise UsageError(f"{target} exists already")
     files = entry_files(runs, config, title, dataset)
     for name, text in files.items():

@@ -88,6 +88,9 @@ def own_code(run, config):
             f"an entry holds the file of the model's class: set model to {source['class']} and run again, "
             f"for {run.model['model']} only names it"
         )
+    name = Path(source["file"])
+    if name.is_absolute() or ".." in name.parts or name.suffix != ".py":
+        raise UsageError(f"the result of {run.expid} names the code {str(name)!r}, which is no .py file in an entry")
     for folder in (run.folder, Path(config).resolve().parent, Path()):
         path = folder / source["file"]
         if path.is_file() and md5_of(path.read_bytes()) == source["md5"]:

@@ -9,9 +9,11 @@ from fuxictr_me.bars.environment import parse_environment
 from fuxictr_me.bars.rows import parse_metrics, parse_row
 from fuxictr_me.bars.tuner import HASHED
 from fuxictr_me.config import read_entries
+from fuxictr_me.errors import UsageError
 
 IN_CONFIG = r"[^/]*tuner_config[^/]*/(?:[^/]+/)*"  # some published entries have the folder twice
 METRICS = r"(?<!\])\[Metrics\] (.+)"  # of all tasks; a multi-task model logs [Task: label][Metrics] too
+MOST_BYTES = 200_000_000
 FILES = {
     "README.md": r"README\.md",
     "environments.txt": r"environments\.txt",
@@ -33,9 +35,16 @@ class Entry:
     def __init__(self, folder):
         self.folder, self.names = folder, file_names(folder)
 
-    def text(self, name):
-        """Of a file."""
-        return (self.folder / name).read_text(errors="replace")
+    def text(self, name: str) -> str:
+        """Return the text of a file.
+
+        Raises:
+            UsageError: it is larger than any text of an entry.
+        """
+        path = self.folder / name
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise UsageError(f"{path} has {size:,} bytes; a text of an entry has {MOST_BYTES:,} at most")
+        return path.read_text(errors="replace")
 
     def name_of(self, kind):
         """The first file of a kind of ``FILES``."""
@@ -113,9 +122,8 @@ class Log:
     """
 
     def __init__(self, name, text):
-        shown = re.search(r"\{\n.*?\n\}", text, re.DOTALL)
         metrics = [parse_metrics(line) for line in re.findall(METRICS, text)]
-        self.name, self.settings = name, json.loads(shown[0]) if shown else {}
+        self.name, self.settings = name, _shown_settings(text)
         self.valid, self.test = metrics[-2:] if len(metrics) > 1 else ({}, {})
 
     @property
@@ -124,9 +132,26 @@ class Log:
         return self.settings.get("model_id", "")
 
 
-def file_names(folder):
-    """Paths inside a folder, with ``/``, sorted."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+def _shown_settings(text: str) -> dict:
+    """Return the settings that a run printed to its log, as text; empty where it printed none that can be read."""
+    shown = re.search(r"\{\n.*?\n\}", text, re.DOTALL)
+    try:
+        settings = json.loads(shown[0]) if shown else {}
+    except (ValueError, RecursionError):
+        return {}
+    return {key: value if isinstance(value, str) else str(value) for key, value in settings.items()}
+
+
+def file_names(folder: Path) -> list[str]:
+    """Return the paths inside a folder, with ``/``, sorted.
+
+    Raises:
+        UsageError: a symbolic link, which would lead out of it.
+    """
+    paths = sorted(folder.rglob("*"))
+    if links := [path for path in paths if path.is_symlink()]:
+        raise UsageError(f"{links[0]} is a symbolic link; an entry consists of files")
+    return [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
 
 
 def expid_hash(expid):

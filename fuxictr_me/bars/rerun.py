@@ -103,7 +103,10 @@ def find_data(entry, dataset_id, data_root=None):
     Raises:
         UsageError: data that are not there.
     """
+    if dataset_id not in entry.datasets:
+        raise UsageError(f"dataset_config.yaml of {entry.folder} has no {dataset_id}, which its first row names")
     dataset = copy.deepcopy(entry.datasets[dataset_id])
+    _check_kinds(dataset, f"{dataset_id} in dataset_config.yaml of {entry.folder}")
     dataset.pop("dataset_id", None)  # FuxiCTR's autotuner may leave one in it
     stated = dataset.get("data_root") or "./data/"
     roots = [entry.folder.resolve(), Path.cwd()]
@@ -129,6 +132,18 @@ def find_data(entry, dataset_id, data_root=None):
     if not built:
         raise missing("built data set", bases[0] / dataset_id)
     return built[0].name, {**dataset, "data_root": str(built[0].parent)}
+
+
+def _check_kinds(dataset: dict, where: str) -> None:
+    """Refuse an entry of a data set whose paths are no text, or whose columns are none."""
+    for key in ("data_root", "data_format", *SPLITS):
+        if not isinstance(dataset.get(key) or "", str):
+            raise UsageError(f"{key} of {where} must be text, got {dataset[key]!r}")
+    columns = dataset.get("feature_cols") or []
+    if not isinstance(columns, list) or not all(isinstance(column, dict) for column in columns):
+        raise UsageError(f"feature_cols of {where} must be a list of columns, got {str(columns)[:80]}")
+    if not all(isinstance(column.get("pretrained_emb", ""), str) for column in columns):
+        raise UsageError(f"pretrained_emb of a column of {where} must be a path")
 
 
 def _under(data_root, path, stated):

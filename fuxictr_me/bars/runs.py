@@ -11,6 +11,7 @@ from fuxictr.utils import load_model_config
 from fuxictr_me.bars import SEEDS
 from fuxictr_me.config import read_entries, read_params
 from fuxictr_me.errors import UsageError, missing
+from fuxictr_me.study.result_files import read_result
 
 METRICS = ("AUC", "logloss")  # that BARS' leaderboard shows
 NOT_COMPARED = {"feature_cols", "label_col", "train_data", "valid_data", "test_data", "gpu"}  # run_expid changes these
@@ -96,11 +97,14 @@ def read_run(expid, config):
     path = folder / place / f"{expid}.json"
     if not path.with_suffix(".log").is_file():
         raise missing(f"log of run {expid}", path.with_suffix(".log"))
-    try:
-        result = json.loads(path.read_text())
-        ran, tested = result["settings"], result["test"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not the result of a run: {error}") from error
+    result = read_result(path)
+    if result is None:
+        raise UsageError(f"{path} is not the result of a run: it has no settings")
+    if not _is_source(result.get("model_source")):
+        raise UsageError(f"{path} is not the result of a run: model_source is {str(result['model_source'])[:80]!r}")
+    if lacking := sorted({"fuxictr_me", "fuxictr", "torch", "python"} - result["versions"].keys()):
+        raise UsageError(f"{path} is not the result of a run: versions have no {', '.join(lacking)}")
+    ran, tested = result["settings"], result["test"]
     for key, value in json.loads(json.dumps(params, default=str)).items():
         if key not in NOT_COMPARED and ran.get(key) != value:
             raise UsageError(
@@ -116,6 +120,16 @@ def read_run(expid, config):
     if not STAMP.search(log):
         raise UsageError(f"{path.with_suffix('.log')} is not the log of a run")
     return FinishedRun(expid, model, dataset, result, log, folder)
+
+
+def _is_source(source: object) -> bool:
+    """Whether this is what ``source_of`` records, which is None of our models."""
+    keys = ("class", "file", "md5", "origin")
+    return source is None or (
+        isinstance(source, dict)
+        and all(isinstance(source.get(key), str) for key in keys)
+        and isinstance(source.get("wrapped"), bool)
+    )
 
 
 def _check_alike(first, other):

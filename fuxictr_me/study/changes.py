@@ -1,10 +1,12 @@
 """What is new in a study against the one that its folder holds."""
 
 import json
+from pathlib import Path
 
 from fuxictr_me.errors import UsageError
-from fuxictr_me.study.plan import moved_dataset, read_plan
+from fuxictr_me.study.plan import Plan, moved_dataset, read_plan
 from fuxictr_me.study.state import read_state
+from fuxictr_me.study.study_data import data_change
 
 
 def changes(study, folder, allowed=False):
@@ -25,6 +27,9 @@ def changes(study, folder, allowed=False):
     state = read_state(old, folder)
     finished = {run.cell for run in old.runs if run.expid in state.results}
     of_data = _settings("the data set", old.dataset, moved_dataset(study, folder))
+    of_data += [line for line in [of_contents(old, folder)] if line]
+    if any("data_digest" not in result for result in state.results.values()):
+        of_data.append("they were made by a version that recorded neither their data nor all settings")
     by_cell = {name: _of_cell(cell, cells[name]) for name, cell in old.cells.items() if name in cells}
     lost = [*(of_data if finished else []), *(line for name in by_cell if name in finished for line in by_cell[name])]
     if lost and not allowed:
@@ -39,6 +44,27 @@ def changes(study, folder, allowed=False):
         if cells[name].grid != old.cells[name].grid:
             lines.append(f"grid of {name}: {old.cells[name].grid} before, {cells[name].grid} now")
     return "\n".join(f"The study has changed: {line}" for line in lines)
+
+
+def of_contents(plan: Plan, folder: Path) -> str | None:
+    """Return how the data now differ from those of the finished runs; None where they do not, or there are none."""
+    try:
+        return data_change(plan, folder) if plan.data else None
+    except UsageError as error:  # raw data that are not there any more: perhaps the study now names others
+        return str(error)
+
+
+def refuse_lost_runs(plan: Plan, folder: Path, why: str | None) -> None:
+    """Refuse to leave finished runs behind unasked.
+
+    Raises:
+        UsageError: there are some, and ``why`` says how the study now differs from them.
+    """
+    if why and (count := read_state(plan, folder).counted):
+        raise UsageError(
+            f"{folder} has {count} finished runs of other data: {why}; name another --out, or --changed to go on: "
+            "runs whose data differ no longer count, and stay in checkpoints/"
+        )
 
 
 def _of_cell(before, after):

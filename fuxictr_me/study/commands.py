@@ -7,12 +7,14 @@ from tqdm import tqdm
 
 from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.settings import check_gpu
-from fuxictr_me.study.changes import changes
+from fuxictr_me.study.changes import changes, of_contents, refuse_lost_runs
 from fuxictr_me.study.design import read_study
-from fuxictr_me.study.plan import PLAN, make_plan, read_plan, write_plan
-from fuxictr_me.study.schedule import run_study
+from fuxictr_me.study.folder_checks import check_code, check_folder, check_layout
+from fuxictr_me.study.plan import PLAN, Plan, make_plan, read_plan, write_plan
+from fuxictr_me.study.schedule import run_study, terminate_as_interrupt
 from fuxictr_me.study.state import only_study, read_state
 from fuxictr_me.study.status import status_text
+from fuxictr_me.study.study_data import prepare_data
 
 
 def run(path=None, out=None, gpus=(-1,), jobs=1, dry_run=False, retry_failed=False, changed=False, **given):
@@ -45,26 +47,44 @@ def run(path=None, out=None, gpus=(-1,), jobs=1, dry_run=False, retry_failed=Fal
     study = None if goes_on else read_study(path, **given)
     default = Path(path).stem if path else f"study_{study.dataset_id}" if study else None
     folder = Path(path if goes_on else out or default)
+    check_folder(folder)
     if study and folder.exists() and not (folder / PLAN).is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder} exists and is no study: name another folder by --out")
+    if goes_on:
+        check_code(read_plan(folder), folder)
+        check_layout(read_plan(folder), folder)
     if dry_run:
         from fuxictr_me.study.dry_run import dry_run_text
 
         return dry_run_text(study, folder, len(gpus) * jobs)
-    with only_study(folder):
-        words = changes(study, folder, changed) if study and (folder / PLAN).is_file() else ""
-        plan = make_plan(study, folder) if study else read_plan(folder)
-        write_plan(plan, folder)
-        if words:
-            tqdm.write(words, file=sys.stderr)
+    with terminate_as_interrupt(), only_study(folder):
+        plan = _planned(study, folder, changed)
         if retry_failed:
-            for file in (folder / "failed").glob("*.json"):
-                file.unlink()
+            for run in plan.runs:
+                (folder / "failed" / f"{run.expid}.json").unlink(missing_ok=True)
         state = run_study(plan, folder, gpus, jobs)
     text = status_text(plan, state, folder)
     if state.failed:
         raise RunError(f"{text.splitlines()[0]}; see them: fuxictr-me study status {folder}; again: --retry-failed")
     return f"{text}\nReport: fuxictr-me study report {folder}"
+
+
+def _planned(study, folder: Path, changed: bool) -> Plan:
+    """Lay the study out, or check what the folder holds; build its data; and refuse to leave finished runs behind."""
+    old = read_plan(folder) if (folder / PLAN).is_file() else None
+    words = ""
+    if study and old:
+        words = changes(study, folder, changed)
+    elif not changed:
+        refuse_lost_runs(old, folder, of_contents(old, folder)) if old else None
+    plan = make_plan(study, folder, old.data if old else None) if study else old
+    if words:
+        tqdm.write(words, file=sys.stderr)
+    prepared = prepare_data(plan, folder)
+    if old and old.data and prepared.data["digest"] != old.data["digest"] and not changed:
+        refuse_lost_runs(plan, folder, "what was built now has other rows or features")
+    write_plan(prepared, folder)
+    return prepared
 
 
 def status(folder):
@@ -73,5 +93,6 @@ def status(folder):
     Raises:
         UsageError: no study there.
     """
+    check_folder(Path(folder))
     plan = read_plan(folder)
     return status_text(plan, read_state(plan, Path(folder)), Path(folder))

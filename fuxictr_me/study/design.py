@@ -1,17 +1,30 @@
 """What a study is: models, kinds, scales, seeds and what is tuned, out of a YAML file or the command line."""
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
 from fuxictr_me.errors import UsageError, missing, positive_int, unknown
-from fuxictr_me.find_model import short_name
+from fuxictr_me.find_model import find_model, short_name
+from fuxictr_me.settings import check_model_settings
 from fuxictr_me.study.any_model import check_names, check_read
+from fuxictr_me.study.design_checks import (
+    MOST_SEED,
+    check_comparable,
+    check_list,
+    check_mapping,
+    check_monitor,
+    check_number_of_runs,
+    check_own_settings,
+    check_plain_name,
+    check_scales,
+    check_title,
+)
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
 from fuxictr_me.study.start import find_dataset, start_of
+from fuxictr_me.study.strict_yaml import read_strict_yaml
 
 CONTROLS = {"ensemble": {"aggregation": "ensemble"}, "ME-SI": {"shared_interaction": True}}  # changes of ME
 KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
@@ -27,8 +40,8 @@ class Cell:
     Attributes:
         model (str): name of the class; ``settings`` has it as ``find_model`` takes it.
         kind (str), scale (int): as ``CellResult`` has them.
-        settings (dict): of a run, FuxiCTR's; seed and grid hold their first values.
-        grid (dict): setting -> values to choose from.
+        settings: of a run, FuxiCTR's; seed and grid hold their first values.
+        grid: setting -> values to choose from.
     """
 
     model: str
@@ -76,16 +89,7 @@ def read_study(path, **given):
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
-    content = {}
-    if path is not None:
-        if not Path(path).is_file():
-            raise missing("study file", path)
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except yaml.YAMLError as error:
-            raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(content, dict):
-            raise UsageError(f"{path} must hold settings by name, got {content!r}")
+    content = {} if path is None else read_strict_yaml(path, "study file")
     content |= {key: value for key, value in given.items() if value is not None}
     for key in content:
         if key not in KEYS:
@@ -94,82 +98,110 @@ def read_study(path, **given):
         if not content.get(key):
             raise UsageError(f"a study needs {key}")
     config = content.get("config")
+    if config is not None and not isinstance(config, str | Path):
+        raise UsageError(f"config of a study must be the path of a folder, got {config!r}")
     if config is not None and path is not None and not Path(config).is_dir():
         config = Path(path).parent / config  # as seen from the study's file
-    return design(
-        name=content.pop("name", None) or (Path(path).stem if path else "study"), **content | {"config": config}
-    )
+    name = content.pop("name", Path(path).stem if path else "study")
+    return design(name=name, **content | {"config": config})
 
 
 def design(
-    name,
-    dataset_id,
-    models,
-    config=None,
-    kinds=(SINGLE, MULTI),
-    scales=(1, 2, 4, 10),
-    seeds=5,
-    settings=None,
-    grid=None,
-):
-    """A study of the given parts.
+    name: str,
+    dataset_id: str,
+    models: list | dict,
+    config: str | Path | None = None,
+    kinds: list | tuple = (SINGLE, MULTI),
+    scales: list | tuple = (1, 2, 4, 10),
+    seeds: int | list = 5,
+    settings: dict | None = None,
+    grid: dict | None = None,
+) -> Study:
+    """Return a study of the given parts; all of it is checked, and nothing is written.
 
     Args:
-        name (str)
-        dataset_id (str): an entry of ``config``'s dataset_config.yaml, or of the bundled data-set configs.
-        models (list or dict): names as ``find_model`` takes them, e.g. ``DCNv2_ME``; with own settings as name -> dict,
+        name: of one line.
+        dataset_id: an entry of ``config``'s dataset_config.yaml, or of the bundled data-set configs.
+        models: names as ``find_model`` takes them, e.g. ``DCNv2_ME``; with own settings as name -> dict,
             whose ``expid`` names the entry to start from (default: ``<class>_default``, of ``config`` or of the zoo).
-        config (str or Path): folder of configs.
-        kinds (list): of SE, ME, the controls ensemble and ME-SI, and of own ones as {name: {setting: value}}, each a
+        config: folder of configs.
+        kinds: of SE, ME, the controls ensemble and ME-SI, and of own ones as {name: {setting: value}}, each a
             change of ME. A setting ``like: SE`` makes it a change of SE.
-        scales (list of int): k; 1 is the base, which all kinds share and every study has.
-        seeds (int or list of int): how many of BARS' five, or which.
-        settings (dict): of every run.
-        grid (dict): setting -> values, tuned for each cell by itself; or kind -> {setting: values}, the same settings
+        scales: k; 1 is the base, which all kinds share and every study has.
+        seeds: how many of BARS' five, or which.
+        settings: of every run.
+        grid: setting -> values, tuned for each cell by itself; or kind -> {setting: values}, the same settings
             in each.
 
-    Returns:
-        Study
-
     Raises:
-        UsageError
+        UsageError: one line: what is wrong, what was found, what is allowed.
     """
+    check_title(name)
+    check_plain_name("dataset_id", dataset_id)
     folder = None if config is None else Path(config)
     if folder is not None and not folder.is_dir():
         raise missing("config folder", folder)
-    kinds = _kinds(kinds)
-    scales = sorted({1, *(positive_int("a scale", scale) for scale in _list("scales", scales))})
+    dataset, source = find_dataset(dataset_id, folder)
+    kinds = _kinds(kinds, dataset)
+    scales = check_scales(scales)
     seeds = _seeds(seeds)
-    own = models if isinstance(models, dict) else dict.fromkeys(_list("models", models))
-    grids = _grids(grid or {}, kinds)
+    settings = check_own_settings("settings", {} if settings is None else settings, dataset, SIZE)
+    own = _models(models)
+    grids = _grids({} if grid is None else grid, kinds, dataset)
     check_names(own)
     cells = []
     for model, extra in own.items():
-        start = start_of(model, extra or {}, folder) | (settings or {})
+        extra = check_own_settings(f"model {model}", {} if extra is None else extra, dataset, ("num_sets",))
+        start = start_of(model, extra, folder) | settings
         check_read(model, start, kinds, grids)
-        dim = start.get("embedding_dim", 10)
-        if not isinstance(dim, int):
-            raise UsageError(f"embedding_dim of {model} must be one number to scale it, got {dim!r}")
-        for kind, scale in [(BASE, 1), *((kind, scale) for kind in kinds for scale in scales if scale > 1)]:
-            changes = dict(kinds.get(kind, {}))
-            wide = changes.pop("like", MULTI) == SINGLE or kind == BASE
-            size = {"num_sets": 1 if wide else scale, "embedding_dim": dim * scale if wide else dim}
-            if wide and start.get("task_sets"):
-                size["task_sets"] = False
-            tuned = grids[SINGLE if kind == BASE else kind]
-            first = {key: values[0] for key, values in tuned.items()}
-            # FuxiCTR numbers runs by the product of what varies, the first key slowest: seeds can be added to
-            named = {"seed": seeds[0], "model": model, "dataset_id": dataset_id}
-            merged = {"seed": seeds[0], **start, **size, **changes, **first} | named
-            cells.append(Cell(short_name(model), kind, scale, merged, tuned))
-    dataset, source = find_dataset(dataset_id, folder)
+        cells += _cells_of(model, start, kinds, scales, seeds[0], grids, dataset_id)
+    check_number_of_runs(len(seeds), [cell.grid for cell in cells])
+    check_comparable(cells)
+    for cell in cells:
+        _check_cell(cell, dataset)
+        check_monitor(cell.settings, f"{cell.name}: ")
     return Study(name, dataset_id, dataset, source, seeds, tuple(cells))
 
 
-def _list(key, value):
-    if not isinstance(value, list | tuple) or not value:
-        raise UsageError(f"{key} must be a list, got {value!r}")
-    return list(value)
+def _cells_of(model: str, start: dict, kinds: dict, scales: list, seed: int, grids: dict, dataset_id: str) -> list:
+    """Return the cells of one model: the base, then each kind at each scale above 1."""
+    dim, cells = start.get("embedding_dim", 10), []
+    if not isinstance(dim, int):
+        raise UsageError(f"embedding_dim of {model} must be one number to scale it, got {dim!r}")
+    positive_int(f"embedding_dim of {model}", dim)
+    for kind, scale in [(BASE, 1), *((kind, scale) for kind in kinds for scale in scales if scale > 1)]:
+        changes = dict(kinds.get(kind, {}))
+        wide = changes.pop("like", MULTI) == SINGLE or kind == BASE
+        size = {"num_sets": 1 if wide else scale, "embedding_dim": dim * scale if wide else dim}
+        if wide and start.get("task_sets"):
+            size["task_sets"] = False
+        tuned = grids[SINGLE if kind == BASE else kind]
+        first = {key: values[0] for key, values in tuned.items()}
+        # FuxiCTR numbers runs by the product of what varies, the first key slowest: seeds can be added to
+        named = {"seed": seed, "model": model, "dataset_id": dataset_id}
+        merged = {"seed": seed, **start, **size, **changes, **first} | named
+        cells.append(Cell(short_name(model), kind, scale, merged, tuned))
+    return cells
+
+
+def _check_cell(cell: Cell, dataset: dict) -> None:
+    """Refuse settings that any run of a cell could not start with."""
+    model_class = find_model(cell.settings["model"])
+    for values in itertools.product(*cell.grid.values()):
+        settings = {**dataset, **cell.settings, **dict(zip(cell.grid, values, strict=True))}
+        try:
+            check_model_settings(model_class, settings)
+        except UsageError as error:
+            raise UsageError(f"{cell.name}: {error}") from error
+
+
+def _models(models: list | dict) -> dict:
+    """Return model -> its own settings, or None."""
+    listed = models if isinstance(models, dict) else check_list("models", models)
+    for name in listed:
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"models must be names such as DCNv2_ME, or names with settings, got {name!r}")
+    return models if isinstance(models, dict) else dict.fromkeys(listed)
 
 
 def _seeds(seeds):
@@ -177,21 +209,22 @@ def _seeds(seeds):
         if not 1 <= seeds <= len(BARS_SEEDS):
             raise UsageError(f"seeds: {seeds} is not 1 to {len(BARS_SEEDS)} (BARS' own); give a list for others")
         return BARS_SEEDS[:seeds]
-    listed = _list("seeds", seeds)
+    listed = check_list("seeds", seeds)
     for seed in listed:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise UsageError(f"a seed must be an integer of 0 or more, got {seed!r}")
-    return tuple(dict.fromkeys(listed))
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
+            raise UsageError(f"a seed must be an integer of 0 to {MOST_SEED}, got {seed!r}")
+    return tuple(listed)
 
 
-def _kinds(kinds):
+def _kinds(kinds: list, dataset: dict) -> dict:
     """name -> its changes of settings."""
     known = {SINGLE: {"like": SINGLE}, MULTI: {}, **CONTROLS}
     found = {}
-    for kind in _list("kinds", kinds):
-        if isinstance(kind, dict):
+    for kind in check_list("kinds", kinds):
+        if isinstance(kind, dict) and kind:
             for name, changes in kind.items():
-                new = re.fullmatch(r"[\w.+-]+", str(name)) and name not in (*known, BASE)  # it names files
+                free = isinstance(name, str) and name not in (*known, BASE, *found)
+                new = free and re.fullmatch(r"\w[\w.+-]{0,99}", name)  # it names files
                 if not new or not isinstance(changes, dict):
                     raise UsageError(
                         f"an own kind is a new name, without blanks, with settings, got {name}: {changes!r}"
@@ -200,29 +233,29 @@ def _kinds(kinds):
                     raise UsageError(f"{', '.join(sorted(held))} must be equal for all kinds; kind {name!r} changes it")
                 if changes.get("like", MULTI) not in (SINGLE, MULTI):
                     raise unknown(f"kind that {name!r} is like", changes["like"], (SINGLE, MULTI))
+                check_own_settings(f"kind {name!r}", changes, dataset)
                 found[name] = changes
-        elif kind in known:
+        elif isinstance(kind, str) and kind in known:
             found[kind] = known[kind]
         else:
             raise unknown("kind", kind, known)
     return found
 
 
-def _grids(grid, kinds):
-    """kind -> setting -> values; what is tuned for one is tuned for all."""
-    if not isinstance(grid, dict):
-        raise UsageError(f"grid must be settings with values to try, got {grid!r}")
+def _grids(grid: dict, kinds: dict, dataset: dict) -> dict:
+    """Return kind -> setting -> values; what is tuned for one is tuned for all."""
+    check_mapping("grid", grid)
     by_kind = grid if grid and set(grid) <= {*kinds, SINGLE, MULTI} else dict.fromkeys({*kinds, SINGLE, MULTI}, grid)
     if by_kind is grid and not {SINGLE, MULTI} <= set(grid):
         raise UsageError(f"a grid for each kind needs SE and ME, got {', '.join(grid)}: both are tuned or none")
     found = {kind: by_kind.get(kind, by_kind[MULTI]) for kind in {*kinds, SINGLE, MULTI}}
     for kind, settings in found.items():
-        if not isinstance(settings, dict):
-            raise UsageError(f"the grid of {kind} must be settings with values to try, got {settings!r}")
+        check_mapping(f"the grid of {kind}", settings)
         if held := (EQUAL | SIZE) & settings.keys():
             raise UsageError(f"{', '.join(sorted(held))} cannot be tuned: it must be equal for all kinds")
         if other := settings.keys() ^ found[SINGLE].keys():
             raise UsageError(f"{', '.join(sorted(other))} is tuned for one of SE and {kind} alone: tune it for both")
         for key, values in settings.items():
-            _list(f"{key} in the grid", values)
+            check_list(f"{key} in the grid", values)
+        check_own_settings(f"the grid of {kind}", settings, dataset)
     return found

@@ -1,9 +1,13 @@
 """From the files of a study to its results, cell by cell."""
 
 import csv
+import json
 from pathlib import Path
 
 from fuxictr_me.callbacks.information_abundance import ALL
+from fuxictr_me.errors import UsageError
+from fuxictr_me.resources import bundled
+from fuxictr_me.study.design_checks import check_comparable
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
 from fuxictr_me.study.state import monitored, read_state
 
@@ -23,6 +27,7 @@ def gather(plan, folder):
         StudyResults
     """
     folder = Path(folder)
+    check_comparable(plan.cells.values(), ("monitor", "monitor_mode"))
     state = read_state(plan, folder)
     cells = tuple(_cell(plan, cell, state, folder) for cell in plan.cells.values())
     first = next(iter(plan.cells.values())).settings
@@ -38,7 +43,18 @@ def gather(plan, folder):
         versions=versions,
         cells=cells,
         failed=tuple((expid, record["error"]) for expid, record in state.failed.items()),
+        paper_data=plan.dataset_id if has_published_rows(plan) else "",
     )
+
+
+def has_published_rows(plan) -> bool:
+    """Whether each split of a study's data has as many rows as the published files of its data set."""
+    rows = plan.data.get("rows", {})
+    file = bundled("dataset_configs") / plan.dataset_id / "files.json"
+    if not rows or not file.is_file():
+        return False
+    files = json.loads(file.read_text())["files"]
+    return rows == {name.removesuffix(".csv"): entry["rows"] for name, entry in files.items()}
 
 
 def _cell(plan, cell, state, folder):
@@ -76,18 +92,21 @@ def read_abundance(path):
     """The rows of a callback's csv for the best weights, sets side by side, a dict a field; none without a file."""
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if (row["event"], row["set"]) == ("best", ALL)]
-    several = len({row["layer"] for row in rows}) > 1
-    return [
-        {
-            "field": f"{row['field']} ({row['layer']})" if several else row["field"],
-            **{key: int(row[key]) for key in COUNTS},
-            **{key: float(row[key]) if row[key] != "" else None for key in MEASURES},
-        }
-        for row in rows
-        if row["ia"] != ""
-    ]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if (row["event"], row["set"]) == ("best", ALL)]
+        several = len({row["layer"] for row in rows}) > 1
+        return [_field(row, several) for row in rows if row["ia"] != ""]
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise UsageError(f"{path} is not a file of information abundance: {type(error).__name__} {error}") from None
+
+
+def _field(row: dict, has_layers: bool) -> dict:
+    return {
+        "field": f"{row['field']} ({row['layer']})" if has_layers else row["field"],
+        **{key: int(row[key]) for key in COUNTS},
+        **{key: float(row[key]) if row[key] != "" else None for key in MEASURES},
+    }
 
 
 def _shared(plan):

@@ -1,25 +1,30 @@
 """The runs of a study: FuxiCTR's autotuner makes their configs and expids, and ``study.json`` keeps the list."""
 
 import contextlib
+import copy
+import dataclasses
 import io
 import json
 import os
+import re
 import shutil
+import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import yaml
 from fuxictr.autotuner import enumerate_params
+from tqdm import tqdm
 
 from fuxictr_me.config import check_dataset, is_built, load_settings, read_entries
 from fuxictr_me.data import feature_maps
+from fuxictr_me.data.digest import settings_digest
 from fuxictr_me.errors import UsageError
-from fuxictr_me.files import replace_whole, working_in
+from fuxictr_me.files import working_in
 from fuxictr_me.model_source import variables_for
-from fuxictr_me.study.design import Cell
+from fuxictr_me.study.plan_file import PLAN, Plan, Run, read_plan, write_plan
+from fuxictr_me.study.study_data import adopt_built_set
 
-PLAN = "study.json"
 PARTS = ("config", "tuner")
 SCRIPT = '''"""python run_expid.py --config tuner/CELL --expid EXPID --gpu -1, as FuxiCTR's autotuner calls it."""
 
@@ -30,139 +35,99 @@ if __name__ == "__main__":
 '''
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run of a study.
-
-    Attributes:
-        cell (str): name of its cell.
-        expid (str): FuxiCTR's, ``<cell>_<number>_<md5>``.
-        seed (int)
-        values (dict): of the grid.
-        settings (dict): all that FuxiCTR's model_config.yaml holds of it.
-    """
-
-    cell: str
-    expid: str
-    seed: int
-    values: dict
-    settings: dict
-
-    @property
-    def config(self):
-        """The config folder, seen from the study's."""
-        return f"tuner/{self.cell}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What ``study.json`` holds.
-
-    Attributes:
-        name (str), dataset_id (str), seeds (tuple of int)
-        data_folder (str): of the built data set, seen from the study's folder.
-        dataset (dict): FuxiCTR's entry of the data set, paths as seen from the study's folder.
-        cells (dict): name -> Cell.
-        runs (tuple of Run): all of them; of a grid only the chosen ones are run with more than the first seed.
-        environment (dict): variables that a run needs to find its model's class -> folders, as seen from the study's.
-    """
-
-    name: str
-    dataset_id: str
-    seeds: tuple
-    data_folder: str
-    dataset: dict
-    cells: dict
-    runs: tuple
-    environment: dict = field(default_factory=dict)
-
-    def of_cell(self, name, seed=None):
-        """The runs of a cell, of one seed or of all."""
-        return [run for run in self.runs if run.cell == name and seed in (None, run.seed)]
-
-
-def make_plan(study, folder):
+def make_plan(study, folder: str | Path, data: dict | None = None) -> Plan:
     """Lay a study out in FuxiCTR's form, and list its runs.
 
     ``config/`` gets an entry a cell; ``tuner/<cell>.yaml`` names what varies in it, as FuxiCTR's autotuner reads it,
     and ``tuner/<cell>/`` is what the autotuner makes of that. Paths become relative to the folder, from where runs
     start. FuxiCTR's ``run_param_tuner.py --config tuner/<cell>`` then runs them too. All is made and checked beside
-    the folder, and then put into it.
+    the folder, and then put into it, ``study.json`` first: killed in between, the same command lays out the rest.
 
     Args:
         study (Study)
-        folder (Path): of the study.
-
-    Returns:
-        Plan
+        folder: of the study.
+        data: of the plan that the folder holds, see ``Plan``.
 
     Raises:
         UsageError: settings that cannot be, of any run.
     """
+    folder = Path(folder)
     dataset = moved_dataset(study, folder)
-    environment = {}
-    for model in dict.fromkeys(cell.settings["model"] for cell in study.cells):
-        for variable, place in variables_for(model).items():
-            environment.setdefault(variable, []).append(os.path.relpath(place, folder))
-    parent = Path(folder).resolve().parent
+    parent = folder.resolve().parent
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".planning-", dir=parent) as beside:
+    _clear_killed_planning(parent, folder.resolve().name)
+    with tempfile.TemporaryDirectory(prefix=f".planning-{folder.resolve().name}-", dir=parent) as beside:
         with working_in(beside):
+            first = study.cells[0].settings
+            adopted, line = adopt_built_set(dataset, {**first, **dataset, "dataset_id": study.dataset_id})
             for part in PARTS:
                 Path(part).mkdir()
             Path("run_expid.py").write_text(SCRIPT)
             _write("config/model_config.yaml", {cell.name: cell.settings for cell in study.cells})
-            _write("config/dataset_config.yaml", {study.dataset_id: dataset})
-            runs = [run for cell in study.cells for run in _enumerate(cell, study, dataset)]
-            data_folder = _check(runs, dataset)
-        Path(folder).mkdir(exist_ok=True)
-        for part in PARTS:
-            shutil.rmtree(Path(folder) / part, ignore_errors=True)
-        for path in Path(beside).iterdir():
-            path.replace(Path(folder) / path.name)
-    return Plan(
-        study.name,
-        study.dataset_id,
-        study.seeds,
-        data_folder,
-        dataset,
-        {cell.name: cell for cell in study.cells},
-        tuple(runs),
-        environment,
-    )
+            _write("config/dataset_config.yaml", {study.dataset_id: adopted})
+            runs = [run for cell in study.cells for run in _enumerate(cell, study, adopted)]
+            runs, data_folder = _check(runs, adopted)
+        plan = Plan(
+            study.name,
+            study.dataset_id,
+            study.seeds,
+            data_folder,
+            dataset,
+            {cell.name: cell for cell in study.cells},
+            tuple(runs),
+            _environment(study, folder),
+            data or {},
+        )
+        _put_in_place(plan, Path(beside), folder)
+    if line:
+        tqdm.write(line, file=sys.stderr)
+    return plan
 
 
-def write_plan(plan, folder):
-    """Write ``study.json``, whole."""
-    text = json.dumps(asdict(plan), indent=1) + "\n"
-    replace_whole(Path(folder) / PLAN, lambda path: path.write_text(text))
+def _clear_killed_planning(parent: Path, name: str) -> None:
+    """Remove what an earlier command left that was killed while it laid out this study."""
+    for path in parent.glob(".planning-*"):
+        is_ours = re.fullmatch(rf"\.planning-{re.escape(name)}-[a-z0-9_]{{8}}", path.name) and not path.is_symlink()
+        if is_ours and {part.name for part in path.iterdir()} <= {*PARTS, "run_expid.py", PLAN}:
+            shutil.rmtree(path)
 
 
-def read_plan(folder):
-    """The plan that a study's folder holds.
-
-    Raises:
-        UsageError: it is no study's folder, or ``study.json`` is not what was written.
-    """
-    path = Path(folder) / PLAN
-    if not path.is_file():
-        raise UsageError(f"{folder} is no study: there is no {PLAN} in it")
-    try:
-        content = json.loads(path.read_text())
-        cells = {name: Cell(**cell) for name, cell in content.pop("cells").items()}
-        runs = tuple(Run(**run) for run in content.pop("runs"))
-        return Plan(cells=cells, runs=runs, seeds=tuple(content.pop("seeds")), **content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is not a study's plan ({error}): name another folder") from error
+def _environment(study, folder: Path) -> dict:
+    """Return what runs need to find the models that this process has found: variable -> folders."""
+    environment = {}
+    for model in dict.fromkeys(cell.settings["model"] for cell in study.cells):
+        for variable, place in variables_for(model).items():
+            places = environment.setdefault(variable, [])
+            if (relative := os.path.relpath(place, folder)) not in places:
+                places.append(relative)
+    return environment
 
 
-def moved_dataset(study, folder):
+def _put_in_place(plan: Plan, beside: Path, folder: Path) -> None:
+    """Put what was laid out into the folder; only files of the earlier plan are replaced or removed."""
+    old = read_plan(folder).cells if (folder / PLAN).is_file() else {}
+    folder.mkdir(exist_ok=True)
+    write_plan(plan, folder)
+    for name in old.keys() - plan.cells.keys():
+        for left in (f"{name}.yaml", f"{name}/model_config.yaml", f"{name}/dataset_config.yaml"):
+            (folder / "tuner" / left).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / "tuner" / name).rmdir()
+    for path in sorted(beside.rglob("*")):
+        target = folder / path.relative_to(beside)
+        if path.is_dir():
+            target.mkdir(exist_ok=True)
+        else:
+            path.replace(target)
+
+
+def moved_dataset(study, folder: str | Path) -> dict:
     """The entry of a study's data set, its paths as seen from the study's folder.
 
     Raises:
         UsageError: files that are not there, settings that cannot be.
     """
-    params = {**study.dataset, "dataset_id": study.dataset_id}
+    params = {**copy.deepcopy(study.dataset), "dataset_id": study.dataset_id}
     check_dataset(params, study.source)
     if not params.get("test_data"):
         raise UsageError(f"test_data of data set {study.dataset_id!r} is not set: a study compares models on it")
@@ -199,17 +164,19 @@ def _enumerate(cell, study, dataset):
         yield Run(cell.name, expid, settings["seed"], values, settings)
 
 
-def _check(runs, dataset):
-    """Refuse what any run could not start with; the folder of the built data."""
+def _check(runs: list[Run], dataset: dict) -> tuple[list[Run], str]:
+    """Refuse what any run could not start with; the runs with their digests, and the folder of the built data."""
+    checked = []
     for run in runs:
         try:
             params = load_settings(run.config, run.expid)
         except UsageError as error:
             raise UsageError(f"{run.cell}: {error}") from error
+        checked.append(dataclasses.replace(run, settings_digest=settings_digest(params)))
     folder = f"{params['data_root']}/{params['dataset_id']}"
     if is_built(dataset):
         feature_maps.load(folder, params["dataset_id"], params)
-    return folder
+    return checked, folder
 
 
 def _write(path, content):

@@ -82,6 +82,8 @@ class StudyResults:
         versions (dict): of fuxictr_me, fuxictr, torch, python.
         cells (tuple of CellResult): by model, then base, then kind, then scale; those without a finished run too.
         failed (tuple of (str, str)): expid and the line that tells why.
+        paper_data (str): the paper's data set whose rows the splits have, e.g. ``criteo_paper``; empty for any other,
+            also for one that only has its name.
     """
 
     name: str
@@ -94,6 +96,7 @@ class StudyResults:
     versions: dict
     cells: tuple
     failed: tuple = ()
+    paper_data: str = ""
 
     def cell(self, model, kind, scale):
         """The cell of these, None where the study has none."""

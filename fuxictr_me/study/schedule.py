@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +18,12 @@ from fuxictr_me.errors import RunError
 from fuxictr_me.files import replace_whole
 from fuxictr_me.find_model import MODULES
 from fuxictr_me.study.plan import Run
-from fuxictr_me.study.state import claim, differences, find_results, progress_of, read_state
+from fuxictr_me.study.result_files import read_result
+from fuxictr_me.study.state import claim, differences, find_results, processes_at, progress_of, read_state
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 15  # to end by themselves after Ctrl-C
+START = "import sys; sys.path = [p for p in sys.path if p]; from fuxictr_me.cli import entry_point; entry_point()"
 NO_SPACE = ("No space left", "is the disk full")  # the system's words, and ours where PyTorch's tell less
 
 
@@ -54,7 +57,7 @@ def run_study(plan, folder, devices=(-1,), jobs=1):
     """
     slots = [device for device in devices for _ in range(jobs)]
     threads = max(1, (os.cpu_count() or 1) // len(slots))
-    going, free = [], list(range(len(slots)))
+    going, free, left = [], list(range(len(slots))), {}
     state = read_state(plan, folder)
     bar = tqdm(total=state.total, initial=state.counted, desc=plan.name, unit="run", disable=None)
     with bar, deferred_interrupt() as interrupted:
@@ -68,6 +71,8 @@ def run_study(plan, folder, devices=(-1,), jobs=1):
                 if ended or not going:
                     state = read_state(plan, folder)
                     bar.n = state.counted
+                if _wait_for_left_behind(left, going, free, slots, folder):
+                    state = read_state(plan, folder)
                 due = [run for run in state.due if run.expid not in {job.run.expid for job in going}]
                 while due and free:
                     run = due.pop(0)
@@ -75,30 +80,71 @@ def run_study(plan, folder, devices=(-1,), jobs=1):
                     if job:
                         free.pop(0)
                         going.append(job)
-                elsewhere = state.running - {job.run.expid for job in going}
-                if not going and not elsewhere and not state.due:
+                if not going and not left and not state.due:
                     return state
-                _show(bar, state, going, elsewhere, plan, folder)
+                _show(bar, state, going, left, plan, folder)
                 time.sleep(POLL_SECONDS)
             raise KeyboardInterrupt
         finally:
             _end(going)
 
 
+def _wait_for_left_behind(left: dict, going: list, free: list, slots: list, folder: Path) -> bool:
+    """Let runs that a killed study left behind take slots until they end; whether one of them has ended.
+
+    Args:
+        left: expid -> the slot it takes, or None; brought up to date.
+        going, free, slots: of ``run_study``.
+        folder: of the study.
+    """
+    there = processes_at(folder)
+    ended = [expid for expid in left if expid not in there]
+    free += [slot for slot in (left.pop(expid) for expid in ended) if slot is not None]
+    for expid in there.keys() - left.keys() - {job.run.expid for job in going}:
+        process, device = there[expid]
+        same = [slot for slot in free if slots[slot] == device]
+        left[expid] = slot = (same or free or [None])[0]
+        if slot is not None:
+            free.remove(slot)
+        tqdm.write(f"{expid} is still run by process {process}, left by a killed study: waiting for it", sys.stderr)
+    return bool(ended)
+
+
 @contextlib.contextmanager
 def deferred_interrupt():
-    """Ctrl-C fills the list that is yielded, and interrupts nothing half done."""
+    """Let Ctrl-C and SIGTERM fill the list that is yielded, and interrupt nothing half done."""
     pressed = []
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
-    try:
+    with _handling(lambda *_: pressed.append(True)):
         yield pressed
+
+
+@contextlib.contextmanager
+def terminate_as_interrupt():
+    """Let SIGTERM end what is done as Ctrl-C does."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with _handling(interrupt):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(handler):
+    """Handle SIGINT and SIGTERM so; outside the main thread Python allows no handlers, and nothing changes."""
+    is_main = threading.current_thread() is threading.main_thread()
+    names = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+    before = {name: signal.signal(name, handler) for name in names}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for name, earlier in before.items():
+            signal.signal(name, earlier)
 
 
-def command_of(run, device):
-    """The command line of a run, from within the study's folder."""
-    command = [sys.executable, "-m", "fuxictr_me", "run_expid", "--config", run.config, "--expid", run.expid]
+def command_of(run: Run, device: int) -> list[str]:
+    """Return the command line of a run, from within the study's folder, out of which Python imports nothing."""
+    command = [sys.executable, "-c", START, "run_expid", "--config", run.config, "--expid", run.expid]
     return [*command, "--gpu", str(device)]
 
 
@@ -127,7 +173,9 @@ def _start(run, plan, folder, slot, device, threads):
     environment = {**os.environ, **variables(plan, folder)}
     if device < 0:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
-    with claimed, (folder / "logs" / f"{run.expid}.log").open("w") as log:
+    log_file = folder / "logs" / f"{run.expid}.log"
+    log_file.unlink(missing_ok=True)  # a link is not followed
+    with claimed, log_file.open("x") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command
             command_of(run, device),
             cwd=folder,
@@ -138,6 +186,7 @@ def _start(run, plan, folder, slot, device, threads):
             pass_fds=[claimed.fileno()],
             env=environment,
         )
+        claimed.write(f"{process.pid} {device}\n")
     return Job(run, slot, process, time.perf_counter())
 
 
@@ -156,6 +205,7 @@ def _finish(job, plan, folder):
             f"stopped, for the disk is full; finished runs are kept, the same command goes on. {run.expid}: {error}"
         )
     record = {"expid": run.expid, "error": error, "exit_code": code, "at": datetime.now().isoformat(timespec="seconds")}
+    record |= {"settings_digest": run.settings_digest, "data_digest": plan.data.get("digest")}
     path = folder / "failed" / f"{run.expid}.json"
     path.parent.mkdir(exist_ok=True)
     replace_whole(path, lambda part: part.write_text(json.dumps(record, indent=1) + "\n"))
@@ -171,9 +221,12 @@ def _reason(run, code, folder, plan):
         path = folder / "checkpoints" / Path(plan.data_folder).name / f"{run.expid}.json"
         if not path.is_file():
             return "it ended without a result"
-        other = differences(run, json.loads(path.read_text())["settings"])
+        result = read_result(path) or {"settings": run.settings}
+        if plan.data and result.get("data_digest") != plan.data["digest"]:
+            return "the data were changed meanwhile: it ran on others than the study's"
+        other = differences(run, result["settings"])
         changed = ", ".join(f"{key}: {found!r} in place of {planned!r}" for key, (planned, found) in other.items())
-        return f"{run.config} was changed meanwhile: it ran with {changed}"
+        return f"{run.config} was changed meanwhile: it ran with {changed or 'more settings than planned'}"
     lines = (folder / "logs" / f"{run.expid}.log").read_text(errors="replace").strip().splitlines()
     told = [line for line in lines if line.startswith("fuxictr-me: error: ")]
     return (told or lines or [f"exit code {code}"])[-1].removeprefix("fuxictr-me: error: ")

@@ -4,9 +4,10 @@ import inspect
 from pathlib import Path
 
 from fuxictr_me.config import read_entries
+from fuxictr_me.data.commands import find_entry
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.find_model import ZOO, backbone_of, find_model, is_ours, short_name
-from fuxictr_me.resources import bundled, zoo_configs
+from fuxictr_me.resources import zoo_configs
 
 IA = "InformationAbundance"
 ALWAYS = {"model_root": "./checkpoints/", "verbose": 0, "debug_mode": False}
@@ -30,6 +31,8 @@ def start_of(model, own, folder):
     model_class = find_model(model, folder and folder.resolve().parent)
     name = short_name(model)
     expid = own.get("expid", f"{name}_default")
+    if not isinstance(expid, str):
+        raise UsageError(f"expid of {model} must be the name of an entry, got {expid!r}")
     sources = [source for source in (folder, _zoo_config(model_class)) if has(source, "model_config")]
     if not sources:
         raise UsageError(
@@ -45,7 +48,8 @@ def start_of(model, own, folder):
     if short_name(start.get("model")) != name:
         raise UsageError(f"{expid} in {source} is of model {start.get('model')!r}, not {model}")
     callbacks = start.get("callbacks") or []
-    watched = any(IA in callback for callback in callbacks)
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    watched = any(isinstance(callback, str | dict) and IA in callback for callback in callbacks)
     own = {key: value for key, value in own.items() if key != "expid"}
     return {**start, "callbacks": callbacks if watched else [*callbacks, IA], **ALWAYS, **own}
 
@@ -74,11 +78,10 @@ def find_dataset(dataset_id, folder):
     own = read_entries(folder, "dataset_config") if has(folder, "dataset_config") else {}
     if dataset_id in own:
         return own[dataset_id], folder
-    shipped = {path.parent.name: path.parent for path in bundled("dataset_configs").glob("*/dataset_config.yaml")}
-    if dataset_id not in shipped:
-        raise unknown("dataset_id", dataset_id, [*own, *shipped])
-    # its paths are as seen from beside the config folder of an entry of the model zoo
-    return read_entries(shipped[dataset_id], "dataset_config")[dataset_id], shipped[dataset_id] / "config"
+    try:
+        return find_entry(dataset_id)
+    except UsageError as error:
+        raise UsageError(f"{error}; {folder} has {', '.join(own)}" if own else str(error)) from None
 
 
 def has(folder, name):

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from fuxictr.utils import Monitor
 
 from fuxictr_me.errors import UsageError
+from fuxictr_me.study.result_files import read_failure, read_result
 
 
 @dataclass(frozen=True)
@@ -90,27 +90,48 @@ def choose(plan, cell, results, failed):
     return best.values
 
 
-def monitored(metrics, settings):
-    """The number that early stopping watches: a metric, or a weighted sum of several."""
-    return Monitor(settings.get("monitor", "AUC")).get_value(metrics)
+def monitored(metrics: dict, settings: dict) -> float:
+    """Return the number that early stopping watches: a metric, or a weighted sum of several.
+
+    Raises:
+        UsageError: a run has recorded no such metric, which FuxiCTR would count as 0.
+    """
+    monitor = Monitor(settings.get("monitor", "AUC"))
+    if lacking := [name for name in monitor.get_metrics() if name not in metrics]:
+        raise UsageError(
+            f"runs of this study recorded no {', '.join(lacking)}, by which it chooses: add it to metrics and run again"
+        )
+    return monitor.get_value(metrics)
 
 
-def find_results(plan, folder):
-    """Expid of the plan -> content of the result file of the run with its settings.
+def find_results(plan, folder: Path) -> dict:
+    """Return expid of the plan -> content of the result file of the run with its settings, on the study's data.
 
-    Settings are compared, for FuxiCTR numbers the runs of a cell anew when its space changes: a finished run counts
-    under whatever expid it was run.
+    Settings and data are compared by the digests that a run records, for FuxiCTR numbers the runs of a cell anew when
+    its space changes: a finished run counts under whatever expid it was run.
     """
     found = {}
     for path in sorted(folder.glob("checkpoints/*/*.json")):
-        if content := _read(path):
+        if content := read_result(path):
             found.setdefault(_kin(content["settings"]), []).append(content)
     results = {}
     for run in plan.runs:
-        alike = [content for content in found.get(_kin(run.settings), []) if not differences(run, content["settings"])]
+        alike = [content for content in found.get(_kin(run.settings), []) if is_of_design(plan, run, content)]
         if alike:
             results[run.expid] = next((content for content in alike if content["expid"] == run.expid), alike[0])
     return results
+
+
+def is_of_design(plan, run, record: dict) -> bool:
+    """Whether a result, or the record of a failure, is of the settings and the data that the plan has of a run.
+
+    A plan without digests is of an older version: of such, settings are compared by name.
+    """
+    if plan.data and record.get("data_digest") != plan.data["digest"]:
+        return False
+    if run.settings_digest:
+        return record.get("settings_digest") == run.settings_digest
+    return not differences(run, record.get("settings", run.settings))
 
 
 def _kin(settings):
@@ -123,10 +144,16 @@ def differences(run, settings):
     return {key: (value, settings.get(key)) for key, value in run.settings.items() if settings.get(key) != value}
 
 
-def read_failed(plan, folder):
-    """Expid -> what is recorded of its failure, of the runs of the plan."""
-    paths = {run.expid: folder / "failed" / f"{run.expid}.json" for run in plan.runs}
-    return {expid: _read(path) or {"error": "unknown"} for expid, path in paths.items() if path.is_file()}
+def read_failed(plan, folder: Path) -> dict:
+    """Return expid -> what is recorded of its failure, of the runs of the plan; of other settings or data none is."""
+    found = {run.expid: read_failure(folder / "failed" / f"{run.expid}.json") for run in plan.runs}
+    by_expid = {run.expid: run for run in plan.runs}
+    failed = {expid: record for expid, record in found.items() if record}
+    return {
+        expid: record
+        for expid, record in failed.items()
+        if "settings_digest" not in record or is_of_design(plan, by_expid[expid], record)
+    }
 
 
 def progress_of(folder, data_folder, expid):
@@ -143,10 +170,10 @@ def progress_of(folder, data_folder, expid):
     return where + (f", {metrics[-1].strip()}" if metrics else "")
 
 
-def is_running(folder, expid):
+def is_running(folder: Path, expid: str) -> bool:
     """Whether a process is at a run, of this study process or of one that was killed."""
     path = folder / "running" / expid
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         return False
     with path.open() as file:
         try:
@@ -156,7 +183,21 @@ def is_running(folder, expid):
     return False
 
 
-def claim(folder, expid):
+def processes_at(folder: Path) -> dict[str, tuple[str, int | None]]:
+    """Return expid -> (process, device) of all runs that a process is at, also those of an earlier plan.
+
+    The process is ``unknown``, the device None, where a run has not been noted down.
+    """
+    found = {}
+    for path in sorted((folder / "running").glob("*")):
+        if is_running(folder, path.name):
+            noted = path.read_text(errors="replace").split()
+            known = len(noted) == 2 and noted[0].isdigit() and noted[1].lstrip("-").isdigit()
+            found[path.name] = (noted[0], int(noted[1])) if known else ("unknown", None)
+    return found
+
+
+def claim(folder: Path, expid: str):
     """Mark a run as running, for as long as the file that is returned is open in any process.
 
     Returns:
@@ -164,17 +205,18 @@ def claim(folder, expid):
     """
     path = folder / "running" / expid
     path.parent.mkdir(exist_ok=True)
-    file = path.open("w")
+    file = _open_own(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return None
+    file.truncate(0)
     return file
 
 
 @contextlib.contextmanager
-def only_study(folder):
+def only_study(folder: Path):
     """One study process at a time in a folder.
 
     Raises:
@@ -183,11 +225,10 @@ def only_study(folder):
     whole = Path(folder).resolve()
     path = whole.parent / f".{whole.name}.lock"  # beside it: the folder is there when its plan is
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with _open_own(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
             raise UsageError(
                 f"another fuxictr-me study works in {folder} (process {file.read().strip() or 'unknown'}): wait for "
                 f"it, or see how far it is: fuxictr-me study status {folder}"
@@ -198,10 +239,12 @@ def only_study(folder):
         yield
 
 
-def _read(path):
-    """The content of a JSON file that this package wrote; None for any other."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) and ("settings" in content or "error" in content) else None
+def _open_own(path: Path):
+    """Open a file of ours for reading and writing; a symbolic link is not followed.
+
+    Raises:
+        UsageError: it is a link, or no file.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UsageError(f"{path} is a link or no file: a study writes to files of its own")
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")

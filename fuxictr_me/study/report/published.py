@@ -65,5 +65,5 @@ def published_of(results):
     Returns:
         dict: (model, kind, scale) -> AUC.
     """
-    found = {(c.model, c.kind, c.scale): published(results.dataset_id, c.model, c.title) for c in results.cells}
+    found = {(c.model, c.kind, c.scale): published(results.paper_data, c.model, c.title) for c in results.cells}
     return {cell: auc for cell, auc in found.items() if auc is not None}

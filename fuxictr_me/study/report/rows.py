@@ -96,7 +96,7 @@ def _mean_row(results, cell, metric):
         "sd": sd,
         "n": len(found),
         "n_asked": len(results.seeds),
-        "published": published(results.dataset_id, cell.model, cell.title) if metric == "AUC" else None,
+        "published": published(results.paper_data, cell.model, cell.title) if metric == "AUC" else None,
         **{f"seed_{seed}": found.get(seed) for seed in results.seeds},
     }
 

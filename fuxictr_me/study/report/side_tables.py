@@ -90,7 +90,7 @@ def tuning_table(results):
         Table: a row a cell that was tuned.
     """
     rows = [
-        (cell.model, cell.title, str(len(cell.tried)), said(cell.chosen), number(_best(cell, results.monitor_mode)))
+        (cell.model, cell.title, str(len(cell.tried)), said(cell.chosen), number(_value_of_choice(cell)))
         for cell in results.cells
         if cell.tried
     ]
@@ -98,8 +98,9 @@ def tuning_table(results):
     return Table("What was tuned", tuple(("", name) for name in names), "llrlr", tuple(rows))
 
 
-def _best(cell, mode):
-    return (max if mode == "max" else min)(value for _, value in cell.tried)
+def _value_of_choice(cell) -> float | None:
+    """Return the validation value of the setting that was chosen; None before the choice."""
+    return next((value for values, value in cell.tried if values == cell.chosen), None)
 
 
 def _finished(results):

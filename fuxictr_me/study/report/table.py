@@ -43,7 +43,7 @@ def headline_table(results, metric):
     if any(0 < len(values(cell, metric)) < len(results.seeds) for cell in results.cells):
         notes.append("(n of N): only n of N seeds have finished.")
     if quoted:
-        notes += [NOTES[results.dataset_id], *([IPNN_NOTE] if "PNN_ME" in results.models else [])]
+        notes += [NOTES[results.paper_data], *([IPNN_NOTE] if "PNN_ME" in results.models else [])]
     columns = [("", "model"), *(("", BASE) if kind == BASE else (kind, f"{scale}x") for kind, scale in sizes)]
     caption = f"Test {metric} on {results.dataset_id}, mean ± sd over {count(len(results.seeds), 'seed')}"
     if lower_is_better(metric):
@@ -106,7 +106,7 @@ def _rule(found, metric):
 
 
 def _published_in(results, cell, metric):
-    return published(results.dataset_id, cell.model, cell.title) if cell and metric == "AUC" else None
+    return published(results.paper_data, cell.model, cell.title) if cell and metric == "AUC" else None
 
 
 def _published_difference(results, comparison):
@@ -114,7 +114,7 @@ def _published_difference(results, comparison):
         return None
     kinds = (comparison.first, comparison.second)
     titles = [kind if kind == BASE else f"{kind} {comparison.scale}x" for kind in kinds]
-    first, second = (published(results.dataset_id, comparison.model, title) for title in titles)
+    first, second = (published(results.paper_data, comparison.model, title) for title in titles)
     return None if first is None or second is None else round(first - second, DIGITS)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from fuxictr_me import __version__
 from fuxictr_me.errors import UsageError, require_extra
 from fuxictr_me.io.atomic import new_folder
+from fuxictr_me.study.folder_checks import check_folder
 from fuxictr_me.study.gather import gather
 from fuxictr_me.study.plan import read_plan
 from fuxictr_me.study.report import rows
@@ -22,6 +23,8 @@ from fuxictr_me.study.results import MULTI, SINGLE
 
 MADE_BY = "fuxictr_me"
 MARK = "report.json"  # tells a report from a folder of somebody else's
+CSVS = ("means.csv", "runs.csv", "cost.csv", "differences.csv")
+WRITTEN_BEFORE = ("report.html", "report.md", MARK, *CSVS)  # by versions that did not list it
 
 
 def write_report(folder, out=None):
@@ -39,6 +42,7 @@ def write_report(folder, out=None):
         UsageError: a missing package, no study there, no finished run, a folder of another kind.
         OSError: no space, no permission.
     """
+    check_folder(Path(folder))
     require_extra("study report", ("matplotlib", "jinja2"), "report")
     plan = read_plan(folder)
     target = Path(out) if out else Path(folder) / "report"
@@ -47,8 +51,13 @@ def write_report(folder, out=None):
     results = gather(plan, folder)
     if not any(cell.runs for cell in results.cells):
         raise UsageError(f"{folder} has no finished run to report: fuxictr-me study status {folder}")
+    earlier = _files_of_earlier_report(target)
     with new_folder(target, replace=True) as built:
         _fill(built, results)
+    written = _mark(target)["files"]
+    for path in earlier:
+        if path.relative_to(target).as_posix() not in written:
+            path.unlink()
     lines = [*findings(results), *(f"Caution: {text}" for text in cautions(results))]
     where = f"Report: {target / 'report.html'} (report.md, csv, LaTeX and figures/ beside it)"
     return "\n".join(["\n".join(f"- {line}" for line in lines), where])
@@ -77,9 +86,8 @@ def _fill(folder, results):
 
     (folder / "figures").mkdir()
     found, weak, tables = findings(results), cautions(results), list(tables_of(results))
-    figures = draw_all(
-        results, compare(results, MULTI, SINGLE, results.monitor), folder / "figures", published_of(results)
-    )
+    first = next(iter(metrics(results)), results.monitor)
+    figures = draw_all(results, compare(results, MULTI, SINGLE, first), folder / "figures", published_of(results))
     page = render(results, found, weak, [page_table(*table) for table in tables], figures)
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / "report.md").write_text(_markdown(results, found, weak, tables, figures), encoding="utf-8")
@@ -88,7 +96,9 @@ def _fill(folder, results):
     for name, made in (("means", rows.csv_rows), ("runs", rows.run_rows), ("cost", rows.cost_rows)):
         _csv(folder / f"{name}.csv", made(results))
     _csv(folder / "differences.csv", rows.difference_rows(results))
+    written = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     mark = {"made_by": f"{MADE_BY} {__version__}", "study": results.name, "findings": found, "cautions": weak}
+    mark["files"] = [*written, MARK]
     (folder / MARK).write_text(json.dumps(mark, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -108,6 +118,58 @@ def _markdown(results, found, weak, tables, figures):
     return "\n".join([*lines, "", f"Made with {versions}.", ""])
 
 
+def _files_of_earlier_report(folder: Path) -> list[Path]:
+    """Return the files in a report's folder that an earlier report wrote; all others, such as notes, are the user's."""
+    written, found = _mark(folder).get("files"), []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if isinstance(written, list):
+            known = name.as_posix() in written
+        else:
+            known = name.as_posix() in WRITTEN_BEFORE or name.match("test_*.tex") or name.parts[0] == "figures"
+        if known and path.is_file() and not path.is_symlink():
+            found.append(path)
+    return found
+
+
+def _markdown(results, found, weak, tables, figures):
+    lines = [f"# {results.name}: does multi-embedding scale on {results.dataset_id}?", ""]
+    lines += [f"- {line}" for line in found]
+    lines += ["", "Cautions:", "", *(f"- {line}" for line in weak)] if weak else []
+    if any(cell.tried for cell in results.cells):
+        tables = [*tables, ("Tuning", tuning_table(results), True)]
+    for title, table, _ in tables:
+        lines += ["", f"## {title}", "", markdown(table).rstrip()]
+    for figure in figures:
+        lines += ["", f"![{figure['alt']}](figures/{figure['name']}.png)", "", f"*{figure['caption']}*"]
+    if results.failed:
+        lines += ["", "## Failed runs", "", *(f"- {expid}: {error}" for expid, error in results.failed)]
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    return "\n".join([*lines, "", f"Made with {versions}.", ""])
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Copy to the new report what lies in the old one and no report has written: notes of the user's, say."""
+    written = _mark(old).get("files")
+    for path in sorted(old.rglob("*")):
+        name = path.relative_to(old)
+        if isinstance(written, list):
+            known = name.as_posix() in written
+        else:
+            known = name.as_posix() in WRITTEN_BEFORE or name.match("test_*.tex") or name.parts[0] == "figures"
+        if path.is_file() and not path.is_symlink() and not known and not (new / name).exists():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, new / name)
+
+
+def _mark(folder: Path) -> dict:
+    try:
+        content = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _csv(path, made):
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(made[0]) if made else [], lineterminator="\n")
@@ -115,9 +177,8 @@ def _csv(path, made):
         writer.writerows(made)
 
 
-def _is_report(folder):
-    try:
-        content = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return folder.is_dir() and not any(folder.iterdir())
-    return isinstance(content, dict) and str(content.get("made_by")).startswith(MADE_BY) and "study" in content
+def _is_report(folder: Path) -> bool:
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    content = _mark(folder)
+    return not any(folder.iterdir()) or (str(content.get("made_by")).startswith(MADE_BY) and "study" in content)
