@@ -397,15 +397,14 @@ def test_a_multi_task_model_with_a_set_a_task(two_labels, data_format):
     if data_format == "h5":
         write_entry(["both"], "config", allow_fewer=True)
         assert not [finding for finding in check_entry("TwoTowers_ME_tiny_flights") if finding.is_bad]
-    write_config(
-        {"both": {**settings, "num_tasks": 3, "task": "regression", "loss": "mse_loss", "num_sets": 4}}, **two_labels
-    )
+    three = {"num_tasks": 3, "task": "binary_classification", "loss": "binary_crossentropy", "num_sets": 4}
+    write_config({"both": settings | three}, **two_labels)
     with pytest.raises(UsageError, match="num_tasks is 3, but the data have 2 labels: late, far"):
         run_expid("both", "config")
 
 
 def test_batches_of_several_labels_from_h5(two_labels):
-    write_config({"both": {}}, **two_labels)
+    write_config({"both": {"model": "mine_any:TwoTowers", "num_tasks": 2}}, **two_labels)
     params = load_settings("config", "both")
     params.update(build_h5(params))
     feature_map = load_feature_map(Path("data/tiny_flights"), params)
@@ -421,7 +420,7 @@ def test_each_label_is_checked_by_its_own_task(two_labels):
     table = pd.read_csv("valid.csv")
     table["far"] = table["distance"] / 100
     table.to_csv("valid.csv", index=False)
-    write_config({"both": {}}, **two_labels)
+    write_config({"both": {"model": "mine_any:TwoTowers", "num_tasks": 2}}, **two_labels)
     params = load_settings("config", "both")
     params.update(build_h5(params))
     feature_map = load_feature_map(Path("data/tiny_flights"), params)

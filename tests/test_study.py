@@ -257,7 +257,7 @@ def test_grid_with_the_first_seed_then_the_choice_with_all(stub):
 
 def test_smaller_is_better_where_the_monitor_says_so(stub):
     stub()
-    settings = {"monitor": "AUC", "monitor_mode": "min"}
+    settings = {"monitor": {"AUC": 1}, "monitor_mode": "min"}  # a sum of weighted metrics, whatever it means
     run(out="s", **TINY, scales=[1], seeds=[1], grid={"embedding_regularizer": [0.001, 0.002]}, settings=settings)
     assert read_state(read_plan("s"), Path("s")).chosen == {"DNN_ME_base": {"embedding_regularizer": 0.001}}
 

@@ -54,8 +54,8 @@ def check_model_settings(model_class: type, settings: dict) -> None:
             MODEL_OPTIONS[key].check(settings[key])
         check_training_values(settings)
     else:
-        check_training_values(settings)
         check_foreign_settings(model_class, settings)
+        check_training_values(settings)
     check_gpu(settings.get("gpu", -1))
 
 
@@ -98,6 +98,8 @@ def check_foreign_settings(model_class: type, settings: dict) -> None:
     for key, option in MULTI_TASK_OPTIONS.items():
         if key in settings:
             option.check(settings[key])
+    for one in _as_list(task):
+        check_task(one)
     num_tasks = settings.get("num_tasks", 1)
     for key in ("task", "loss"):
         if isinstance(settings.get(key), list) and len(settings[key]) != num_tasks:
