@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
+from fuxictr_me.config.names import check_plain_name
 from fuxictr_me.errors import UsageError, missing, positive_int, unknown
 from fuxictr_me.find_model import find_model, short_name
 from fuxictr_me.settings import check_model_settings
@@ -18,13 +19,12 @@ from fuxictr_me.study.design_checks import (
     check_monitor,
     check_number_of_runs,
     check_own_settings,
-    check_plain_name,
     check_scales,
     check_title,
 )
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
 from fuxictr_me.study.start import find_dataset, start_of
-from fuxictr_me.study.strict_yaml import read_strict_yaml
+from fuxictr_me.study.study_file import read_study_file
 
 CONTROLS = {"ensemble": {"aggregation": "ensemble"}, "ME-SI": {"shared_interaction": True}}  # changes of ME
 KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
@@ -89,7 +89,7 @@ def read_study(path, **given):
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
-    content = {} if path is None else read_strict_yaml(path, "study file")
+    content = {} if path is None else read_study_file(path)
     content |= {key: value for key, value in given.items() if value is not None}
     for key in content:
         if key not in KEYS:

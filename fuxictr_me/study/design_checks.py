@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterable
 
 from fuxictr_me.errors import UsageError, positive_int
@@ -37,17 +36,6 @@ def check_title(name: object) -> str:
         raise UsageError(f"name of a study must be text, got {name!r}" + ("" if name is None else ": put it in quotes"))
     if not name.strip() or name in (".", "..") or len(name) > 100 or not name.isprintable() or "/" in name:
         raise UsageError(f"name of a study must be text of one line, without a slash, got {name[:120]!r}")
-    return name
-
-
-def check_plain_name(kind: str, name: object) -> str:
-    """Return a name that can stand in file names: letters, digits and ``. _ + -``, no dot or dash in front.
-
-    Raises:
-        UsageError: it is another one; ``kind`` says of what.
-    """
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]{0,199}", name):
-        raise UsageError(f"{kind} must be a plain name (letters, digits and . _ + -), got {str(name)[:120]!r}")
     return name
 
 

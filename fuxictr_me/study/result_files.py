@@ -4,8 +4,8 @@ import json
 import math
 from pathlib import Path
 
+from fuxictr_me.config.names import check_plain_name
 from fuxictr_me.errors import UsageError
-from fuxictr_me.study.design_checks import check_plain_name
 
 NUMBERS = ("parameters", "parameters_without_embeddings", "seconds", "steps")
 

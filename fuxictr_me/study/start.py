@@ -3,8 +3,8 @@
 import inspect
 from pathlib import Path
 
+from fuxictr_me import config
 from fuxictr_me.config import read_entries
-from fuxictr_me.data.commands import find_entry
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.find_model import ZOO, backbone_of, find_model, is_ours, short_name
 from fuxictr_me.resources import zoo_configs
@@ -62,26 +62,17 @@ def _zoo_config(model_class):
     return folder if backbone_of(model_class).__module__.startswith(f"{ZOO}.") else None
 
 
-def find_dataset(dataset_id, folder):
-    """The entry of a data set, and the config folder from beside which its paths are also looked for.
+def find_dataset(dataset_id: str, folder: Path | None) -> tuple[dict, Path]:
+    """Return the entry of a data set, and the config folder from beside which its paths are also looked for.
 
     Args:
-        dataset_id (str)
-        folder (Path or None): of configs, looked through before the bundled data sets.
-
-    Returns:
-        (dict, Path)
+        dataset_id: an entry of the folder's ``dataset_config``, if it has one, or one that comes with the package.
+        folder: of configs, or None.
 
     Raises:
         UsageError: no such entry.
     """
-    own = read_entries(folder, "dataset_config") if has(folder, "dataset_config") else {}
-    if dataset_id in own:
-        return own[dataset_id], folder
-    try:
-        return find_entry(dataset_id)
-    except UsageError as error:
-        raise UsageError(f"{error}; {folder} has {', '.join(own)}" if own else str(error)) from None
+    return config.find_dataset(dataset_id, folder if has(folder, "dataset_config") else None)
 
 
 def has(folder, name):

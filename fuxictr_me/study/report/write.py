@@ -148,20 +148,6 @@ def _markdown(results, found, weak, tables, figures):
     return "\n".join([*lines, "", f"Made with {versions}.", ""])
 
 
-def _keep_others(old: Path, new: Path) -> None:
-    """Copy to the new report what lies in the old one and no report has written: notes of the user's, say."""
-    written = _mark(old).get("files")
-    for path in sorted(old.rglob("*")):
-        name = path.relative_to(old)
-        if isinstance(written, list):
-            known = name.as_posix() in written
-        else:
-            known = name.as_posix() in WRITTEN_BEFORE or name.match("test_*.tex") or name.parts[0] == "figures"
-        if path.is_file() and not path.is_symlink() and not known and not (new / name).exists():
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, new / name)
-
-
 def _mark(folder: Path) -> dict:
     try:
         content = json.loads((folder / MARK).read_text(encoding="utf-8"))
