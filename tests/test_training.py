@@ -113,6 +113,29 @@ def test_compiled_models_compute_the_same(plain_map, model_class):
     assert compiled._compiled_answer.works
 
 
+def test_only_training_batches_of_the_first_size_are_compiled(plain_map, monkeypatch):
+    """Another size or mode would be another compilation, which takes longer than it saves."""
+    compiled = []
+
+    def compile_nothing(function, **options):
+        compiled.append(options)
+
+        def call(e, X):
+            compiled.append(e[0].shape[0])
+            return function(e, X)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    model, plain = (ready(build(DNN_ME, plain_map, compile=choice)) for choice in (True, False))
+    model.load_state_dict(plain.state_dict())
+    for rows in (16, 16, 7, 16):
+        model.train_step(make_batch(plain_map, rows=rows))
+        plain.train_step(make_batch(plain_map, rows=rows))
+    assert np.array_equal(model.predict(batches_of(plain_map)), plain.predict(batches_of(plain_map)))
+    assert compiled == [{"mode": "default", "dynamic": False}, 16, 16, 16]
+
+
 @EVERY_FAMILY
 def test_bf16_is_near_float32_and_leaves_the_weights_in_float32(plain_map, model_class):
     rounded, plain = (build(model_class, plain_map, precision=choice) for choice in ("bf16", "float32"))

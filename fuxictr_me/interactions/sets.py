@@ -5,12 +5,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from fuxictr_me.errors import UsageError
+from fuxictr_me.interactions.widths import is_gpu_like, loadable_width, pad_columns
 
 
 class SetLinear(nn.Module):
     """M linear maps, one a set: y⁽ᵐ⁾ = W⁽ᵐ⁾ x⁽ᵐ⁾ + b⁽ᵐ⁾.
 
-    Weights are (M, out, in), so that ``weight[m]`` is what ``nn.Linear`` would hold.
+    Weights are (M, out, in), so that ``weight[m]`` is what ``nn.Linear`` would hold. On a GPU the product is computed
+    with ``in`` padded by zeros to a width that its matrix units can load.
 
     Args:
         num_sets (int): M.
@@ -36,7 +38,7 @@ class SetLinear(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x):
-        """(B, M, in) -> (B, M, out)."""
+        """(B, M, in) -> (B, M, out); further columns of x, which are zeros, are ignored."""
         return self.apply_weight(x, self.weight)
 
     def apply_weight(self, x, weight):
@@ -44,10 +46,13 @@ class SetLinear(nn.Module):
         return self._multiply(x.transpose(0, 1), weight).transpose(0, 1)
 
     def _multiply(self, x, weight):
-        if x.device.type == "cpu":  # whose batched products are slower than one product a set
+        if not is_gpu_like(x.device):  # a CPU's batched products are slower than one product per set
             sets = zip(x.unbind(), weight.unbind(), self.bias.unbind(), strict=True)
             return torch.stack([F.linear(*one_set) for one_set in sets])
-        return torch.baddbmm(self.bias.unsqueeze(1), x, weight.transpose(1, 2))
+        width = max(x.shape[-1], loadable_width(weight.shape[-1], x.device))
+        x, weight = pad_columns(x, width), pad_columns(weight, width)
+        bias = pad_columns(self.bias, weight.shape[1]).unsqueeze(1)
+        return torch.bmm(x, weight.transpose(1, 2)) + bias  # torch.compile fuses the sum with what follows
 
 
 class PerChannel(nn.Module):

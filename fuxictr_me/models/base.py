@@ -24,7 +24,14 @@ from fuxictr_me.settings import (
     check_weight,
 )
 from fuxictr_me.table import FusedTable
-from fuxictr_me.training import PRECISIONS, CompiledOrEager, autocast, build_optimizer, check_updates
+from fuxictr_me.training import (
+    PRECISIONS,
+    CompiledOrEager,
+    autocast,
+    build_optimizer,
+    check_cuda_graph,
+    check_updates,
+)
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
 
@@ -65,7 +72,9 @@ class MultiEmbeddingModel(CheckedModel):
         fused_embedding (bool): one table for the plain categorical fields of all sets; False: M·F of FuxiCTR's.
         embedding_updates (str): ``dense`` (FuxiCTR's), ``catch_up`` (the same, by the batch's rows; needs Adam and no
             ``embedding_regularizer``) or ``lazy`` (SparseAdam, which is another optimizer).
-        compile (bool): ``torch.compile`` what follows the embeddings, on a GPU as CUDA graphs.
+        compile (bool): ``torch.compile`` what follows the embeddings, for training.
+        cuda_graph (str or bool): record a whole training step as one CUDA graph and replay it. ``auto``: on a GPU,
+            where it is safe; a recorded step is compared with an eager one before it is used.
         precision (str): of matrix products: ``float32``, ``tf32`` or ``bf16``; the last two change results.
         callbacks (list): names, ``{name: {argument: value}}``, or ``Callback`` objects.
         metrics (list of str), model_root (str), verbose (int), **kwargs: of FuxiCTR's ``BaseModel``, e.g.
@@ -102,6 +111,7 @@ class MultiEmbeddingModel(CheckedModel):
         fused_embedding=True,
         embedding_updates="dense",
         compile=False,
+        cuda_graph="auto",
         precision="float32",
         callbacks=None,
         optimizer="adam",
@@ -118,6 +128,7 @@ class MultiEmbeddingModel(CheckedModel):
         check_bool("shared_interaction", shared_interaction)
         check_bool("fused_embedding", fused_embedding)
         check_bool("compile", compile)
+        check_cuda_graph(cuda_graph)
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         if aggregation not in AGGREGATIONS:
@@ -143,6 +154,7 @@ class MultiEmbeddingModel(CheckedModel):
         if num_sets is None and not isinstance(embedding_dim, list | tuple):
             num_sets = 4
         self.fused_embedding, self.embedding_updates, self.precision = fused_embedding, embedding_updates, precision
+        self.cuda_graph = cuda_graph
         self._compiled_answer = CompiledOrEager(self.answer, self.device) if compile else None
         self.embedding_layer = MultiEmbedding(
             feature_map, embedding_dim, num_sets, embedding_initializer, fused=fused_embedding, table=self.fused_table
@@ -211,12 +223,23 @@ class MultiEmbeddingModel(CheckedModel):
         X = self.get_inputs(inputs)
         e = self.embed(X)
         with autocast(self.precision, self.device):
-            logit, penalties = (self._compiled_answer or self.answer)(e, X)
+            # an evaluation takes less time than another compilation
+            answer = self._compiled_answer if self._compiled_answer and self.training else self.answer
+            logit, penalties = answer(e, X)
         logit = logit.to(e[0].dtype, copy=True)  # the next replay of a CUDA graph overwrites its output
         return_dict = {"y_pred": self.output_activation(logit)}
         if penalties:
             return_dict["penalties"] = penalties
         return return_dict
+
+    def steps_are_recorded(self, is_recorded):
+        """Leave CUDA graphs to a recorded step."""
+        if self._compiled_answer:
+            self._compiled_answer.use_graphs(not is_recorded)
+
+    def running_totals(self):
+        """What the penalties came to."""
+        return self.penalties.totals.values()
 
     def answer(self, e, X):
         """What follows the embeddings, and ``compile: True`` compiles -> logit (B, 1), in training the penalties."""

@@ -4,6 +4,7 @@ from fuxictr_me.training.compiled import CompiledOrEager
 from fuxictr_me.training.loop import FastTraining
 from fuxictr_me.training.optimizer import build_optimizer
 from fuxictr_me.training.precision import PRECISIONS, autocast
+from fuxictr_me.training.recorded_step import check_cuda_graph
 from fuxictr_me.training.rows import UPDATES
 from fuxictr_me.training.step import check_updates, split_parameters
 
@@ -14,6 +15,7 @@ __all__ = [
     "FastTraining",
     "autocast",
     "build_optimizer",
+    "check_cuda_graph",
     "check_updates",
     "split_parameters",
 ]

@@ -29,6 +29,8 @@ class CaughtUpRows(TouchedRows):
     The first ``FIRST_STEPS`` steps are dense.
     """
 
+    capturable = False
+
     def __init__(self, table, optimizer, on_cpu=None):
         super().__init__(table, optimizer)
         self.group = optimizer.param_groups[0]

@@ -21,7 +21,10 @@ class DenseRows:
 
     Attributes:
         reading (bool): whether ``FusedTable.forward`` hands its rows to ``read``.
+        capturable (bool): whether a step can be recorded: Python keeps nothing from step to step.
     """
+
+    capturable = True
 
     def __init__(self, table, optimizer, l1=0.0, l2=0.0):
         self.table, self.optimizer, self.l1, self.l2 = table, optimizer, l1, l2
@@ -45,6 +48,22 @@ class DenseRows:
         e = F.embedding(rows, self.table.weight.detach()).requires_grad_()
         self.reads.append((rows, padded, e))
         return e
+
+    @property
+    def graph_key(self) -> tuple:
+        """A recorded step may be replayed while this is what it was at the recording."""
+        state = self.optimizer.state.get(self.table.weight, {})
+        return tuple(x.data_ptr() for x in (self.table.weight, *state.values()) if isinstance(x, torch.Tensor))
+
+    def state_tensors(self) -> list:
+        """Tensors that a step changes, besides weights and the optimizer's state: none."""
+        return []
+
+    def prepare(self) -> None:
+        """Do what must precede a step and cannot be recorded: nothing."""
+
+    def count(self) -> None:
+        """Note on the host that a step was made or replayed: nothing depends on it."""
 
     @torch.no_grad()
     def collect(self):
@@ -187,6 +206,8 @@ class LazyRows(TouchedRows):
     On a step in which its id does not occur, a row keeps its moments and does not move; and eps enters before the
     bias correction.
     """
+
+    capturable = False
 
     def __init__(self, table, optimizer, on_cpu=None):
         super().__init__(table, optimizer)

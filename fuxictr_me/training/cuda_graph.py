@@ -1,0 +1,74 @@
+"""Recorders: what turns a function of static tensors into one that is replayed."""
+
+import warnings
+
+import torch
+
+
+class CudaGraphRecorder:
+    """Record the kernels that a function launches as one CUDA graph.
+
+    Args:
+        device (torch.device): a CUDA device.
+    """
+
+    def __init__(self, device):
+        self.device = device
+
+    def warm_up(self, function):
+        """Run ``function`` on a side stream, as PyTorch asks for before a recording.
+
+        Returns:
+            (Any, str): its result, and where it waited for the device (empty: nowhere), which cannot be recorded.
+        """
+        stream, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
+        stream.wait_stream(current)
+        mode = torch.cuda.get_sync_debug_mode()
+        with torch.cuda.stream(stream), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                result = function()
+            finally:
+                torch.cuda.set_sync_debug_mode(mode)
+        current.wait_stream(stream)
+        waits = [f"{w.filename}:{w.lineno}" for w in caught if "synchronizing CUDA operation" in str(w.message)]
+        return result, ", ".join(dict.fromkeys(waits))
+
+    def record(self, function):
+        """Record ``function``, which is called once and whose kernels do not run.
+
+        Returns:
+            callable: runs the kernels and returns what ``function`` returned: tensors that the next replay overwrites.
+        """
+        index = torch.cuda.current_device() if self.device.index is None else self.device.index
+        generator = torch.cuda.default_generators[index]
+        state = generator.clone_state()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # thread_local: a loader's thread may pin memory meanwhile
+            recording = torch.cuda.graph(graph, capture_error_mode="thread_local")
+            # the outer stream is there to come back to, for a recording that fails stays on its own
+            with torch.cuda.stream(torch.cuda.current_stream(self.device)), recording:
+                result = function()
+        except BaseException:
+            generator.graphsafe_set_state(state)  # a recording that failed would leave it waiting for its end
+            raise
+
+        def replay():
+            graph.replay()
+            return result
+
+        return replay
+
+
+class CallRecorder:
+    """The same interface without a graph: a replay calls the function again. It runs on any device."""
+
+    def warm_up(self, function):
+        """As ``CudaGraphRecorder.warm_up``; nothing is known of waits."""
+        return function(), ""
+
+    def record(self, function):
+        """As ``CudaGraphRecorder.record``."""
+        return function
