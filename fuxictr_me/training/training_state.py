@@ -2,7 +2,7 @@
 
 import torch
 
-PIECE = 1 << 24  # numbers that are compared at a time, so that no second copy of a table lies on the device
+PIECE = 1 << 22  # numbers that are compared at a time, so that no second copy of a table lies on the device
 # Largest relative distances. Adam's first moves have the sign of the gradient, even of one that is mere rounding.
 TOLERANCES = {"loss": 1e-3, "weights": 0.2, "exp_avg": 1e-2, "exp_avg_sq": 1e-2, "buffers": 1e-2}
 
