@@ -83,6 +83,8 @@ class Step:
         Returns:
             Tensor: the loss, regularisers included, detached.
         """
+        for rows in self.rows:
+            rows.prepare()
         self.optimizer.zero_grad()
         for rows in self.rows:
             rows.begin()
@@ -105,6 +107,7 @@ class Step:
         self.optimizer.step()
         for rows in self.rows:
             rows.finish()
+            rows.count()
         return whole_loss
 
     def _regularise(self):
