@@ -107,7 +107,7 @@ class CaughtUpRows(TouchedRows):
 
     @torch.no_grad()
     def _catch_up(self, rows: Tensor, lr: Tensor) -> None:
-        """Let rows (n,) of the table make up for their missed steps at a learning rate (); one may stand there twice."""
+        """Let rows (n,) of the table make up for their missed steps; a row may stand there twice."""
         weight, state, last = self.table.weight.detach(), self._state(), self.last[rows]
         step, coefficients = state["step"], self.missed.coefficients(last).to(weight.dtype)
         if self.kernels:
@@ -145,9 +145,9 @@ class MissedSteps:
     """B and Σ_j A_j ((B_j - B) / B)ⁿ, n = 0 … ``TERMS``, for the steps that a row has missed (see ``CaughtUpRows``).
 
     They depend on the number of missed steps and on the last one before them. Up to ``WINDOW`` missed steps, the table
-    has them by their number, for the step to which ``go_to`` went last. Of a row that was left longer ago, only the first
-    ``WINDOW`` missed steps count; those sums stand by the last step, each noted down when ``go_to`` passes by. Once
-    β₂ˢ is below the rounding of float64, they no longer depend on it.
+    has them by their number, for the step to which ``go_to`` went last. Of a row that was left longer ago, only the
+    first ``WINDOW`` missed steps count; those sums stand by the last step, each noted down when ``go_to`` passes by.
+    Once β₂ˢ is below the rounding of float64, they no longer depend on it.
 
     Args:
         betas (tuple of float): of Adam.

@@ -1,7 +1,8 @@
 """What reads the rows of a fused table in a training step, and takes their gradients: dense, or by rows.
 
-A step calls ``prepare``; then ``begin``, ``read`` (by the table), ``collect``, ``scale``, ``finish``, which never wait for
-the device, have the same shapes in every step with the same batch size, and can be replayed as a CUDA graph; then ``count``.
+A step calls ``prepare``; then ``begin``, ``read`` (by the table), ``collect``, ``scale``, ``finish``; then ``count``.
+On a GPU, those between never wait for the device, their tensors have the same shapes in every step with the same batch
+size, and they can be replayed as a CUDA graph.
 """
 
 from importlib.util import find_spec
@@ -140,8 +141,8 @@ class TouchedRows(DenseRows):
         kernels (module or None): ``table_kernels``, or None for PyTorch's operations alone.
 
     Attributes:
-        touched (Tensor): (n,), rows of the table; each once on a CPU. Elsewhere n is the number of ids in the batch, for
-            to leave out the repeated ones, a device would have to tell the host how many there are.
+        touched (Tensor): (n,), rows of the table; each once on a CPU. Elsewhere n is the number of ids in the batch,
+            for to leave out the repeated ones, a device would have to tell the host how many there are.
         place (Tensor): (ids in the batch,), where the gradient of each id's row is summed up.
         gradient (Tensor): (n, ΣK), whose rows that are nobody's ``place`` are 0.
     """
@@ -281,8 +282,8 @@ def dense_rows(table, optimizer, l1=0.0, l2=0.0, on_cpu=None):
 def find_kernels(weight: Tensor):
     """Return the module ``table_kernels`` if Triton can run it on this table, else None.
 
-    Triton comes with PyTorch's CUDA wheels. If it is there but fails, or is wrong, on a table of a few rows, one line in
-    the log says so.
+    Triton comes with PyTorch's CUDA wheels. If it is there but fails, or is wrong, on a table of a few rows, one line
+    in the log says so.
     """
     if weight.device.type != "cuda" or weight.dtype != torch.float32 or find_spec("triton") is None:
         return None

@@ -1,7 +1,7 @@
 """Triton kernels that update a fused table; import this module only if Triton is there.
 
-Tables are float32. Offsets are int64, for a table of 45 million ids x 100 has more than 2³¹ entries. On a CPU the kernels
-run in Triton's interpreter (``TRITON_INTERPRET=1``).
+Tables are float32. Offsets are int64, for a table of 45 million ids x 100 has more than 2³¹ entries. On a CPU the
+kernels run in Triton's interpreter (``TRITON_INTERPRET=1``).
 """
 
 import functools
@@ -16,11 +16,16 @@ BLOCK, WARPS = 2048, 8  # entries of the table per program of ``sweep``
 TILE = 1024  # entries per program of the kernels that go by rows
 
 
+# ruff: noqa: SIM108 - an if that is settled at compilation must stay a statement
+
+
 @triton.jit
 def _load(pointers, inside, CHECKED: tl.constexpr):
     if CHECKED:
-        return tl.load(pointers, mask=inside, other=0.0)
-    return tl.load(pointers)
+        values = tl.load(pointers, mask=inside, other=0.0)
+    else:
+        values = tl.load(pointers)
+    return values
 
 
 @triton.jit
