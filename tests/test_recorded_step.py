@@ -9,6 +9,7 @@ from conftest import MODEL, make_batch
 from families import EVERY_FAMILY, build
 
 from fuxictr_me import DNN_ME, Callback, DCNv2_ME, UsageError, attach
+from fuxictr_me.training import catch_up
 from fuxictr_me.training.cuda_graph import CallRecorder
 from fuxictr_me.training.recorded_step import WARM_UP, SelectedRows
 from fuxictr_me.training.step import Step
@@ -42,7 +43,7 @@ def two_models(model_class, feature_map, recorder=None, **settings):
     for model in (eager, recorded):
         model.train()
         model._max_gradient_norm = 0.5
-        model._step = Step(model, on_cpu=False)
+        model._step = Step(model, model.embedding_updates, on_cpu=False)
     return eager, recorded
 
 
@@ -76,6 +77,21 @@ def test_recorded_steps_are_the_eager_ones(plain_map, model_class):
                 model.train()
     assert recorded.recorder.recordings == 1
     assert recorded.recorder.replays == 50 - WARM_UP - 5
+    assert largest_difference(eager, recorded) < 1e-10
+
+
+@pytest.mark.parametrize("updates", ["catch_up", "lazy"])
+def test_updates_by_rows_are_recorded(plain_map, updates, monkeypatch):
+    monkeypatch.setattr(catch_up, "FIRST_STEPS", 8)  # then a step is another one, which is recorded anew
+    eager, recorded = models = two_models(DNN_ME, plain_map, embedding_updates=updates, embedding_regularizer=None)
+    for step in range(24):
+        losses = step_both(models, make_batch(plain_map, rows=4, seed=step), seed=step)
+        assert losses[1] == pytest.approx(losses[0], abs=1e-12), step
+        if step == 18:
+            for model in models:
+                model.lr_decay(0.3)
+    assert recorded.recorder.recordings == (2 if updates == "catch_up" else 1)
+    assert recorded.recorder.replays > 10
     assert largest_difference(eager, recorded) < 1e-10
 
 

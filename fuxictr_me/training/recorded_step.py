@@ -215,8 +215,8 @@ def reason_against(step):
     if type(step.joint) is not Alone:
         return "several processes train the model"
     for rows in step.rows:
-        if not getattr(rows, "capturable", False):
-            return "embedding_updates is not dense"
+        if not rows.capturable:
+            return "rows of a table are updated as it suits a CPU"
     return ""
 
 
