@@ -51,8 +51,9 @@ class SetLinear(nn.Module):
             return torch.stack([F.linear(*one_set) for one_set in sets])
         width = max(x.shape[-1], loadable_width(weight.shape[-1], x.device))
         x, weight = pad_columns(x, width), pad_columns(weight, width)
-        bias = pad_columns(self.bias, weight.shape[1]).unsqueeze(1)
-        return torch.bmm(x, weight.transpose(1, 2)) + bias  # torch.compile fuses the sum with what follows
+        y = torch.bmm(x, weight.transpose(1, 2))  # in bfloat16 under autocast
+        # not torch.baddbmm: torch.compile fuses this sum with what follows
+        return y + pad_columns(self.bias, weight.shape[1]).unsqueeze(1).to(y.dtype)
 
 
 class PerChannel(nn.Module):

@@ -24,7 +24,7 @@ class CudaGraphRecorder:
         stream, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
         stream.wait_stream(current)
         mode = torch.cuda.get_sync_debug_mode()
-        with torch.cuda.stream(stream), warnings.catch_warnings(record=True) as caught:
+        with torch.cuda.device(self.device), torch.cuda.stream(stream), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
@@ -41,22 +41,22 @@ class CudaGraphRecorder:
         Returns:
             callable: runs the kernels and returns what ``function`` returned: tensors that the next replay overwrites.
         """
-        index = torch.cuda.current_device() if self.device.index is None else self.device.index
-        generator = torch.cuda.default_generators[index]
-        state = generator.clone_state()
-        graph = torch.cuda.CUDAGraph()
-        try:
+        with torch.cuda.device(self.device):
+            generator = torch.cuda.default_generators[torch.cuda.current_device()]
+            state, graph = generator.clone_state(), torch.cuda.CUDAGraph()
             # thread_local: a loader's thread may pin memory meanwhile
-            recording = torch.cuda.graph(graph, capture_error_mode="thread_local")
+            recording = torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local")
+        try:
             # the outer stream is there to come back to, for a recording that fails stays on its own
-            with torch.cuda.stream(torch.cuda.current_stream(self.device)), recording:
+            with torch.cuda.device(self.device), torch.cuda.stream(torch.cuda.current_stream(self.device)), recording:
                 result = function()
         except BaseException:
             generator.graphsafe_set_state(state)  # a recording that failed would leave it waiting for its end
             raise
 
         def replay():
-            graph.replay()
+            with torch.cuda.device(self.device):
+                graph.replay()
             return result
 
         return replay

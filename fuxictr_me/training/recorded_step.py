@@ -129,11 +129,13 @@ class RecordedSteps:
         self.inputs = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in inputs.items()}
         self.rates = RatesAsTensors(self.model.optimizer, self.model.device)
         self._free_gradients()
-        static = self.inputs if not isinstance(batch, SelectedRows) else SelectedRows(self.inputs["rows"], batch.select)
+        by_rows = isinstance(batch, SelectedRows)
+        # kept, and with it the data set: a graph does not hold the tensors that it reads
+        self.batch = SelectedRows(self.inputs["rows"], batch.select) if by_rows else self.inputs
 
         def step():
             with self.rates.swapped_in():
-                return self.model.compute_step(self.step.compute, columns_of(static))
+                return self.model.compute_step(self.step.compute, columns_of(self.batch))
 
         try:
             self.replay = self.recorder.record(step)
