@@ -23,7 +23,7 @@ def learning_rate(group: dict, like: Tensor) -> Tensor:
 
 
 def corrections(step: Tensor, betas: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Return Adam's bias corrections 1 - β₁ᵗ and 1 - β₂ᵗ at step t, each a float64 Tensor (): first ones are tiny."""
+    """Return Adam's bias corrections 1 - β₁ᵗ and 1 - β₂ᵗ at step t, each a Tensor () of float64: they begin small."""
     step = step.double()
     return 1 - torch.pow(betas[0], step), 1 - torch.pow(betas[1], step)
 
