@@ -89,7 +89,7 @@ def simulate(model_class, feature_map, params, on_gpu=True):
     Raises:
         UsageError: settings that the model refuses, or a model of another's whose code looks at data.
     """
-    settings = {**params, **ALONE} | {key: False for key in ("compile", "batched") if key in params}
+    settings = {**params, **ALONE} | {key: False for key in ("compile", "batched", "cuda_graph") if key in params}
     anywhere, ledger = _anywhere(model_class), Ledger()
     with (
         _named_errors(model_class),
