@@ -89,7 +89,7 @@ class CrossNetwork(nn.Module):
         return (identity - W @ W.transpose(-1, -2)).square().sum()
 
 
-def _pad_both(weight, width):
+def _pad_both(weight: torch.Tensor, width: int) -> torch.Tensor:
     """(M, ΣK, ΣK) -> (M, width, width), zeros behind."""
     missing = width - weight.shape[-1]
     return F.pad(weight, (0, missing, 0, missing)) if missing else weight

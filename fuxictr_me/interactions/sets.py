@@ -41,11 +41,11 @@ class SetLinear(nn.Module):
         """(B, M, in) -> (B, M, out); further columns of x, which are zeros, are ignored."""
         return self.apply_weight(x, self.weight)
 
-    def apply_weight(self, x, weight):
+    def apply_weight(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """As ``forward``, with another weight (M, out, in) in place of its own."""
         return self._multiply(x.transpose(0, 1), weight).transpose(0, 1)
 
-    def _multiply(self, x, weight):
+    def _multiply(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         if not is_gpu_like(x.device):  # a CPU's batched products are slower than one product per set
             sets = zip(x.unbind(), weight.unbind(), self.bias.unbind(), strict=True)
             return torch.stack([F.linear(*one_set) for one_set in sets])

@@ -1,6 +1,7 @@
 """The forward pass that all multi-embedding models share."""
 
 import logging
+from collections.abc import Iterable
 
 import torch
 from fuxictr.pytorch.torch_utils import get_loss
@@ -232,12 +233,12 @@ class MultiEmbeddingModel(CheckedModel):
             return_dict["penalties"] = penalties
         return return_dict
 
-    def steps_are_recorded(self, is_recorded):
+    def steps_are_recorded(self, is_recorded: bool) -> None:
         """Leave CUDA graphs to a recorded step."""
         if self._compiled_answer:
             self._compiled_answer.use_graphs(not is_recorded)
 
-    def running_totals(self):
+    def running_totals(self) -> Iterable[torch.Tensor]:
         """What the penalties came to."""
         return self.penalties.totals.values()
 

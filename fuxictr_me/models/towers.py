@@ -59,11 +59,11 @@ class FirstColumns(nn.Identity):
         width (int): columns to keep.
     """
 
-    def __init__(self, width):
+    def __init__(self, width: int):
         super().__init__()
         self.width = width
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, M, width or wider) -> (B, M, width)."""
         return x[..., : self.width]
 

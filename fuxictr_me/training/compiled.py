@@ -23,7 +23,7 @@ class CompiledOrEager:
         self.function, self.device, self.has_graphs = function, device, device.type == "cuda"
         self.compiled, self.works, self.rows = None, True, None
 
-    def use_graphs(self, has_graphs):
+    def use_graphs(self, has_graphs: bool) -> None:
         """Set ``has_graphs``; the function is compiled anew if it changes."""
         if self.device.type == "cuda" and has_graphs != self.has_graphs:
             self.has_graphs, self.compiled = has_graphs, None

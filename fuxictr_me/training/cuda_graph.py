@@ -1,8 +1,20 @@
 """Recorders: what turns a function of static tensors into one that is replayed."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
+
+
+class Recorder(Protocol):
+    """What ``RecordedSteps`` needs to record a function of static tensors and to replay it."""
+
+    def warm_up(self, function: Callable[[], Any]) -> tuple[Any, str]:
+        """Run ``function``; returns its result, and where it waited for the device (empty: nowhere)."""
+
+    def record(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """Return a function that does what ``function`` does."""
 
 
 class CudaGraphRecorder:
@@ -12,14 +24,14 @@ class CudaGraphRecorder:
         device (torch.device): a CUDA device.
     """
 
-    def __init__(self, device):
+    def __init__(self, device: torch.device):
         self.device = device
 
-    def warm_up(self, function):
+    def warm_up(self, function: Callable[[], Any]) -> tuple[Any, str]:
         """Run ``function`` on a side stream, as PyTorch asks for before a recording.
 
         Returns:
-            (Any, str): its result, and where it waited for the device (empty: nowhere), which cannot be recorded.
+            Its result, and where it waited for the device (empty: nowhere), which cannot be recorded.
         """
         stream, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
         stream.wait_stream(current)
@@ -35,11 +47,11 @@ class CudaGraphRecorder:
         waits = [f"{w.filename}:{w.lineno}" for w in caught if "synchronizing CUDA operation" in str(w.message)]
         return result, ", ".join(dict.fromkeys(waits))
 
-    def record(self, function):
+    def record(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """Record ``function``, which is called once and whose kernels do not run.
 
         Returns:
-            callable: runs the kernels and returns what ``function`` returned: tensors that the next replay overwrites.
+            What runs the kernels and returns what ``function`` returned: tensors that the next replay overwrites.
         """
         with torch.cuda.device(self.device):
             generator = torch.cuda.default_generators[torch.cuda.current_device()]
@@ -54,7 +66,7 @@ class CudaGraphRecorder:
             generator.graphsafe_set_state(state)  # a recording that failed would leave it waiting for its end
             raise
 
-        def replay():
+        def replay() -> Any:
             with torch.cuda.device(self.device):
                 graph.replay()
             return result
@@ -65,10 +77,10 @@ class CudaGraphRecorder:
 class CallRecorder:
     """The same interface without a graph: a replay calls the function again. It runs on any device."""
 
-    def warm_up(self, function):
+    def warm_up(self, function: Callable[[], Any]) -> tuple[Any, str]:
         """As ``CudaGraphRecorder.warm_up``; nothing is known of waits."""
         return function(), ""
 
-    def record(self, function):
+    def record(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """As ``CudaGraphRecorder.record``."""
         return function

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class FastTraining(BaseModel):
             self._steps = RecordedSteps(self, self._step, self.cuda_graph, self.recorder)
         return self._steps(batch_data)
 
-    def compute_step(self, compute, columns):
+    def compute_step(self, compute: Callable, columns: dict) -> torch.Tensor:
         """Run a step, or the part of it that is recorded.
 
         Args:
@@ -55,21 +56,21 @@ class FastTraining(BaseModel):
             Tensor: the loss, regularisers included, detached.
         """
 
-        def task_loss():
+        def task_loss() -> torch.Tensor:
             return self.add_loss(self.forward(columns), self.get_labels(columns))
 
         with matmul_precision(self.precision):
             return compute(task_loss, self._max_gradient_norm)
 
-    def steps_are_recorded(self, is_recorded):
+    def steps_are_recorded(self, is_recorded: bool) -> None:
         """Called when it is known whether steps are recorded, for a subclass that replays parts of them itself."""
 
-    def running_totals(self):
+    def running_totals(self) -> Iterable[torch.Tensor]:
         """Tensors besides parameters, buffers and optimizer state that a step changes."""
         return []
 
     @property
-    def _has_own_loss(self):
+    def _has_own_loss(self) -> bool:
         methods = type(self).compute_loss, type(self).regularization_loss
         return methods != (BaseModel.compute_loss, FastTraining.regularization_loss)
 
@@ -93,7 +94,7 @@ class FastTraining(BaseModel):
                 break
         self._check_ids()
 
-    def _training_batches(self, data_generator):
+    def _training_batches(self, data_generator: Iterable) -> Iterable:
         """The batches of an epoch; their row numbers alone, where a recorded step selects the rows itself."""
         is_recorded = self.cuda_graph is not False and (self.recorder or self.device.type == "cuda")
         own_step = self._has_own_loss or type(self).train_step is not FastTraining.train_step
@@ -156,7 +157,7 @@ class FastTraining(BaseModel):
             table.check()
 
 
-def _length(batches):
+def _length(batches: Iterable) -> int | None:
     return len(batches) if hasattr(batches, "__len__") else None
 
 

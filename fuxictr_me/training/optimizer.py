@@ -1,6 +1,7 @@
 """FuxiCTR's optimizer, in PyTorch's fused form where there is one."""
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 from fuxictr.pytorch.torch_utils import get_optimizer
@@ -31,17 +32,17 @@ class RatesAsTensors:
     """The learning rates of an Adam optimizer as tensors, which a recorded step reads anew in each replay.
 
     Args:
-        optimizer (Adam or AdamW): whose groups hold them as numbers, as FuxiCTR's ``lr_decay`` leaves them.
-        device (torch.device): of the parameters.
+        optimizer: Adam or AdamW, whose groups hold them as numbers, as FuxiCTR's ``lr_decay`` leaves them.
+        device: of the parameters.
     """
 
-    def __init__(self, optimizer, device):
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device):
         self.groups = optimizer.param_groups
         dtype = torch.float32 if device.type == "cuda" else torch.float64  # what the fused kernels read
         self.rates = [float(group["lr"]) for group in self.groups]
         self.tensors = [torch.tensor(rate, dtype=dtype, device=device) for rate in self.rates]
 
-    def update(self):
+    def update(self) -> None:
         """Take over what the optimizer's groups hold now."""
         for i, group in enumerate(self.groups):
             if group["lr"] != self.rates[i]:
@@ -49,7 +50,7 @@ class RatesAsTensors:
                 self.tensors[i].fill_(group["lr"])
 
     @contextlib.contextmanager
-    def swapped_in(self):
+    def swapped_in(self) -> Iterator[None]:
         """Let the optimizer's groups hold the tensors, and be capturable, meanwhile."""
         before = [(group["lr"], group["capturable"]) for group in self.groups]
         for group, tensor in zip(self.groups, self.tensors, strict=True):

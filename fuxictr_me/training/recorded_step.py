@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from fuxictr_me.errors import UsageError
-from fuxictr_me.training.cuda_graph import CudaGraphRecorder
+from fuxictr_me.training.cuda_graph import CudaGraphRecorder, Recorder
 from fuxictr_me.training.optimizer import RatesAsTensors
-from fuxictr_me.training.step import Alone
+from fuxictr_me.training.step import Alone, Step
 from fuxictr_me.training.training_state import TOLERANCES, TrainingState
 
 CHOICES = ("auto", True, False)
@@ -22,19 +23,19 @@ class SelectedRows:
     """A batch as the numbers of its rows in a data set that lies on the model's device.
 
     Attributes:
-        rows (Tensor): (B,), row numbers.
-        select (callable): (B,) -> the batch, field -> tensor.
+        rows: (B,), row numbers.
+        select: method of the data set, (B,) -> the batch, field -> tensor.
     """
 
-    rows: torch.Tensor
-    select: Callable
+    rows: Tensor
+    select: Callable[[Tensor], dict]
 
-    def columns(self):
+    def columns(self) -> dict:
         """Return the batch: field -> tensor."""
         return self.select(self.rows)
 
 
-def check_cuda_graph(choice):
+def check_cuda_graph(choice: object) -> None:
     """Check the setting ``cuda_graph``.
 
     Raises:
@@ -44,7 +45,7 @@ def check_cuda_graph(choice):
         raise UsageError(f"cuda_graph must be auto, True or False, got {choice!r}")
 
 
-def columns_of(batch):
+def columns_of(batch: dict | SelectedRows) -> dict:
     """Return a batch as field -> tensor, whether it is one already or ``SelectedRows``."""
     return batch.columns() if isinstance(batch, SelectedRows) else batch
 
@@ -58,13 +59,13 @@ class RecordedSteps:
     be recorded, one line in the log says why, and all steps are eager.
 
     Args:
-        model (FastTraining)
-        step (Step): of the model.
-        choice (str or bool): ``auto``, True or False, see ``check_cuda_graph``.
-        recorder (CudaGraphRecorder, CallRecorder or None): None takes a CUDA graph where the model lies on a GPU.
+        model: a ``FastTraining``.
+        step: of the model.
+        choice: ``auto``, True or False, see ``check_cuda_graph``.
+        recorder: None takes a CUDA graph where the model lies on a GPU.
     """
 
-    def __init__(self, model, step, choice="auto", recorder=None):
+    def __init__(self, model: nn.Module, step: Step, choice: str | bool = "auto", recorder: Recorder | None = None):
         self.model, self.step, self.recorder = model, step, recorder
         if recorder is None and model.device.type == "cuda":
             self.recorder = CudaGraphRecorder(model.device)
@@ -80,15 +81,8 @@ class RecordedSteps:
         else:
             model.steps_are_recorded(self.is_on)
 
-    def __call__(self, batch):
-        """Do one step.
-
-        Args:
-            batch (dict or SelectedRows)
-
-        Returns:
-            Tensor: the loss, regularisers included, detached.
-        """
+    def __call__(self, batch: dict | SelectedRows) -> Tensor:
+        """Do one step; returns the loss, regularisers included, detached."""
         if self.is_on and any(self.hooks):
             self._turn_off("a hook is registered on a module or on the optimizer", self.level)
         if not self.is_on:
@@ -108,10 +102,10 @@ class RecordedSteps:
             return self._eager(batch)
         return self._replayed(inputs) if self.is_checked else self._check(batch, inputs)
 
-    def _eager(self, batch):
+    def _eager(self, batch: dict | SelectedRows) -> Tensor:
         return self.model.compute_step(self.step, columns_of(batch))
 
-    def _warm_up(self, batch, inputs, shape):
+    def _warm_up(self, batch: dict | SelectedRows, inputs: dict, shape: list) -> Tensor:
         """An eager step; after the last of them the step is recorded, with this batch in the static tensors."""
         self.warm = self.warm + 1 if shape == self.shape else 1
         self.shape = shape
@@ -125,7 +119,7 @@ class RecordedSteps:
                 self._record(batch, inputs)
         return loss
 
-    def _record(self, batch, inputs):
+    def _record(self, batch: dict | SelectedRows, inputs: dict) -> None:
         self.inputs = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in inputs.items()}
         self.rates = RatesAsTensors(self.model.optimizer, self.model.device)
         self._free_gradients()
@@ -133,7 +127,7 @@ class RecordedSteps:
         # kept, and with it the data set: a graph does not hold the tensors that it reads
         self.batch = SelectedRows(self.inputs["rows"], batch.select) if by_rows else self.inputs
 
-        def step():
+        def step() -> Tensor:
             with self.rates.swapped_in():
                 return self.model.compute_step(self.step.compute, columns_of(self.batch))
 
@@ -147,13 +141,13 @@ class RecordedSteps:
             self._free_gradients()  # the graph keeps their memory
             self.signature = self._signature(batch)
 
-    def _free_gradients(self):
+    def _free_gradients(self) -> None:
         """Forget those of the last step, so that they do not lie beside the next ones."""
         self.model.optimizer.zero_grad()
         for rows in self.step.rows:
             rows.begin()  # forgets what it read
 
-    def _replayed(self, inputs):
+    def _replayed(self, inputs: dict) -> Tensor:
         names = list(self.inputs)
         torch._foreach_copy_([self.inputs[name] for name in names], [inputs[name] for name in names])
         self.rates.update()
@@ -161,7 +155,7 @@ class RecordedSteps:
         self.step.count()
         return loss
 
-    def _check(self, batch, inputs):
+    def _check(self, batch: dict | SelectedRows, inputs: dict) -> Tensor:
         """A replay, after an eager step from the same state, whose result it must have."""
         state = TrainingState(self.model)
         before, counts = state.copy(), [getattr(rows, "steps", None) for rows in self.step.rows]
@@ -184,7 +178,7 @@ class RecordedSteps:
         self.is_checked = True
         return replayed
 
-    def _signature(self, batch):
+    def _signature(self, batch: dict | SelectedRows) -> list:
         """What a recording has fixed: where tensors lie, which are trained, the data set, and settings."""
         model, state = self.model, self.model.optimizer.state
         parts = [id(batch.select.__self__) if isinstance(batch, SelectedRows) else None]
@@ -195,22 +189,18 @@ class RecordedSteps:
             parts += [x.data_ptr() for x in state.get(parameter, {}).values() if torch.is_tensor(x)]
         return parts
 
-    def _forget(self):
+    def _forget(self) -> None:
         self.replay, self.shape, self.signature, self.warm, self.is_checked = None, None, None, 0, False
 
-    def _turn_off(self, reason, level=logging.WARNING):
+    def _turn_off(self, reason: str, level: int = logging.WARNING) -> None:
         logging.log(level, f"cuda_graph: steps are not recorded: {reason}")
         self._forget()
         self.is_on = False
         self.model.steps_are_recorded(False)
 
 
-def reason_against(step):
-    """Return why a step cannot be recorded; empty if nothing is known against it.
-
-    Args:
-        step (Step)
-    """
+def reason_against(step: Step) -> str:
+    """Return why a step cannot be recorded; empty if nothing is known against it."""
     optimizer = step.optimizer
     if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or not optimizer.defaults.get("fused"):
         return f"the optimizer is {type(optimizer).__name__}, not Adam or AdamW in its fused form"
@@ -222,7 +212,7 @@ def reason_against(step):
     return ""
 
 
-def hook_registries(model):
+def hook_registries(model: nn.Module) -> list[dict]:
     """Return the dicts in which PyTorch keeps the hooks of a model's modules and of its optimizer.
 
     A hook is Python code, which a replay does not run.
@@ -232,6 +222,6 @@ def hook_registries(model):
     return [*of_modules, model.optimizer._optimizer_step_pre_hooks, model.optimizer._optimizer_step_post_hooks]
 
 
-def _is_view(module):
+def _is_view(module: nn.Module) -> bool:
     """Whether a module is a layer of FuxiCTR's that only shows a part of a fused table, and is never called."""
-    return type(module) is torch.nn.Embedding and "weight" not in module._parameters
+    return type(module) is nn.Embedding and "weight" not in module._parameters

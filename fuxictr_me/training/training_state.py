@@ -1,6 +1,7 @@
 """All tensors that a training step changes: copied, put back, and compared."""
 
 import torch
+from torch import Tensor, nn
 
 PIECE = 1 << 22  # numbers that are compared at a time, so that no second copy of a table lies on the device
 # Largest relative distances. Adam's first moves have the sign of the gradient, even of one that is mere rounding.
@@ -14,7 +15,7 @@ class TrainingState:
         model (FastTraining): after a first step, which makes the optimizer's state.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: nn.Module):
         weights = list(model.parameters())
         held = {weight.untyped_storage().data_ptr() for weight in weights}
         buffers = [b for b in model.buffers() if b.untyped_storage().data_ptr() not in held]  # else views of a table
@@ -29,17 +30,17 @@ class TrainingState:
         self.cuda = {tensor.device for tensor in self.tensors if tensor.device.type == "cuda"}
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors)
 
-    def copy(self):
+    def copy(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return (tensors, generators) in RAM, for ``restore``."""
         generators = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self.cuda)]
         return [tensor.to("cpu", copy=True) for tensor in self.tensors], generators
 
     @torch.no_grad()
-    def restore(self, copy):
+    def restore(self, copy: tuple[list[Tensor], list[Tensor]]) -> None:
         """Put back what ``copy`` returned, in place."""
         tensors, (generator, *of_cuda) = copy
         for tensor, value in zip(self.tensors, tensors, strict=True):
@@ -49,14 +50,14 @@ class TrainingState:
             torch.cuda.set_rng_state(state, device)
 
     @torch.no_grad()
-    def difference(self, before, expected):
+    def difference(self, before: tuple, expected: tuple) -> str:
         """Compare with an expected state.
 
         Args:
             before, expected: what ``copy`` returned before a step, and after the step that is held to be right.
 
         Returns:
-            str: empty if every group of tensors is as expected within ``TOLERANCES``, else what is not. Weights and
+            Empty if every group of tensors is as expected within ``TOLERANCES``, else what is not. Weights and
             buffers are held to the size of their moves.
         """
         rest = list(zip(self.tensors, before[0], expected[0], strict=True))
@@ -71,7 +72,7 @@ class TrainingState:
         return ""
 
 
-def _squared_distance(tensor, other, device):
+def _squared_distance(tensor: Tensor, other: Tensor | None, device: torch.device) -> float:
     """‖tensor - other‖² in float64, computed on ``device`` piece by piece; ``other`` None: ‖tensor‖²."""
     total = torch.zeros((), dtype=torch.float64, device=device)
     others = [None] * (1 + tensor.numel() // PIECE) if other is None else other.flatten().split(PIECE)
