@@ -17,6 +17,11 @@ def odd_map():
     return make_feature_map({f"field{i}": categorical(9 + i) for i in range(5)})
 
 
+def as_on_a_gpu(monkeypatch, has_tensor_cores=True):
+    monkeypatch.setattr(widths, "ON_CPU", True)
+    monkeypatch.setattr(widths, "HAS_TENSOR_CORES", has_tensor_cores)
+
+
 def answer_and_gradients(model, batch):
     model.zero_grad()
     torch.manual_seed(1)
@@ -29,8 +34,8 @@ def answer_and_gradients(model, batch):
 def check_padded_equals_plain(model, batch, monkeypatch):
     model.double().train()
     plain, plain_gradients = answer_and_gradients(model, batch)
-    monkeypatch.setattr(widths, "ON_CPU", True)
-    for multiple in (8, 64):
+    for multiple in (None, 8, 64):
+        as_on_a_gpu(monkeypatch, multiple is not None)
         monkeypatch.setattr(widths, "MULTIPLE", multiple)
         padded, gradients = answer_and_gradients(model, batch)
         torch.testing.assert_close(padded, plain, rtol=0, atol=1e-12)
@@ -72,7 +77,7 @@ def test_padded_mixed_models_compute_the_same(odd_map, monkeypatch):
 
 
 def test_products_are_of_widths_that_can_be_loaded(odd_map, monkeypatch):
-    monkeypatch.setattr(widths, "ON_CPU", True)
+    as_on_a_gpu(monkeypatch)
     seen, product = [], torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda x, w: seen.append((x.shape[-1], w.shape[-2])) or product(x, w))
     model = build(DCNv2_ME, odd_map, embedding_dim=3).double()
@@ -82,7 +87,7 @@ def test_products_are_of_widths_that_can_be_loaded(odd_map, monkeypatch):
 
 
 def test_a_cross_network_by_itself_keeps_its_width_and_a_layer_ignores_the_zeros_behind(monkeypatch):
-    monkeypatch.setattr(widths, "ON_CPU", True)
+    as_on_a_gpu(monkeypatch)
     network, x = CrossNetwork(2, [3, 4], 2), torch.randn(5, 2, 7)
     assert network(x).shape == (5, 2, 7)
     network.keeps_padding = True
@@ -93,5 +98,24 @@ def test_a_cross_network_by_itself_keeps_its_width_and_a_layer_ignores_the_zeros
 
 def test_checkpoints_do_not_know_of_padding(odd_map, monkeypatch):
     shapes = {name: x.shape for name, x in build(DNN_ME, odd_map, embedding_dim=3).state_dict().items()}
-    monkeypatch.setattr(widths, "ON_CPU", True)
+    as_on_a_gpu(monkeypatch)
     assert {name: x.shape for name, x in build(DNN_ME, odd_map, embedding_dim=3).state_dict().items()} == shapes
+
+
+@pytest.mark.parametrize("rows, chunks", [(32, 8), (24, 8), (20, 4), (6, 2), (7, 1)])
+@pytest.mark.parametrize("by_sets", [True, False])
+def test_gradients_of_weights_are_sums_over_chunks_of_rows(rows, chunks, by_sets):
+    x, weight = torch.randn(3, rows, 7).double(), torch.randn(3, 5, 7).double()
+    if not by_sets:
+        x = x.transpose(0, 1).contiguous().transpose(0, 1)
+    x, weight = x.requires_grad_(), weight.requires_grad_()
+    assert widths.num_chunks(3, rows, 5, 7) == chunks
+    assert torch.autograd.gradcheck(widths.BatchedProduct.apply, (x, weight))
+
+
+def test_a_product_with_enough_tiles_is_not_cut(monkeypatch):
+    monkeypatch.setattr(widths, "HAS_TENSOR_CORES", True)
+    assert widths.num_chunks(10, 4096, 392, 392) == 4  # 80 tiles of 256 x 128
+    assert widths.num_chunks(40, 4096, 392, 392) == 1
+    monkeypatch.setattr(widths, "HAS_TENSOR_CORES", False)
+    assert widths.num_chunks(10, 4096, 390, 390) == 1  # 490 tiles of 64 x 64

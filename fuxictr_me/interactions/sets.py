@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fuxictr_me.errors import UsageError
-from fuxictr_me.interactions.widths import is_gpu_like, loadable_width, pad_columns
+from fuxictr_me.interactions.widths import BatchedProduct, is_gpu_like, loadable_width, pad_columns
 
 
 class SetLinear(nn.Module):
@@ -51,7 +51,10 @@ class SetLinear(nn.Module):
             return torch.stack([F.linear(*one_set) for one_set in sets])
         width = max(x.shape[-1], loadable_width(weight.shape[-1], x.device))
         x, weight = pad_columns(x, width), pad_columns(weight, width)
-        y = torch.bmm(x, weight.transpose(1, 2))  # in bfloat16 under autocast
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x, weight = x.to(dtype), weight.to(dtype)
+        y = BatchedProduct.apply(x, weight)
         # not torch.baddbmm: torch.compile fuses this sum with what follows
         return y + pad_columns(self.bias, weight.shape[1]).unsqueeze(1).to(y.dtype)
 

@@ -156,7 +156,9 @@ class MultiEmbeddingModel(CheckedModel):
             num_sets = 4
         self.fused_embedding, self.embedding_updates, self.precision = fused_embedding, embedding_updates, precision
         self.cuda_graph = cuda_graph
-        self._compiled_answer = CompiledOrEager(self.answer, self.device) if compile else None
+        self._own_embed = type(self).embed is not MultiEmbeddingModel.embed
+        after_look_up = self.answer if self._own_embed else self._arrange_and_answer
+        self._compiled_answer = CompiledOrEager(after_look_up, self.device) if compile else None
         self.embedding_layer = MultiEmbedding(
             feature_map, embedding_dim, num_sets, embedding_initializer, fused=fused_embedding, table=self.fused_table
         )
@@ -222,11 +224,11 @@ class MultiEmbeddingModel(CheckedModel):
     def forward(self, inputs):
         """inputs: field -> (B,) or (B, L) -> {"y_pred": (B, 1)}, and in training the penalties."""
         X = self.get_inputs(inputs)
-        e = self.embed(X)
+        # an evaluation takes less time than another compilation
+        is_compiled = self._compiled_answer and self.training
+        e = self.embedding_layer.look_up(X) if is_compiled and not self._own_embed else self.embed(X)
         with autocast(self.precision, self.device):
-            # an evaluation takes less time than another compilation
-            answer = self._compiled_answer if self._compiled_answer and self.training else self.answer
-            logit, penalties = answer(e, X)
+            logit, penalties = (self._compiled_answer if is_compiled else self.answer)(e, X)
         logit = logit.to(e[0].dtype, copy=True)  # the next replay of a CUDA graph overwrites its output
         return_dict = {"y_pred": self.output_activation(logit)}
         if penalties:
@@ -243,10 +245,14 @@ class MultiEmbeddingModel(CheckedModel):
         return self.penalties.totals.values()
 
     def answer(self, e, X):
-        """What follows the embeddings, and ``compile: True`` compiles -> logit (B, 1), in training the penalties."""
+        """What follows the embeddings -> logit (B, 1), in training the penalties."""
         h = self.represent(e, X)
         penalties = self.penalties(self, e, h) if self.training and self.penalties else {}
         return self.logit(h, e, X), penalties
+
+    def _arrange_and_answer(self, looked_up: list[torch.Tensor], X: dict) -> tuple[torch.Tensor, dict]:
+        """``answer``, from what ``look_up`` of the embedding layer returns: what ``compile: True`` compiles."""
+        return self.answer(self.embedding_layer.arrange(looked_up, self.groups), X)
 
     def embed(self, X):
         """e: field -> ids (B,) ... -> a list of (B, M, ΣK), one a group."""

@@ -4,6 +4,8 @@ import logging
 
 import torch
 
+LARGEST_MEAN = 16  # sets whose mean is computed as a sum that is written out, which is faster than a loop
+
 
 class CompiledOrEager:
     """``function`` through ``torch.compile``; where that fails, a line in the log says why and ``function`` goes on.
@@ -34,8 +36,8 @@ class CompiledOrEager:
         if self.works and first[0].shape[0] == self.rows:
             try:
                 if self.compiled is None:
-                    mode = "reduce-overhead" if self.has_graphs else "default"
-                    self.compiled = torch.compile(self.function, mode=mode, dynamic=False)
+                    options = {"unroll_reductions_threshold": LARGEST_MEAN, "triton.cudagraphs": self.has_graphs}
+                    self.compiled = torch.compile(self.function, options=options, dynamic=False)
                 return self.compiled(first, *args)
             except Exception as error:
                 reason = " ".join(str(error).split())[:300]

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -24,8 +24,13 @@ class CudaGraphRecorder:
         device (torch.device): a CUDA device.
     """
 
+    streams: ClassVar[dict] = {}  # one a device: for each, cuBLAS takes memory that it never gives back
+
     def __init__(self, device: torch.device):
         self.device = device
+        if device not in self.streams:
+            self.streams[device] = torch.cuda.Stream(device)
+        self.stream = self.streams[device]
 
     def warm_up(self, function: Callable[[], Any]) -> tuple[Any, str]:
         """Run ``function`` on a side stream, as PyTorch asks for before a recording.
@@ -33,17 +38,21 @@ class CudaGraphRecorder:
         Returns:
             Its result, and where it waited for the device (empty: nowhere), which cannot be recorded.
         """
-        stream, current = torch.cuda.Stream(self.device), torch.cuda.current_stream(self.device)
-        stream.wait_stream(current)
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
         mode = torch.cuda.get_sync_debug_mode()
-        with torch.cuda.device(self.device), torch.cuda.stream(stream), warnings.catch_warnings(record=True) as caught:
+        with (
+            torch.cuda.device(self.device),
+            torch.cuda.stream(self.stream),
+            warnings.catch_warnings(record=True) as caught,
+        ):
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
                 result = function()
             finally:
                 torch.cuda.set_sync_debug_mode(mode)
-        current.wait_stream(stream)
+        current.wait_stream(self.stream)
         waits = [f"{w.filename}:{w.lineno}" for w in caught if "synchronizing CUDA operation" in str(w.message)]
         return result, ", ".join(dict.fromkeys(waits))
 
@@ -57,7 +66,7 @@ class CudaGraphRecorder:
             generator = torch.cuda.default_generators[torch.cuda.current_device()]
             state, graph = generator.clone_state(), torch.cuda.CUDAGraph()
             # thread_local: a loader's thread may pin memory meanwhile
-            recording = torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local")
+            recording = torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local")
         try:
             # the outer stream is there to come back to, for a recording that fails stays on its own
             with torch.cuda.device(self.device), torch.cuda.stream(torch.cuda.current_stream(self.device)), recording:
