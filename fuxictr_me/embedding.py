@@ -154,11 +154,28 @@ class MultiEmbedding(nn.Module):
         Raises:
             UsageError: an id past its field's table.
         """
-        if self.table is None or self.table.fields != list(self.field_dims[0]):
-            per_set = self.per_set(X, flatten_emb=True)
-            return [torch.stack(per_set[group], dim=1) for group in groups]
-        e = self.table(X)  # (B, F, ΣK of all sets)
-        return [self._set_by_set(e, group) for group in groups]
+        return self.arrange(self.look_up(X), groups)
+
+    def look_up(self, X: dict) -> list[torch.Tensor]:
+        """Look up a batch, in the order in which it is found in memory, for ``arrange``.
+
+        Returns:
+            (B, F, ΣK of all sets) alone if all fields lie in the fused table, else (B, ΣK) of each set.
+        """
+        if self.is_one_table:
+            return [self.table(X)]
+        return self.per_set(X, flatten_emb=True)
+
+    def arrange(self, looked_up: list[torch.Tensor], groups: list[slice]) -> list[torch.Tensor]:
+        """Put what ``look_up`` returns in the order of ``by_group``. It can be compiled with what follows."""
+        if self.is_one_table:
+            return [self._set_by_set(looked_up[0], group) for group in groups]
+        return [torch.stack(looked_up[group], dim=1) for group in groups]
+
+    @property
+    def is_one_table(self) -> bool:
+        """Whether all fields lie in the fused table."""
+        return self.table is not None and self.table.fields == list(self.field_dims[0])
 
     def init_weights(self):
         """Initialise the tables that FuxiCTR's own ``init_weights`` skips (see the class's docstring)."""

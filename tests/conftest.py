@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before anybody imports Triton, which reads it then
 from fuxictr.features import FeatureMap
 
 from fuxictr_me import MultiEmbedding

@@ -7,7 +7,14 @@ from conftest import MODEL, categorical, make_feature_map, sequence
 from fuxictr.pytorch.layers import FeatureEmbedding, LogisticRegression
 
 from fuxictr_me import DNN_ME, information_abundance, singular_values
-from fuxictr_me.collapse import abundance_of_sets, field_tables, random_abundance, triangular_factor
+from fuxictr_me.collapse import (
+    FieldTables,
+    abundance_of_fields,
+    abundance_of_sets,
+    field_tables,
+    random_abundance,
+    triangular_factor,
+)
 from fuxictr_me.collapse.spectrum import CHUNK_ROWS
 
 
@@ -144,3 +151,41 @@ def test_random_reference_is_seeded_and_leaves_the_random_state():
     many = [random_abundance(2000, [16], initializer, seed=s) for s in range(3)]
     expected = [svd_abundance(np.random.randn(2000, 16)) for _ in range(3)]
     assert np.mean(many) == pytest.approx(np.mean(expected), rel=0.02)
+
+
+def tables_of(kind, num_ids, dims):
+    """Tables of a field, side by side and in float64 the last thing given back, without the padding row 1."""
+    rng = np.random.default_rng(3)
+    E = rng.standard_normal((num_ids, sum(dims))) * 1e-3
+    if kind == "one direction":
+        E = np.outer(rng.standard_normal(num_ids), rng.standard_normal(sum(dims)))
+    if kind == "falling":
+        E = E @ (10.0 ** -np.linspace(0, 9, sum(dims))[:, None] * rng.standard_normal((sum(dims), sum(dims))))
+    if kind == "zeros":
+        E = E * 0
+    E = E.astype(np.float32)
+    E[1] = 7  # padding
+    sets = [part.clone() for part in torch.from_numpy(E).split(dims, dim=1)]
+    return FieldTables("layer", kind, sets, (1,), None), np.delete(E.astype(np.float64), 1, axis=0)
+
+
+@pytest.mark.parametrize("kind", ["random", "one direction", "falling", "zeros"])
+@pytest.mark.parametrize("num_ids, dims", [(3, [4, 4]), (30, [10] * 10), (60_000, [10] * 10), (500, [3, 8, 1])])
+def test_abundance_by_gram_matrices_is_that_of_an_svd_to_1e_7_a_column(kind, num_ids, dims, monkeypatch):
+    """The way of a GPU: the condition number is squared, but what IA adds up is relative to the largest σ."""
+    monkeypatch.setattr("fuxictr_me.collapse.spectrum.GRAM_ROWS", 25_000)
+
+    def ia(E):
+        sigma = np.linalg.svd(E, compute_uv=False)
+        return sigma.sum() / sigma[0] if sigma[0] else 0.0
+
+    tables, E = tables_of(kind, num_ids, dims)
+    broken, _ = tables_of("random", 20, dims)
+    broken.sets[-1][4:6] = float("nan")
+    (per_set, side_by_side), error = abundance_of_fields([tables, broken], by_gram=True)
+    assert side_by_side == pytest.approx(ia(E), abs=1e-7 * sum(dims))
+    for mine, block, dim in zip(per_set, np.split(E, np.cumsum(dims)[:-1], axis=1), dims, strict=True):
+        assert mine == pytest.approx(ia(block), abs=1e-7 * dim)
+    assert isinstance(error, ValueError) and "2 rows of the table hold NaN" in str(error)
+    exact = abundance_of_fields([tables])[0]
+    assert exact[1] == pytest.approx(ia(E), rel=1e-9) and exact == abundance_of_sets(tables)

@@ -188,6 +188,27 @@ def test_every_row_once_an_epoch_in_an_order_of_the_seed(feature_map, columns, t
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_row_numbers_select_the_batches_of_the_same_epoch(feature_map, columns, tmp_path, shuffle):
+    loaders = [
+        H5DataLoader(feature_map, tmp_path / "train.h5", batch_size=64, shuffle=shuffle, data_placement="memory")
+        for _ in range(2)
+    ]
+    assert all(loader.holds_rows_on_device for loader in loaders)
+    for _ in range(2):
+        selected = [loaders[0].select(rows) for rows in loaders[0].row_batches()]
+        batches = list(loaders[1])
+        assert len(selected) == len(batches) == 16
+        for mine, theirs in zip(selected, batches, strict=True):
+            assert list(mine) == list(theirs)
+            assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_rows_that_are_streamed_or_shared_are_not_selected_on_the_device(feature_map, columns, tmp_path):
+    for options in ({"data_placement": "stream"}, {"data_placement": "memory", "share": (0, 2)}):
+        assert not H5DataLoader(feature_map, tmp_path / "train.h5", batch_size=64, **options).holds_rows_on_device
+
+
 def test_an_epoch_cut_short_leaves_no_thread_and_the_next_is_whole(feature_map, columns, tmp_path):
     loader = H5DataLoader(
         feature_map, str(tmp_path / "train.h5"), batch_size=10, shuffle=True, data_placement="stream", window_rows=150

@@ -69,7 +69,7 @@ def test_lazy_updates_have_no_gradient_of_the_table_and_move_fewer_bytes():
     )
     entries = 3 * 4 * 150_020
     assert lazy.memory.gradients <= 4 * DNN_NET and dense.memory.gradients >= 4 * entries
-    assert lazy.memory.optimizer_state == dense.memory.optimizer_state - 4  # SparseAdam counts steps in Python
+    assert lazy.memory.optimizer_state == dense.memory.optimizer_state
     moved = [sum(operation.bytes for operation in found.operations) for found in (dense, lazy)]
     assert moved[0] > 28 * entries  # fused Adam: weight, gradient and moments read, all but the gradient written
     rows = 64 + 64 + 20  # at most, of 64 rows
@@ -77,10 +77,10 @@ def test_lazy_updates_have_no_gradient_of_the_table_and_move_fewer_bytes():
 
 
 def test_caught_up_rows_take_the_memory_of_their_dense_steps_and_the_bytes_of_the_later_ones():
-    feature_map, settings = map_of(100_000, 50_000, 20), {**DNN, "batch_size": 64}
+    feature_map, settings = map_of(1_000_000, 500_000, 20), {**DNN, "batch_size": 64}
     dense = simulate(DNN_ME, feature_map, settings)
     caught_up = simulate(DNN_ME, feature_map, {**settings, "embedding_updates": "catch_up"})
-    assert caught_up.memory.peak == pytest.approx(dense.memory.peak, rel=0.02)
+    assert caught_up.memory.peak == pytest.approx(dense.memory.peak, rel=0.05)
     assert caught_up.memory.gradients == dense.memory.gradients
     assert sum(o.bytes for o in caught_up.operations) < 0.2 * sum(o.bytes for o in dense.operations)
 

@@ -173,9 +173,10 @@ def test_what_was_put_off_is_done_before_another_optimizer_goes_on(float64, rare
 def test_sums_over_missed_steps_equal_the_steps_one_by_one(done, first):
     missed = MissedSteps((0.9, 0.999), first, torch.device("cpu"))
     for step in range(first, done + 1):
-        table = missed.sums(step)
+        missed.go_to(torch.tensor(float(step)))
     for last in {first, first + 1, (first + done) // 2, done - 1, done}:
-        B, *sums = (x.item() for x in table[last - first])
+        B, *sums, decay1, decay2 = missed.coefficients(torch.tensor([last], dtype=torch.int32))[0].tolist()
+        assert (decay1, decay2) == pytest.approx((0.9 ** (done - last), 0.999 ** (done - last)), rel=1e-12)
         for root_v, eps in ((1e-3, 1e-8), (1e-8, 1e-8), (1e-11, 1e-8), (0.0, 1e-8)):
             exact = sum(
                 0.9**j / (1 - 0.9 ** (last + j)) / (root_v * 0.999 ** (j / 2) / (1 - 0.999 ** (last + j)) ** 0.5 + eps)

@@ -10,6 +10,7 @@ from families import EVERY_FAMILY, build
 from fuxictr.pytorch.models import BaseModel
 
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
+from fuxictr_me.interactions import widths
 from fuxictr_me.training import build_optimizer
 from fuxictr_me.training.precision import matmul_precision
 
@@ -113,6 +114,42 @@ def test_compiled_models_compute_the_same(plain_map, model_class):
     assert compiled._compiled_answer.works
 
 
+def test_only_training_batches_of_the_first_size_are_compiled(plain_map, monkeypatch):
+    """Another size or mode would be another compilation, which takes longer than it saves."""
+    compiled = []
+
+    def compile_nothing(function, **options):
+        compiled.append(options)
+
+        def call(e, X):
+            compiled.append(e[0].shape[0])
+            return function(e, X)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    model, plain = (ready(build(DNN_ME, plain_map, compile=choice)) for choice in (True, False))
+    model.load_state_dict(plain.state_dict())
+    for rows in (16, 16, 7, 16):
+        model.train_step(make_batch(plain_map, rows=rows))
+        plain.train_step(make_batch(plain_map, rows=rows))
+    assert np.array_equal(model.predict(batches_of(plain_map)), plain.predict(batches_of(plain_map)))
+    options = {"unroll_reductions_threshold": 16, "triton.cudagraphs": False}
+    assert compiled == [{"options": options, "dynamic": False}, 16, 16, 16]
+
+
+def test_a_compiled_model_keeps_embeddings_that_a_subclass_computes_otherwise(plain_map, monkeypatch):
+    class Doubled(DNN_ME):
+        def embed(self, X):
+            return [2 * e for e in super().embed(X)]
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    compiled, plain = (ready(build(Doubled, plain_map, compile=choice)) for choice in (True, False))
+    compiled.load_state_dict(plain.state_dict())
+    batch = make_batch(plain_map)
+    assert compiled.train_step(batch).item() == plain.train_step(batch).item()
+
+
 @EVERY_FAMILY
 def test_bf16_is_near_float32_and_leaves_the_weights_in_float32(plain_map, model_class):
     rounded, plain = (build(model_class, plain_map, precision=choice) for choice in ("bf16", "float32"))
@@ -130,10 +167,13 @@ def test_tf32_holds_for_the_step_alone(plain_map):
     assert torch.get_float32_matmul_precision() == before
     model = ready(build(DNN_ME, plain_map, precision="tf32"))
     seen = []
-    model.head.register_forward_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    model.head.register_forward_hook(
+        lambda *_: seen.append((torch.get_float32_matmul_precision(), widths.HAS_TENSOR_CORES))
+    )
     model.train_step(make_batch(plain_map))
     model.predict([make_batch(plain_map)])
-    assert seen == ["high", "high"] and torch.get_float32_matmul_precision() == before
+    assert seen == [("high", True)] * 2 and torch.get_float32_matmul_precision() == before
+    assert not widths.HAS_TENSOR_CORES
 
 
 @pytest.mark.parametrize(

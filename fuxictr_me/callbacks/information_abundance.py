@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from fuxictr_me.callbacks.base import Callback
-from fuxictr_me.collapse import abundance_of_sets, field_tables, random_reference
+from fuxictr_me.collapse import abundance_of_fields, field_tables, random_reference
 from fuxictr_me.errors import RunError
 from fuxictr_me.files import append_whole, replace_whole
 
@@ -63,10 +63,11 @@ class InformationAbundance(Callback):
 
     def _record(self, model, event):
         epoch, step = model._epoch_index + 1, model._total_steps
+        found = self._tables(model)
         rows = [
             {"event": event, "epoch": epoch, "step": step, **row}
-            for tables in field_tables(model)
-            for row in self._measure(tables)
+            for tables, measured in zip(found, abundance_of_fields(found), strict=True)
+            for row in self._rows(tables, measured)
         ]
         if self.path.stat().st_ino != self._inode:
             raise RunError(f"another run has begun {self.path} anew: rows of two runs do not go into one file")
@@ -77,13 +78,16 @@ class InformationAbundance(Callback):
                 if row["ia"] != "":
                     self._writer.add_scalar(f"ia/{row['layer']}/{row['field']}/{row['set']}", row["ia"], step)
 
-    def _measure(self, tables):
+    def _tables(self, model):
+        """What is measured: a list of FieldTables."""
+        return field_tables(model)
+
+    def _rows(self, tables, measured):
         """One row a set, and one for all sets side by side."""
-        try:
-            per_set, side_by_side = abundance_of_sets(tables)
-        except ValueError as error:
-            logging.warning(f"[IA] field {tables.field}: {error}")
-            per_set, side_by_side = [""] * len(tables.sets), ""
+        if isinstance(measured, ValueError):
+            logging.warning(f"[IA] field {tables.field}: {measured}")
+            measured = [""] * len(tables.sets), ""
+        per_set, side_by_side = measured
         dims = tables.dims
         parts = [
             *zip(range(len(dims)), [[dim] for dim in dims], per_set, strict=True),

@@ -15,7 +15,7 @@ from fuxictr_me.collapse.sub_embeddings import (
     low_rank_cross_weight,
     sub_embedding_abundance,
 )
-from fuxictr_me.collapse.tables import FieldTables, abundance_of_sets, field_tables
+from fuxictr_me.collapse.tables import FieldTables, abundance_of_fields, abundance_of_sets, field_tables
 from fuxictr_me.collapse.weighted import (
     id_counts,
     weighted_abundance,
@@ -28,6 +28,7 @@ __all__ = [
     "FieldTables",
     "InteractionCollapse",
     "abundance",
+    "abundance_of_fields",
     "abundance_of_sets",
     "alpha_req",
     "block_norms",

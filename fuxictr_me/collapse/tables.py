@@ -1,11 +1,12 @@
 """The embedding tables in a model, ours or any of FuxiCTR's."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
 
 from fuxictr_me.collapse.checkpoint_keys import of_set_0
-from fuxictr_me.collapse.spectrum import abundance, triangular_factor
+from fuxictr_me.collapse.spectrum import abundance, gram_matrix, triangular_factor
 from fuxictr_me.compat import FeatureEmbeddingDict, PretrainedEmbedding
 from fuxictr_me.embedding import MultiEmbedding, id_tables
 from fuxictr_me.table import given_initializer
@@ -92,6 +93,52 @@ def _of_layer(name, embedding_dict, tables):
             exclude=() if padding is None else (padding,),
             initializer=None if pretrained else given_initializer(embedding_dict.embedding_initializer),
         )
+
+
+def abundance_of_fields(found, by_gram=None):
+    """``abundance_of_sets`` of all fields of a model; those on a GPU together, for it is asked once.
+
+    Args:
+        found (list of FieldTables)
+        by_gram (bool or None): whether to take the way of a GPU: the fields' Gram matrices are made where the tables
+            lie, and their eigenvalues, the squares of the singular values, found on the CPU. IA is then exact to
+            about K · 1e-8, see ``gram_matrix``. None: by the tables' device.
+
+    Returns:
+        list of (list of float, float), or of ValueError for tables with entries that are not finite.
+    """
+    by_gram = [table.sets[0].is_cuda if by_gram is None else by_gram for table in found]
+    grams = [gram_matrix(table.sets, table.exclude) for table, is_so in zip(found, by_gram, strict=True) if is_so]
+    grams = iter(_to_cpu(grams))
+    return [
+        _abundance_by_gram(next(grams), table) if is_so else _abundance_or_error(table)
+        for table, is_so in zip(found, by_gram, strict=True)
+    ]
+
+
+def _to_cpu(tensors):
+    """The tensors, in one transfer."""
+    if not tensors:
+        return []
+    flat = torch.cat([tensor.flatten() for tensor in tensors]).cpu()
+    return [part.view(x.shape) for part, x in zip(flat.split([x.numel() for x in tensors]), tensors, strict=True)]
+
+
+def _abundance_or_error(tables):
+    try:
+        return abundance_of_sets(tables)
+    except ValueError as error:
+        return error
+
+
+def _abundance_by_gram(gram, tables):
+    """IA of every set, from the blocks on the diagonal, and of all side by side, of a Gram matrix (ΣK, ΣK)."""
+    if not gram.isfinite().all():
+        return _abundance_or_error(tables)  # which says how many rows are not finite
+    ends = itertools.accumulate(tables.dims)
+    blocks = [gram[end - dim : end, end - dim : end] for dim, end in zip(tables.dims, ends, strict=True)]
+    *per_set, side_by_side = (abundance(torch.linalg.eigvalsh(x).clamp(min=0).sqrt()) for x in [*blocks, gram])
+    return per_set, side_by_side
 
 
 def abundance_of_sets(tables):

@@ -8,6 +8,7 @@ from fuxictr_me.config.datasets import check_dataset, is_built
 from fuxictr_me.config.lookup import bundled_datasets, find_config, find_dataset, read_entries, read_params
 from fuxictr_me.config.names import check_plain_name
 from fuxictr_me.config.options import DATA_FORMATS, FIELD_TYPES, RAW_DTYPES
+from fuxictr_me.config.yaml_files import read_yaml
 
 __all__ = [
     "DATA_FORMATS",
@@ -22,6 +23,7 @@ __all__ = [
     "load_settings",
     "read_entries",
     "read_params",
+    "read_yaml",
 ]
 
 

@@ -21,6 +21,13 @@ def check_merge(merge: object, label: str = "merge") -> None:
         )
 
 
+def check_cuda_graph(choice: object, label: str = "cuda_graph") -> None:
+    """Accept ``auto``, True or False."""
+    if choice != "auto" and not isinstance(choice, bool):
+        raise UsageError(f"{label} must be auto, True or False, got {shown(choice)}")
+
+
+CUDA_GRAPH = Checked("`auto`, `True` or `False`", lambda label, value: check_cuda_graph(value, label))
 MERGE = Checked("logits, or modules' paths", lambda label, value: value is None or check_merge(value, label))
 
 WRAPPING_OPTIONS = table(
@@ -58,6 +65,7 @@ MODEL_OPTIONS = table(
     Option("fused_embedding", Boolean(), "whether the plain fields of all sets lie in one table", True),
     Option("embedding_updates", Choice("dense", "catch_up", "lazy"), "which rows a step moves", "dense"),
     Option("compile", Boolean(), "whether `torch.compile` runs the layers", False),
+    Option("cuda_graph", CUDA_GRAPH, "whether a training step is recorded and replayed on a GPU", "auto"),
     Option("precision", Choice("float32", "tf32", "bf16"), "of matrix products", "float32"),
     Option(
         "model_structure", Choice("crossnet_only", "stacked", "parallel", "stacked_parallel"), "of DCNv2", "stacked"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -100,6 +101,27 @@ class H5DataLoader:
         epoch, self.epoch = self.epoch, self.epoch + 1
         parts = self._of_held(epoch) if self._held else self._of_windows(epoch)
         return map(self._batch, parts)
+
+    @property
+    def holds_rows_on_device(self) -> bool:
+        """Whether ``row_batches`` and ``select`` can be used: all rows lie where batches go, none is shared out."""
+        return bool(self._held) and self.lanes is None and all(x.device == self.device for x in self._held.values())
+
+    def row_batches(self) -> Iterator[torch.Tensor]:
+        """As ``__iter__``, but yields the row numbers of each batch, (B,) on the device, for ``select``."""
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        order = self._order(epoch)
+        for start in range(0, self.num_samples, self.batch_size):
+            stop = min(start + self.batch_size, self.num_samples)
+            yield torch.arange(start, stop, device=self.device) if order is None else order[start:stop]
+
+    def select(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the batch of these rows: field -> (B,) or (B, L). On a GPU it asks the device nothing.
+
+        Args:
+            rows: (B,), row numbers on the device.
+        """
+        return self._batch({name: x.index_select(0, rows) for name, x in self._held.items()})
 
     def _sizes(self):
         for i in range(len(self)):

@@ -33,19 +33,19 @@ class AbundanceOverRanks(InformationAbundance):
 
     def _record(self, model, event):
         shards, record = shards_of(model), super()._record
-        self._factors = {
-            (tables.layer, tables.field): factor_of_all_sets(
+        self._factors = [
+            factor_of_all_sets(
                 tables,
                 model.all_sets,
                 self.grid,
                 shards.get(f"{tables.layer}.sets.0.embedding_layer.embedding_layers.{tables.field}.weight"),
             )
             for tables in field_tables(model)
-        }
+        ]
         self.grid.all.on_first(lambda: record(model, event))
 
-    def _measure(self, tables):
-        return super()._measure(self._factors[tables.layer, tables.field])
+    def _tables(self, model):
+        return self._factors
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 import torch
 from fuxictr.pytorch.torch_utils import get_activation
 from torch import nn
+from torch.nn import functional as F
 
 from fuxictr_me.interactions.sets import SetLinear
+from fuxictr_me.interactions.widths import loadable_width, pad_columns
 
 
 class CompressedInteraction(nn.Module):
@@ -33,9 +35,11 @@ class CompressedInteraction(nn.Module):
         """(B, M, F, K) -> (B, M, ΣC)."""
         num_fields, dim = x0.shape[2:]
         x0 = x0.permute(1, 0, 3, 2).flatten(1, 2)  # (M, B·K, F)
+        x0 = pad_columns(x0, loadable_width(num_fields, x0.device))
         x, pooled = x0, []
         for layer in self.layers:
             weight = layer.weight.unflatten(2, (num_fields, -1))  # (M, C', F, C)
+            weight = F.pad(weight, (0, x.shape[-1] - weight.shape[-1], 0, x0.shape[-1] - num_fields))
             factors = torch.einsum("mnf,mofc->mnco", x0, weight)
             x = torch.einsum("mnc,mnco->mno", x, factors) + layer.bias.unsqueeze(1)
             x = self.activation(x)  # (M, B·K, C')

@@ -2,8 +2,10 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fuxictr_me.interactions.sets import SetLinear
+from fuxictr_me.interactions.widths import loadable_width, pad_columns
 
 
 class CrossNetwork(nn.Module):
@@ -18,11 +20,13 @@ class CrossNetwork(nn.Module):
         field_dims (list of int): width of each field; their sum ΣK is the width of one set.
         num_layers (int): number of cross layers.
         field_weights (bool): learn N.
+        keeps_padding (bool): on a GPU, leave the columns of zeros behind ΣK with which the layers are computed, for
+            a ``SetLinear`` that follows.
     """
 
-    def __init__(self, num_sets, field_dims, num_layers, field_weights=False):
+    def __init__(self, num_sets, field_dims, num_layers, field_weights=False, keeps_padding=False):
         super().__init__()
-        self.field_dims = list(field_dims)
+        self.field_dims, self.keeps_padding = list(field_dims), keeps_padding
         width, fields = sum(field_dims), len(field_dims)
         self.cross_layers = nn.ModuleList(SetLinear(num_sets, width, width) for _ in range(num_layers))
         self.field_weights = (
@@ -46,11 +50,13 @@ class CrossNetwork(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x0):
-        """(B, M, ΣK) -> (B, M, ΣK)."""
-        x = x0
+        """(B, M, ΣK) -> (B, M, ΣK), or wider by zeros with ``keeps_padding``."""
+        width = x0.shape[-1]
+        padded = loadable_width(width, x0.device)
+        x = x0 = pad_columns(x0, padded)  # the padding stays zero, for it is multiplied by that of x₀
         for layer, weight in zip(self.cross_layers, self.weights(), strict=True):
-            x = torch.addcmul(x, x0, layer.apply_weight(x, weight))
-        return x
+            x = torch.addcmul(x, x0, layer.apply_weight(x, _pad_both(weight, padded)))
+        return x if self.keeps_padding else x[..., :width]
 
     def weights(self):
         """W of each layer, (M, ΣK, ΣK), its blocks multiplied by N where there is one."""
@@ -81,6 +87,12 @@ class CrossNetwork(nn.Module):
         W = self.blocks([layer.weight for layer in self.cross_layers])
         identity = torch.eye(W.shape[-1], device=W.device, dtype=W.dtype)
         return (identity - W @ W.transpose(-1, -2)).square().sum()
+
+
+def _pad_both(weight: torch.Tensor, width: int) -> torch.Tensor:
+    """(M, ΣK, ΣK) -> (M, width, width), zeros behind."""
+    missing = width - weight.shape[-1]
+    return F.pad(weight, (0, missing, 0, missing)) if missing else weight
 
 
 class CrossNetworkMix(nn.Module):

@@ -5,12 +5,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from fuxictr_me.errors import UsageError
+from fuxictr_me.interactions.widths import BatchedProduct, is_gpu_like, loadable_width, pad_columns
 
 
 class SetLinear(nn.Module):
     """M linear maps, one a set: y⁽ᵐ⁾ = W⁽ᵐ⁾ x⁽ᵐ⁾ + b⁽ᵐ⁾.
 
-    Weights are (M, out, in), so that ``weight[m]`` is what ``nn.Linear`` would hold.
+    Weights are (M, out, in), so that ``weight[m]`` is what ``nn.Linear`` would hold. On a GPU the product is computed
+    with ``in`` padded by zeros to a width that its matrix units can load.
 
     Args:
         num_sets (int): M.
@@ -36,18 +38,25 @@ class SetLinear(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x):
-        """(B, M, in) -> (B, M, out)."""
+        """(B, M, in) -> (B, M, out); further columns of x, which are zeros, are ignored."""
         return self.apply_weight(x, self.weight)
 
-    def apply_weight(self, x, weight):
+    def apply_weight(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """As ``forward``, with another weight (M, out, in) in place of its own."""
         return self._multiply(x.transpose(0, 1), weight).transpose(0, 1)
 
-    def _multiply(self, x, weight):
-        if x.device.type == "cpu":  # whose batched products are slower than one product a set
+    def _multiply(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        if not is_gpu_like(x.device):  # a CPU's batched products are slower than one product per set
             sets = zip(x.unbind(), weight.unbind(), self.bias.unbind(), strict=True)
             return torch.stack([F.linear(*one_set) for one_set in sets])
-        return torch.baddbmm(self.bias.unsqueeze(1), x, weight.transpose(1, 2))
+        width = max(x.shape[-1], loadable_width(weight.shape[-1], x.device))
+        x, weight = pad_columns(x, width), pad_columns(weight, width)
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x, weight = x.to(dtype), weight.to(dtype)
+        y = BatchedProduct.apply(x, weight)
+        # not torch.baddbmm: torch.compile fuses this sum with what follows
+        return y + pad_columns(self.bias, weight.shape[1]).unsqueeze(1).to(y.dtype)
 
 
 class PerChannel(nn.Module):

@@ -1,6 +1,7 @@
 """The forward pass that all multi-embedding models share."""
 
 import logging
+from collections.abc import Iterable
 
 import torch
 from fuxictr.pytorch.torch_utils import get_loss
@@ -9,6 +10,7 @@ from torch import nn
 from fuxictr_me.aggregation import AGGREGATIONS
 from fuxictr_me.callbacks import attach, build
 from fuxictr_me.checkpoint import load_state_dict
+from fuxictr_me.config.model_options import check_cuda_graph
 from fuxictr_me.embedding import FUXICTR_INITIALIZER, MultiEmbedding
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.interactions import SetLinear
@@ -24,7 +26,13 @@ from fuxictr_me.settings import (
     check_weight,
 )
 from fuxictr_me.table import FusedTable
-from fuxictr_me.training import PRECISIONS, CompiledOrEager, autocast, build_optimizer, check_updates
+from fuxictr_me.training import (
+    PRECISIONS,
+    CompiledOrEager,
+    autocast,
+    build_optimizer,
+    check_updates,
+)
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
 
@@ -65,7 +73,9 @@ class MultiEmbeddingModel(CheckedModel):
         fused_embedding (bool): one table for the plain categorical fields of all sets; False: M·F of FuxiCTR's.
         embedding_updates (str): ``dense`` (FuxiCTR's), ``catch_up`` (the same, by the batch's rows; needs Adam and no
             ``embedding_regularizer``) or ``lazy`` (SparseAdam, which is another optimizer).
-        compile (bool): ``torch.compile`` what follows the embeddings, on a GPU as CUDA graphs.
+        compile (bool): ``torch.compile`` what follows the embeddings, for training.
+        cuda_graph (str or bool): record a whole training step as one CUDA graph and replay it. ``auto``: on a GPU,
+            where it is safe; a recorded step is compared with an eager one before it is used.
         precision (str): of matrix products: ``float32``, ``tf32`` or ``bf16``; the last two change results.
         callbacks (list): names, ``{name: {argument: value}}``, or ``Callback`` objects.
         metrics (list of str), model_root (str), verbose (int), **kwargs: of FuxiCTR's ``BaseModel``, e.g.
@@ -102,6 +112,7 @@ class MultiEmbeddingModel(CheckedModel):
         fused_embedding=True,
         embedding_updates="dense",
         compile=False,
+        cuda_graph="auto",
         precision="float32",
         callbacks=None,
         optimizer="adam",
@@ -118,6 +129,7 @@ class MultiEmbeddingModel(CheckedModel):
         check_bool("shared_interaction", shared_interaction)
         check_bool("fused_embedding", fused_embedding)
         check_bool("compile", compile)
+        check_cuda_graph(cuda_graph)
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         if aggregation not in AGGREGATIONS:
@@ -143,7 +155,10 @@ class MultiEmbeddingModel(CheckedModel):
         if num_sets is None and not isinstance(embedding_dim, list | tuple):
             num_sets = 4
         self.fused_embedding, self.embedding_updates, self.precision = fused_embedding, embedding_updates, precision
-        self._compiled_answer = CompiledOrEager(self.answer, self.device) if compile else None
+        self.cuda_graph = cuda_graph
+        self._own_embed = type(self).embed is not MultiEmbeddingModel.embed
+        after_look_up = self.answer if self._own_embed else self._arrange_and_answer
+        self._compiled_answer = CompiledOrEager(after_look_up, self.device) if compile else None
         self.embedding_layer = MultiEmbedding(
             feature_map, embedding_dim, num_sets, embedding_initializer, fused=fused_embedding, table=self.fused_table
         )
@@ -209,20 +224,35 @@ class MultiEmbeddingModel(CheckedModel):
     def forward(self, inputs):
         """inputs: field -> (B,) or (B, L) -> {"y_pred": (B, 1)}, and in training the penalties."""
         X = self.get_inputs(inputs)
-        e = self.embed(X)
+        # an evaluation takes less time than another compilation
+        is_compiled = self._compiled_answer and self.training
+        e = self.embedding_layer.look_up(X) if is_compiled and not self._own_embed else self.embed(X)
         with autocast(self.precision, self.device):
-            logit, penalties = (self._compiled_answer or self.answer)(e, X)
+            logit, penalties = (self._compiled_answer if is_compiled else self.answer)(e, X)
         logit = logit.to(e[0].dtype, copy=True)  # the next replay of a CUDA graph overwrites its output
         return_dict = {"y_pred": self.output_activation(logit)}
         if penalties:
             return_dict["penalties"] = penalties
         return return_dict
 
+    def steps_are_recorded(self, is_recorded: bool) -> None:
+        """Leave CUDA graphs to a recorded step."""
+        if self._compiled_answer:
+            self._compiled_answer.use_graphs(not is_recorded)
+
+    def running_totals(self) -> Iterable[torch.Tensor]:
+        """What the penalties came to."""
+        return self.penalties.totals.values()
+
     def answer(self, e, X):
-        """What follows the embeddings, and ``compile: True`` compiles -> logit (B, 1), in training the penalties."""
+        """What follows the embeddings -> logit (B, 1), in training the penalties."""
         h = self.represent(e, X)
         penalties = self.penalties(self, e, h) if self.training and self.penalties else {}
         return self.logit(h, e, X), penalties
+
+    def _arrange_and_answer(self, looked_up: list[torch.Tensor], X: dict) -> tuple[torch.Tensor, dict]:
+        """``answer``, from what ``look_up`` of the embedding layer returns: what ``compile: True`` compiles."""
+        return self.answer(self.embedding_layer.arrange(looked_up, self.groups), X)
 
     def embed(self, X):
         """e: field -> ids (B,) ... -> a list of (B, M, ΣK), one a group."""

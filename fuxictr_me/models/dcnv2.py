@@ -97,10 +97,11 @@ class CrossedFields(nn.Module):
     def __init__(self, num_sets, field_dims, crossing, keep_raw):
         super().__init__()
         self.crossnet = crossing(num_sets, field_dims)
+        self.crossnet.keeps_padding = True
         self.keep_raw = keep_raw
         self.output_dims = [sum(field_dims)] * (1 + keep_raw)
 
     def forward(self, e):
-        """(B, M, ΣK) -> [crossed], or [crossed, e]."""
+        """(B, M, ΣK) -> [crossed], or [crossed, e]; on a GPU ``crossed`` may have further columns of zeros."""
         crossed = self.crossnet(e)
         return [crossed, e] if self.keep_raw else [crossed]

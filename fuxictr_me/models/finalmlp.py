@@ -8,6 +8,7 @@ from torch import nn
 from fuxictr_me.embedding import MultiEmbedding
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.interactions import MLP, SetLinear
+from fuxictr_me.interactions.widths import loadable_width, pad_columns
 from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.models.towers import BilinearFusion, BilinearParts
 from fuxictr_me.settings import check_bool
@@ -116,9 +117,9 @@ class TwoStreams(nn.Module):
         self.output_dims = [sum(field_dims)] * 2
 
     def forward(self, e, *contexts):
-        """e (B, M, ΣK), and (B, M, ·) for each gate that looks at fields -> [(B, M, ΣK), (B, M, ΣK)]."""
+        """e (B, M, ΣK), and (B, M, ·) for each gate that looks at fields -> [(B, M, ΣK)] * 2, or wider by zeros."""
         if self.gates is None:
-            return [e, e]
+            return [pad_columns(e, loadable_width(e.shape[-1], e.device))] * 2
         contexts = iter(contexts)
         return [e * gate(next(contexts) if gate.own_context is None else None, e.shape[0]) for gate in self.gates]
 
@@ -143,6 +144,7 @@ class FusedStreams(nn.Module):
 
     def forward(self, e):
         """(B, M, ΣK) -> [(B, M, H), (B, M, H), (B, M, parts)]."""
+        e = pad_columns(e, loadable_width(e.shape[-1], e.device))  # once for both
         x, y = (stream(e) for stream in self.streams)
         return [x, y, self.bilinear(x, y)]
 

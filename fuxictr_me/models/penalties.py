@@ -19,7 +19,7 @@ class Penalties:
         for name, weight in weights.items():
             check_weight(f"{name}_regularizer", weight)
         self.weights = {name: weight for name, weight in weights.items() if weight}
-        self._forget()
+        self.totals = {}  # name -> Tensor (), and "steps"
 
     def __bool__(self):
         return bool(self.weights)
@@ -75,19 +75,19 @@ class Penalties:
         return {name: weight * compute[name]() for name, weight in self.weights.items()}
 
     def note(self, penalties):
-        """Remember what a step's penalties came to, on their device."""
-        self._steps += 1
-        for name, value in penalties.items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        """Remember what a step's penalties came to, on their device and in place, so that the step can be replayed."""
+        for name, value in {**penalties, "steps": torch.ones_like(next(iter(penalties.values())))}.items():
+            if name not in self.totals or self.totals[name].device != value.device:
+                self.totals[name] = torch.zeros_like(value, dtype=torch.float64)
+            self.totals[name] += value.detach()
 
     def take_means(self):
         """Mean of each penalty over the steps since the last call: name -> float."""
-        means = {name: float(total) / self._steps for name, total in self._sums.items()}
-        self._forget()
-        return means
-
-    def _forget(self):
-        self._steps, self._sums = 0, {}
+        totals = {name: float(total) for name, total in self.totals.items()}
+        steps = totals.pop("steps", 0)
+        for total in self.totals.values():
+            total.zero_()
+        return {name: total / steps for name, total in totals.items()} if steps else {}
 
 
 def _parts(model):

@@ -25,9 +25,9 @@ class CutMLP:
         self.depth = len(mlp.units) if mlp and depth is None else depth
 
     def projection(self, num_sets, input_dim):
-        """The layers before the cut, (B, M, in) -> (B, M, H)."""
+        """The layers before the cut, (B, M, in or wider by zeros) -> (B, M, H)."""
         if self.mlp is None:
-            return nn.Identity()
+            return FirstColumns(input_dim)
         if not self.nonlinear:
             return SetLinear(num_sets, input_dim, self.mlp.units[0])
         return nn.Sequential(*self.mlp.layers(num_sets, input_dim, stop=self.depth))
@@ -50,6 +50,22 @@ class CutMLP:
         """The width of ``tower``'s output."""
         is_empty = self.mlp is None or (self.nonlinear and self.depth == len(self.mlp.units))
         return input_dim if is_empty else self.mlp.units[-1]
+
+
+class FirstColumns(nn.Identity):
+    """What stands in place of a projection: drops the zeros with which a GPU computes an interaction.
+
+    Args:
+        width (int): columns to keep.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, M, width or wider) -> (B, M, width)."""
+        return x[..., : self.width]
 
 
 class Projections(nn.Module):

@@ -3,7 +3,6 @@
 import contextlib
 import re
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -17,7 +16,6 @@ from fuxictr_me.find_model import backbone_of, is_ours, is_wrapped
 from fuxictr_me.planning.ledger import Ledger, tensors_in
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
-from fuxictr_me.training.rows import LazyRows
 from fuxictr_me.training.step import Step, fused_tables
 
 NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")  # of torch, from operations on fake tensors
@@ -91,7 +89,7 @@ def simulate(model_class, feature_map, params, on_gpu=True):
     Raises:
         UsageError: settings that the model refuses, or a model of another's whose code looks at data.
     """
-    settings = {**params, **ALONE} | {key: False for key in ("compile", "batched") if key in params}
+    settings = {**params, **ALONE} | {key: False for key in ("compile", "batched", "cuda_graph") if key in params}
     anywhere, ledger = staying(model_class), Ledger()
     with (
         _named_errors(model_class),
@@ -173,10 +171,7 @@ def _train(model, batch, ledger, on_gpu):
         model.train_step(batch)
 
     model.optimizer.register_step_pre_hook(note_gradients)
-    by_rows = _prepare(model, ledger, on_gpu)
-    lazy, caught_up = ([rows for rows in by_rows if isinstance(rows, cls)] for cls in (LazyRows, CaughtUpRows))
-    for rows in lazy:
-        rows.finish = partial(_finish_lazily, rows)
+    caught_up = [rows for rows in _prepare(model, ledger, on_gpu) if isinstance(rows, CaughtUpRows)]
     ledger.start()
     step()
     step()
@@ -186,8 +181,7 @@ def _train(model, batch, ledger, on_gpu):
         step()
         step()
     weights = ledger.serials([*model.parameters(), *model.buffers()])
-    optimizers = [model.optimizer, *(rows.sparse_adam for rows in lazy)]
-    state = tensors_in([list(optimizer.state.values()) for optimizer in optimizers])
+    state = tensors_in(list(model.optimizer.state.values()))
     state += [rows.last for rows in caught_up]
     parts = ledger.at_peak(weights, gradients, ledger.serials(state))
     return Memory(*parts), ledger.operations
@@ -207,20 +201,3 @@ def _prepare(model, ledger, on_gpu):
         if on_gpu and "foreach" in group:  # PyTorch's default there
             group["foreach"] = True
     return []
-
-
-def _finish_lazily(rows):
-    """``LazyRows.finish``: the arithmetic of ``torch.optim.SparseAdam``, its look-ups of rows on dense tensors."""
-    weight, optimizer, touched, g = rows.table.weight.detach(), rows.sparse_adam, rows.touched, rows.gradient
-    (beta1, beta2), eps = optimizer.defaults["betas"], optimizer.defaults["eps"]
-    state = optimizer.state[rows.table.weight]
-    if not state:
-        state.update(step=0, exp_avg=torch.zeros_like(weight), exp_avg_sq=torch.zeros_like(weight))
-    old_m, old_v = (F.embedding(touched, state[moment]) for moment in ("exp_avg", "exp_avg_sq"))
-    m = g.sub(old_m).mul_(1 - beta1)
-    state["exp_avg"].index_add_(0, touched, m)
-    v = g.pow(2).sub_(old_v).mul_(1 - beta2)
-    state["exp_avg_sq"].index_add_(0, touched, v)
-    move = m.add_(old_m).div_(v.add_(old_v).sqrt_().add_(eps))
-    weight.index_add_(0, touched, -move)
-    rows.gradient = None

@@ -1,8 +1,12 @@
 """Dense Adam by rows: a row's missed steps are made up for when it is read next."""
 
-import torch
+import math
 
-from fuxictr_me.training.rows import TouchedRows, dense_rows
+import torch
+from torch import Tensor
+
+from fuxictr_me.training.adam_by_rows import adam_state, learning_rate
+from fuxictr_me.training.rows import TouchedRows, dense_rows, find_kernels
 
 FIRST_STEPS = 200  # dense: only then do Adam's bias corrections change slowly enough for the series below
 WINDOW = 300  # missed steps that move a row: β₁³⁰⁰ = 2e-14
@@ -29,24 +33,46 @@ class CaughtUpRows(TouchedRows):
     The first ``FIRST_STEPS`` steps are dense.
     """
 
-    def __init__(self, table, optimizer, on_cpu=None):
-        super().__init__(table, optimizer)
+    def __init__(self, table, optimizer, on_cpu=None, kernels=None):
+        super().__init__(table, optimizer, on_cpu=on_cpu, kernels=kernels or find_kernels(table.weight))
         self.group = optimizer.param_groups[0]
-        self.lr, self.steps = self.group["lr"], 0
+        self.lr, self.steps = self.group["lr"], None  # steps done, as the host counts them
         self.dense, self.missed = dense_rows(table, optimizer, on_cpu=on_cpu), None  # in the first steps; behind them
 
-    def begin(self):
-        if self.group["lr"] != self.lr:
+    def prepare(self):
+        if self.steps is None:  # an optimizer that was loaded has done some
+            self.steps = int(self.optimizer.state.get(self.table.weight, {}).get("step", 0))
+        lr = self.group["lr"]
+        if not isinstance(lr, Tensor) and lr != self.lr:
             self.settle()
-            self.lr = self.group["lr"]
-        if self.steps == FIRST_STEPS and self.dense:
+            self.lr = lr
+        if self.dense and self.steps >= FIRST_STEPS:
             self._leave_dense()
-        (self.dense or super()).begin()
+        if self.dense:
+            self.dense.prepare()
+
+    def state_tensors(self):
+        return [] if self.dense else [self.last]
+
+    def count(self):
+        self.steps += 1
+
+    @property
+    def graph_key(self):
+        """Changes once, when rows are no longer updated densely."""
+        return (True, *self.dense.graph_key) if self.dense else (False, *super().graph_key)
+
+    def begin(self):
+        if self.dense:
+            return self.dense.begin()
+        super().begin()
+        self.missed.go_to(self._state()["step"])
 
     def read(self, rows, padded):
         if self.dense:
             return self.dense.read(rows, padded)
-        self._catch_up(rows.unique())
+        lr = learning_rate(self.group, self.table.weight)
+        self._catch_up(rows.unique() if self.on_cpu else rows.flatten(), lr)
         return super().read(rows, padded)
 
     def collect(self):
@@ -57,61 +83,74 @@ class CaughtUpRows(TouchedRows):
 
     def finish(self):
         if self.dense:
-            self.dense.finish()
-        else:
-            self._update_touched()
-        self.steps += 1
+            return self.dense.finish()
+        touched = self.touched
+        self._move_touched()
+        self.last[touched] = self._state()["step"].int()
 
     @torch.no_grad()
     def settle(self):
         """Catch up every row: the table is then what dense Adam would have made of it."""
         if self.dense or self.settled_at == self.steps:
             return
+        self.missed.go_to(self._state()["step"])
+        lr = torch.full_like(self.table.weight.detach()[0, 0], self.lr)  # that of the missed steps
         for start in range(0, len(self.last), CHUNK_ROWS):
             stop = min(start + CHUNK_ROWS, len(self.last))
-            self._catch_up(torch.arange(start, stop, device=self.last.device))
+            self._catch_up(torch.arange(start, stop, device=self.last.device), lr)
         self.settled_at = self.steps
 
     def _leave_dense(self):
-        state = self.optimizer.state[self.table.weight]
-        self.exp_avg, self.exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
-        self.last = torch.full_like(self.exp_avg[:, 0], self.steps, dtype=torch.int32)  # step up to which a row is done
-        self.missed = MissedSteps(self.group["betas"], self.steps, self.last.device)
+        self.last = torch.full_like(self.table.weight.detach()[:, 0], self.steps, dtype=torch.int32)  # step up to which
+        self.missed = MissedSteps(self.group["betas"], self.steps, self.last.device)  # a row is done
         self.settled_at, self.dense = self.steps, None
 
-    @torch.no_grad()
-    def _catch_up(self, rows):
-        last, weight = self.last[rows].long(), self.table.weight.detach()
-        B, *sums = self.missed.sums(self.steps)[last - self.missed.first].to(weight.dtype).unsqueeze(-1).unbind(1)
-        m, v = self.exp_avg[rows], self.exp_avg_sq[rows]
-        y = v.sqrt().mul_(B)
-        share = (y + self.group["eps"]).reciprocal_()
-        y *= share
-        series = sums.pop()
-        for of_power in reversed(sums):
-            series = of_power - y * series
-        weight.index_add_(0, rows, share.mul_(m).mul_(series), alpha=-self.lr)
-        beta1, beta2 = self.group["betas"]
-        missed = (self.steps - last).to(torch.float64).unsqueeze(-1)
-        self.exp_avg[rows] = m.mul_((beta1**missed).to(m.dtype))
-        self.exp_avg_sq[rows] = v.mul_((beta2**missed).to(v.dtype))
-        self.last[rows] = self.steps
+    def _state(self) -> dict:
+        return adam_state(self.optimizer, self.table.weight)
 
     @torch.no_grad()
-    def _update_touched(self):
-        (beta1, beta2), step = self.group["betas"], self.steps + 1
-        rows, g = self.touched, self.gradient
-        m = self.exp_avg[rows].lerp_(g, 1 - beta1)
-        v = self.exp_avg_sq[rows].mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        self.exp_avg[rows], self.exp_avg_sq[rows] = m, v
-        denominator = v.sqrt_().div_((1 - beta2**step) ** 0.5).add_(self.group["eps"])
-        self.table.weight.detach().index_add_(0, rows, m.div_(denominator), alpha=-self.lr / (1 - beta1**step))
-        self.last[rows] = step
-        self.gradient = None
+    def _catch_up(self, rows: Tensor, lr: Tensor) -> None:
+        """Let rows (n,) of the table make up for their missed steps; a row may stand there twice."""
+        weight, state, last = self.table.weight.detach(), self._state(), self.last[rows]
+        step, coefficients = state["step"], self.missed.coefficients(last).to(weight.dtype)
+        if self.kernels:
+            behind = self._is_first(self._number(rows)[1]) & (last < step)
+            self.kernels.catch_up(weight, state, rows, behind, coefficients, lr, self.group["eps"])
+        else:
+            make_up(weight, state, rows, coefficients, lr, self.group["eps"])
+        self.last[rows] = step.int()
+
+
+def make_up(weight: Tensor, state: dict, rows: Tensor, coefficients: Tensor, lr: Tensor, eps: float) -> None:
+    """Let rows of a table make the steps that they have missed.
+
+    Args:
+        weight: (D, K), changed in place, as ``exp_avg`` and ``exp_avg_sq`` (D, K) in ``state`` are.
+        rows: (n,); a row may stand there twice.
+        coefficients: (n, TERMS + 4), see ``MissedSteps.coefficients``.
+        lr: ().
+        eps: Adam's ε.
+    """
+    B, *sums, decay1, decay2 = coefficients.unsqueeze(-1).unbind(1)
+    m, v = state["exp_avg"][rows], state["exp_avg_sq"][rows]
+    y = v.sqrt().mul_(B)
+    share = (y + eps).reciprocal_()
+    y *= share
+    series = sums.pop()
+    for of_power in reversed(sums):
+        series = of_power - y * series
+    weight[rows] = weight[rows].sub_(share.mul_(m).mul_(series).mul_(lr))
+    state["exp_avg"][rows] = m.mul_(decay1)
+    state["exp_avg_sq"][rows] = v.mul_(decay2)
 
 
 class MissedSteps:
     """B and Σ_j A_j ((B_j - B) / B)ⁿ, n = 0 … ``TERMS``, for the steps that a row has missed (see ``CaughtUpRows``).
+
+    They depend on the number of missed steps and on the last one before them. Up to ``WINDOW`` missed steps, the table
+    has them by their number, for the step to which ``go_to`` went last. Of a row that was left longer ago, only the
+    first ``WINDOW`` missed steps count; those sums stand by the last step, each noted down when ``go_to`` passes by.
+    Once β₂ˢ is below the rounding of float64, they no longer depend on it.
 
     Args:
         betas (tuple of float): of Adam.
@@ -119,36 +158,40 @@ class MissedSteps:
         device (torch.device)
     """
 
-    def __init__(self, betas, first, device):
-        self.betas, self.first, self.done = betas, first, None
-        self.table = torch.zeros(4 * WINDOW, TERMS + 2, dtype=torch.float64, device=device)
-        steps = torch.arange(1, WINDOW + 1, dtype=torch.float64, device=device)
-        self.ago = (steps.unsqueeze(1) - steps).long()  # [missed, j]: how long ago the j-th of them was
-        self.A, self.B = betas[0] ** steps, betas[1] ** (steps / 2)
+    def __init__(self, betas: tuple[float, float], first: int, device: torch.device):
+        self.betas, self.first = betas, first
+        self.noted = max(1, math.ceil(math.log(2**-53) / math.log(betas[1])) - first)
+        options = {"dtype": torch.float64, "device": device}
+        self.table = torch.zeros(WINDOW + 1 + self.noted, TERMS + 2, **options)
+        self.ago = torch.arange(WINDOW, **options)  # steps before the one to which ``go_to`` went
+        number = torch.arange(1, WINDOW + 1, device=device)
+        self.place = (number.unsqueeze(1) - number).clamp_(min=0)  # [missed, j]: how long ago the j-th of them was
+        self.counts = number.unsqueeze(1) >= number
+        self.A = torch.pow(betas[0], number.double()) * self.counts
+        self.B = torch.pow(betas[1], number.double() / 2)
+        self.step = torch.zeros((), **options)
 
-    def sums(self, done):
-        """Rows for a last step of ``first``, ``first + 1``, … ``done``: (done - first + 1 or more, TERMS + 2)."""
-        if done == self.done:
-            return self.table
-        self.done = done
-        if done - self.first >= len(self.table):
-            self.table = torch.cat([self.table, torch.zeros_like(self.table)])
-        self.table[done - self.first] = 0  # nothing missed: no move
-        missed = min(WINDOW, done - self.first)  # a row left longer ago has its sums already: the window is full
-        if missed:
-            self.table[done - missed - self.first : done - self.first] = self._of_missed(missed, done).flip(0)
-        return self.table
-
-    def _of_missed(self, most, done):
-        """For 1, 2, … ``most`` missed steps before step ``done`` + 1: (most, TERMS + 2)."""
-        ago = self.ago[:most, :most]
-        step = done - torch.arange(most, dtype=torch.float64, device=ago.device)
+    def go_to(self, step: Tensor) -> None:
+        """Let rows be caught up to a step, a Tensor (): the next after the one before, or the same again."""
+        self.step.copy_(step)
         beta1, beta2 = self.betas
-        A = torch.where(ago >= 0, self.A[:most] / (1 - beta1**step)[ago], 0)
-        B_j = self.B[:most] / (1 - beta2**step).sqrt()[ago]
+        before = self.step - self.ago
+        A = self.A * (1 / (1 - torch.pow(beta1, before)))[self.place]
+        B_j = self.B * (1 - torch.pow(beta2, before)).rsqrt()[self.place]
         B = (A * B_j).sum(1, keepdim=True) / A.sum(1, keepdim=True)
         distance, sums = B_j / B - 1, [B]
         for _ in range(TERMS + 1):
             sums.append(A.sum(1, keepdim=True))
             A = A * distance
-        return torch.cat(sums, dim=1)
+        sums = torch.cat(sums, dim=1)
+        self.table[1 : WINDOW + 1] = sums  # those of steps before ``first`` are nonsense that nobody looks up
+        noted = (self.step - WINDOW - self.first).clamp(0, self.noted - 1).long() + WINDOW + 1
+        self.table.index_copy_(0, noted.view(1), sums[-1:])
+
+    def coefficients(self, last: Tensor) -> Tensor:
+        """For rows whose last step was ``last`` (n,): B, the sums, and the moments' decay since, (n, TERMS + 4)."""
+        missed = self.step - last
+        noted = (last - self.first).clamp(max=self.noted - 1) + WINDOW + 1
+        place = torch.where(missed <= WINDOW, missed, noted).long()
+        decays = [torch.pow(beta, missed).unsqueeze(1) for beta in self.betas]
+        return torch.cat([self.table[place], *decays], dim=1)

@@ -4,21 +4,23 @@ import contextlib
 
 import torch
 
+from fuxictr_me.interactions.widths import tensor_cores
+
 PRECISIONS = ("float32", "tf32", "bf16")
 
 
 @contextlib.contextmanager
 def matmul_precision(precision):
     """Matrix products of float32 in TF32 for ``tf32`` (10 bits of mantissa; on GPUs that have it), else as they are."""
-    if precision != "tf32":
-        yield
-        return
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    if precision == "tf32":
+        torch.set_float32_matmul_precision("high")
     try:
-        yield
+        with tensor_cores(precision != "float32"):
+            yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        if precision == "tf32":
+            torch.set_float32_matmul_precision(before)
 
 
 def autocast(precision, device):

@@ -1,8 +1,18 @@
-"""What reads the rows of a fused table in a training step, and takes their gradients: dense, or by rows."""
+"""What reads the rows of a fused table in a training step, and takes their gradients: dense, or by rows.
+
+A step calls ``prepare``; then ``begin``, ``read`` (by the table), ``collect``, ``scale``, ``finish``; then ``count``.
+On a GPU, those between never wait for the device, their tensors have the same shapes in every step with the same batch
+size, and they can be replayed as a CUDA graph.
+"""
+
+from importlib.util import find_spec
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.adam import adam
+
+from fuxictr_me.training.adam_by_rows import adam_state, corrections, learning_rate, move_rows
 
 PIECE = 1 << 20  # numbers of a table that are updated while they lie in the cache
 UPDATES = ("dense", "catch_up", "lazy")
@@ -21,12 +31,34 @@ class DenseRows:
 
     Attributes:
         reading (bool): whether ``FusedTable.forward`` hands its rows to ``read``.
+        capturable (bool): whether a step can be recorded as a CUDA graph.
     """
+
+    capturable = True
 
     def __init__(self, table, optimizer, l1=0.0, l2=0.0):
         self.table, self.optimizer, self.l1, self.l2 = table, optimizer, l1, l2
         self.regularised = bool(l1 or l2)
         self.reading, self.reads = False, []
+
+    @property
+    def graph_key(self) -> tuple:
+        """A CUDA graph of a step may be replayed while this is what it was at the capture.
+
+        It says where the table and Adam's state lie, for a CUDA graph knows nothing else of them.
+        """
+        state = self.optimizer.state.get(self.table.weight, {})
+        return tuple(x.data_ptr() for x in (self.table.weight, *state.values()) if isinstance(x, Tensor))
+
+    def state_tensors(self) -> list[Tensor]:
+        """Tensors that a step changes, besides weights and the optimizer's state, caches left out: none."""
+        return []
+
+    def prepare(self) -> None:
+        """Do what must precede a step and cannot be part of a CUDA graph: nothing."""
+
+    def count(self) -> None:
+        """Note on the host that a step was made or replayed: nothing depends on it."""
 
     def begin(self):
         """Forget the last step's reads."""
@@ -81,6 +113,10 @@ class DenseRows:
             if e.grad is not None:
                 yield rows, e.grad.masked_fill_(padded.unsqueeze(-1), 0)
 
+    def _read_gradients(self):
+        """(rows, gradient, embeddings) of each read, after ``_gradients``."""
+        return [(rows, e.grad, e.detach()) for rows, _, e in self.reads if e.grad is not None]
+
     def _of_regulariser(self, W, out=None):
         """λ₁ sign(W) + λ₂ W."""
         if not self.l1:
@@ -101,20 +137,81 @@ class DenseRows:
 
 
 class TouchedRows(DenseRows):
-    """What keeps the gradient of the batch's rows alone, summed by row, in place of that of the table."""
+    """Keep the gradient of the batch's rows alone, summed by row, in place of that of the table.
+
+    Args:
+        table, optimizer, l1, l2: as ``DenseRows`` takes them.
+        on_cpu (bool or None): whether shapes may depend on the data; None: if the table lies on a CPU.
+        kernels (module or None): ``table_kernels``, or None for PyTorch's operations alone.
+
+    Attributes:
+        touched (Tensor): (n,), rows of the table; each once on a CPU. Elsewhere n is the number of ids in the batch,
+            for to leave out the repeated ones, a device would have to tell the host how many there are.
+        place (Tensor): (ids in the batch,), where the gradient of each id's row is summed up.
+        gradient (Tensor): (n, ΣK), whose rows that are nobody's ``place`` are 0.
+    """
+
+    def __init__(self, table, optimizer, l1=0.0, l2=0.0, on_cpu=None, kernels=None):
+        super().__init__(table, optimizer, l1, l2)
+        weight = table.weight.detach()
+        self.on_cpu, self.kernels = weight.device.type == "cpu" if on_cpu is None else on_cpu, kernels
+        self.slots = None if self.on_cpu else torch.full_like(weight[:, 0], -1, dtype=torch.int32)
 
     @torch.no_grad()
     def collect(self):
         batch = list(self._gradients())
-        rows = torch.cat([rows.flatten() for rows, _ in batch]) if batch else self.table.sizes.new_zeros(0)
-        self.touched, place = rows.unique(return_inverse=True)
-        self.gradient = self.table.weight.new_zeros(len(self.touched), self.table.weight.shape[1])
-        if batch:
-            self.gradient.index_add_(0, place, torch.cat([g.flatten(0, 1) for _, g in batch]))
+        weight = self.table.weight.detach()
+        rows = _joined([rows.flatten() for rows, _ in batch], self.table.sizes.new_zeros(0))
+        g = _joined([g.flatten(0, 1) for _, g in batch], weight.new_zeros(0, weight.shape[1]))
+        self.touched, self.place = self._number(rows)
+        self.gradient = weight.new_zeros(len(self.touched), weight.shape[1]).index_add_(0, self.place, g)
         return _squared_norm(self.gradient), 0.0
 
     def scale(self, factor):
         self.gradient.mul_(factor)
+
+    def _number(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Give each of ``rows`` (N,) a number that equal ones share; returns whose number 0, 1, … is, and the numbers.
+
+        Without a CPU the number of a row is one of the positions at which it stands, whichever was written last.
+        """
+        if self.on_cpu:
+            return rows.unique(return_inverse=True)
+        positions = torch.arange(len(rows), dtype=torch.int32, device=rows.device)
+        self.slots[rows] = positions
+        return rows, self.slots[rows].long()
+
+    def _is_first(self, place: Tensor) -> Tensor:
+        """Whether each position of the batch is the one that stands for its row: (N,), bool."""
+        return place == torch.arange(len(place), device=place.device)
+
+    def _with_gradient_of_regulariser(self, square: Tensor) -> tuple[Tensor, Tensor]:
+        """‖ΔG‖² -> ‖G + ΔG‖² = ‖G‖² + 2⟨ΔG, G⟩ + ‖ΔG‖², and the regulariser's value; G is the regulariser's gradient.
+
+        ⟨ΔG, G⟩ is a sum over the batch's ids, for ΔG is one, and the embeddings that were read are rows of W.
+        """
+        of_regulariser, penalty = self._norm_and_penalty()
+        for _, g, e in self._read_gradients():
+            if self.l2:
+                square = square + 2 * self.l2 * torch.dot(g.flatten(), e.flatten())
+            if self.l1:
+                square = square + 2 * self.l1 * torch.dot(g.flatten(), e.flatten().sign())
+        return square + of_regulariser, penalty
+
+    @torch.no_grad()
+    def _move_touched(self, lazily: bool = False) -> None:
+        """Let Adam step on the batch's rows, others rest; see ``move_rows``."""
+        weight, group = self.table.weight, self.optimizer.param_groups[0]
+        state = adam_state(self.optimizer, weight)
+        state["step"] += 1
+        terms = (learning_rate(group, weight), corrections(state["step"], group["betas"]), group, lazily)
+        if self.kernels:
+            first = self._is_first(self.place)
+            self.kernels.move_rows(weight.detach(), state, self.touched, first, self.gradient, *terms)
+        else:
+            g = self.gradient if self.on_cpu else self.gradient[self.place]
+            move_rows(weight.detach(), state, self.touched, g, *terms)
+        self.gradient = None
 
 
 class SweptRows(TouchedRows):
@@ -124,14 +221,12 @@ class SweptRows(TouchedRows):
     cache. The norm for clipping comes before, from ‖W‖ and the batch's rows alone.
     """
 
+    capturable = False
+
     @torch.no_grad()
     def collect(self):
-        square, _ = super().collect()
-        of_regulariser, penalty = self._norm_and_penalty()
-        if self.regularised:  # ‖G + ΔG‖² = ‖G‖² + 2⟨ΔG, G⟩ + ‖ΔG‖²
-            rows = self.table.weight.detach()[self.touched]
-            square = square + 2 * (self.gradient * self._of_regulariser(rows)).sum() + of_regulariser
-        return square, penalty
+        square, penalty = super().collect()
+        return self._with_gradient_of_regulariser(square) if self.regularised else (square, penalty)
 
     def begin(self):
         super().begin()
@@ -144,9 +239,7 @@ class SweptRows(TouchedRows):
     def finish(self):
         """One step of Adam on every row."""
         weight, group = self.table.weight.detach(), self.optimizer.param_groups[0]
-        state = self.optimizer.state[self.table.weight]
-        if not state:
-            state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(weight), exp_avg_sq=torch.zeros_like(weight))
+        state = adam_state(self.optimizer, self.table.weight)
         options = {key: group[key] for key in ("amsgrad", "lr", "weight_decay", "eps", "maximize")}
         options |= dict(zip(("beta1", "beta2"), group["betas"], strict=True))
         size = max(1, PIECE // weight.shape[1])
@@ -171,39 +264,57 @@ class SweptRows(TouchedRows):
 
 
 def dense_rows(table, optimizer, l1=0.0, l2=0.0, on_cpu=None):
-    """What updates every row in every step: by pieces where a CPU runs Adam, else at once.
+    """What updates every row in every step: in one pass through the memory where Adam does it, else as ``DenseRows``.
 
     Args:
         table, optimizer, l1, l2: as ``DenseRows`` takes them.
         on_cpu (bool or None): where it runs; None: where the table lies.
     """
     on_cpu = table.weight.device.type == "cpu" if on_cpu is None else on_cpu
-    return (SweptRows if on_cpu and type(optimizer) is torch.optim.Adam else DenseRows)(table, optimizer, l1, l2)
+    if type(optimizer) is not torch.optim.Adam:
+        return DenseRows(table, optimizer, l1, l2)
+    if on_cpu:
+        return SweptRows(table, optimizer, l1, l2)
+    group, kernels = optimizer.param_groups[0], find_kernels(table.weight)
+    if kernels is None or group["amsgrad"] or group["maximize"]:
+        return DenseRows(table, optimizer, l1, l2)
+    from fuxictr_me.training.one_pass import OnePassRows
+
+    return OnePassRows(table, optimizer, l1, l2, kernels)
+
+
+def find_kernels(weight: Tensor):
+    """Return the module ``table_kernels`` if Triton can run it on this table, else None.
+
+    Triton comes with PyTorch's CUDA wheels. If it is there but fails, or is wrong, on a table of a few rows, one line
+    in the log says so.
+    """
+    if weight.device.type != "cuda" or weight.dtype != torch.float32 or find_spec("triton") is None:
+        return None
+    from fuxictr_me.training import table_kernels
+
+    return table_kernels if table_kernels.work_on(weight.device, weight.shape[1]) else None
 
 
 class LazyRows(TouchedRows):
-    """``embedding_updates: lazy``: PyTorch's SparseAdam on the rows of the batch. It is NOT dense Adam.
+    """``embedding_updates: lazy``: what PyTorch's SparseAdam does, on the rows of the batch. It is NOT dense Adam.
 
     On a step in which its id does not occur, a row keeps its moments and does not move; and eps enters before the
     bias correction.
     """
 
     def __init__(self, table, optimizer, on_cpu=None):
-        super().__init__(table, optimizer)
-        group = optimizer.param_groups[0]
-        self.sparse_adam = torch.optim.SparseAdam([table.weight], group["lr"], group["betas"], group["eps"])
+        super().__init__(table, optimizer, on_cpu=on_cpu, kernels=find_kernels(table.weight))
 
-    @torch.no_grad()
     def finish(self):
-        weight = self.table.weight
-        rows = self.touched.unsqueeze(0)
-        weight.grad = torch.sparse_coo_tensor(
-            rows, self.gradient, weight.shape, is_coalesced=True, check_invariants=False
-        )
-        self.sparse_adam.param_groups[0]["lr"] = self.optimizer.param_groups[0]["lr"]
-        self.sparse_adam.step()
-        weight.grad = self.gradient = None
+        self._move_touched(lazily=True)
 
 
 def _squared_norm(x):
     return torch.linalg.vector_norm(x).square()
+
+
+def _joined(tensors: list[Tensor], empty: Tensor) -> Tensor:
+    if len(tensors) == 1:
+        return tensors[0]
+    return torch.cat(tensors) if tensors else empty

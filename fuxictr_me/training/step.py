@@ -83,6 +83,23 @@ class Step:
         Returns:
             Tensor: the loss, regularisers included, detached.
         """
+        self.prepare()
+        loss = self.compute(forward, max_gradient_norm)
+        self.count()
+        return loss
+
+    def prepare(self) -> None:
+        """Do what precedes ``compute`` on the host."""
+        for rows in self.rows:
+            rows.prepare()
+
+    def count(self) -> None:
+        """Do what follows ``compute`` on the host."""
+        for rows in self.rows:
+            rows.count()
+
+    def compute(self, forward, max_gradient_norm):
+        """The part of a step that can be recorded: without waiting for the device, and nothing depends on Python."""
         self.optimizer.zero_grad()
         for rows in self.rows:
             rows.begin()

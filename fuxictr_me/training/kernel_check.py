@@ -1,0 +1,34 @@
+"""A check of the Triton kernels on a table of a few rows, before they are used."""
+
+import torch
+
+from fuxictr_me.training import table_kernels
+from fuxictr_me.training.adam_by_rows import adam_state, corrections, learning_rate
+
+ROWS, STEPS, L2 = 50, 2, 1e-3
+
+
+@torch.no_grad()
+def find_error(device: torch.device, dim: int) -> str:
+    """Let ``sweep`` and PyTorch's Adam make the same steps; returns what is wrong, or an empty text."""
+    generator = torch.Generator().manual_seed(0)
+    mine = torch.nn.Parameter(torch.randn(ROWS, dim, generator=generator).to(device))
+    theirs = torch.nn.Parameter(mine.detach().double().cpu())
+    optimizer, exact = torch.optim.Adam([mine]), torch.optim.Adam([theirs])
+    slots = torch.arange(ROWS, dtype=torch.int32, device=device) - ROWS // 2  # the first half has no gradient
+    slots.clamp_(min=-1)
+    state, group = adam_state(optimizer, mine), optimizer.param_groups[0]
+    for _ in range(STEPS):
+        g = torch.randn(ROWS - ROWS // 2, dim, generator=generator)
+        state["step"] += 1
+        factor, lr = torch.full((), 0.5, device=device), learning_rate(group, mine)
+        bias = corrections(state["step"], group["betas"])
+        sums = table_kernels.sweep(mine.detach(), state, slots, g.to(device), factor, lr, bias, group, l2=L2)
+        theirs.grad = 0.5 * L2 * theirs
+        theirs.grad[ROWS // 2 :] += 0.5 * g
+        exact.step()
+    error = float((mine.cpu().double() - theirs).abs().max())
+    of_sum = abs(float(sums.sum()) / float(theirs.square().sum()) - 1)
+    if not (error < 1e-5 and of_sum < 1e-5):
+        return f"on a small table they are off by {error:.1e}, its squared norm by {of_sum:.1e}"
+    return ""

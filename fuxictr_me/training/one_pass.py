@@ -1,0 +1,79 @@
+"""Dense Adam on a GPU in one pass over the table: regulariser, clipping, update and the next step's norm at once."""
+
+import torch
+
+from fuxictr_me.training.adam_by_rows import adam_state, corrections, learning_rate
+from fuxictr_me.training.rows import TouchedRows
+
+
+class OnePassRows(TouchedRows):
+    """What ``DenseRows`` does, without a gradient of the table's size, and with 24 bytes of traffic an entry.
+
+    The kernel reads W and Adam's two moments, adds the regulariser's gradient to that of the batch's rows, clips it,
+    takes the step, writes all three, and sums up ‖W‖ for the next step's clipping and penalty while it is at it.
+
+    Args:
+        table, optimizer, l1, l2: as ``DenseRows`` takes them; the optimizer is ``torch.optim.Adam``.
+        kernels (module): ``table_kernels``.
+
+    Attributes:
+        sums (Tensor): (3,), float64: Σw², Σ|w| and the number of w ≠ 0 over the table. They are of the weights as
+            the last step left them; ``prepare`` sums up anew if anybody else has changed them.
+    """
+
+    def __init__(self, table, optimizer, l1, l2, kernels):
+        super().__init__(table, optimizer, l1, l2, on_cpu=False, kernels=kernels)
+        weight = table.weight.detach()
+        self.sums, self.summed = weight.new_zeros(3, dtype=torch.float64), None
+        self.no_clipping = weight.new_ones(())
+
+    @torch.no_grad()
+    def prepare(self):
+        """Sum up over the table if its weights are not those that the last step left, e.g. loaded ones."""
+        weight = self.table.weight
+        seen = weight.data_ptr(), weight._version  # PyTorch counts changes in place; those of the kernel it cannot see
+        if self.regularised and seen != self.summed:
+            W, norm = weight.detach(), torch.linalg.vector_norm
+            norms = [norm(W).double().square(), *((norm(W, p).double() for p in (1, 0)) if self.l1 else ())]
+            self.sums[: len(norms)] = torch.stack(norms)
+            self.summed = seen
+
+    def begin(self):
+        super().begin()
+        self.factor = self.no_clipping
+
+    @torch.no_grad()
+    def collect(self):
+        self.slots.fill_(-1)
+        square, penalty = super().collect()
+        return self._with_gradient_of_regulariser(square) if self.regularised else (square, penalty)
+
+    def scale(self, factor):
+        self.factor = factor
+
+    @torch.no_grad()
+    def finish(self):
+        """One step of Adam on every row."""
+        weight, group = self.table.weight, self.optimizer.param_groups[0]
+        state = adam_state(self.optimizer, weight)
+        state["step"] += 1
+        partial_sums = self.kernels.sweep(
+            weight.detach(),
+            state,
+            self.slots,
+            self.gradient,
+            self.factor,
+            learning_rate(group, weight),
+            corrections(state["step"], group["betas"]),
+            group,
+            self.l1,
+            self.l2,
+        )
+        if self.regularised:
+            self.sums[: len(partial_sums)] = partial_sums.sum(1, dtype=torch.float64)
+        self.gradient = self.place = self.touched = None
+
+    def _norm_and_penalty(self):
+        square, norm1, count = self.sums.to(self.table.weight.dtype)
+        of_signs = self.l1**2 * count + 2 * self.l1 * self.l2 * norm1
+        return of_signs + self.l2**2 * square, self.l1 * norm1 + self.l2 / 2 * square

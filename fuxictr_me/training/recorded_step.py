@@ -1,0 +1,215 @@
+"""Training steps that are recorded once, as one CUDA graph, and replayed."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fuxictr_me.training.cuda_graph import CudaGraphRecorder, Recorder
+from fuxictr_me.training.optimizer import RatesAsTensors
+from fuxictr_me.training.step import Alone, Step
+from fuxictr_me.training.training_state import TOLERANCES, TrainingState
+
+WARM_UP = 3  # eager steps before one is recorded; the next is done both ways and compared
+LARGEST_STATE = 16 << 30  # bytes that are copied to RAM, twice, for the comparison
+
+
+@dataclass
+class SelectedRows:
+    """A batch as the numbers of its rows in a data set that lies on the model's device.
+
+    Attributes:
+        rows: (B,), row numbers.
+        select: method of the data set, (B,) -> the batch, field -> tensor.
+    """
+
+    rows: Tensor
+    select: Callable[[Tensor], dict]
+
+    def columns(self) -> dict:
+        """Return the batch: field -> tensor."""
+        return self.select(self.rows)
+
+
+def columns_of(batch: dict | SelectedRows) -> dict:
+    """Return a batch as field -> tensor, whether it is one already or ``SelectedRows``."""
+    return batch.columns() if isinstance(batch, SelectedRows) else batch
+
+
+class RecordedSteps:
+    """The training steps of a model: a few eager ones, one that is recorded, then replays of it.
+
+    A replay takes hardly any time of the CPU. It reads its batch from static tensors, into which each batch is copied,
+    and its learning rate from a tensor. Batches of another shape (the last of an epoch) are eager steps. The first
+    replay is compared with an eager step from the same state. Where that or the recording fails, or where a step cannot
+    be recorded, one line in the log says why, and all steps are eager.
+
+    Args:
+        model: a ``FastTraining``.
+        step: of the model.
+        choice: ``auto``, True or False, as in a config.
+        recorder: None takes a CUDA graph where the model lies on a GPU.
+    """
+
+    def __init__(self, model: nn.Module, step: Step, choice: str | bool = "auto", recorder: Recorder | None = None):
+        self.model, self.step, self.recorder = model, step, recorder
+        if recorder is None and model.device.type == "cuda":
+            self.recorder = CudaGraphRecorder(model.device)
+        self.is_on = choice is not False and self.recorder is not None
+        self.level = logging.WARNING if choice is True else logging.INFO  # of a line that says why not
+        self.hooks = hook_registries(model)
+        self.parameters = [p for group in model.optimizer.param_groups for p in group["params"]]
+        self._forget()
+        if choice is True and self.recorder is None:
+            self._turn_off("the model is not on a GPU", self.level)
+        elif self.is_on and (reason := reason_against(step)):
+            self._turn_off(reason, self.level)
+        else:
+            model.steps_are_recorded(self.is_on)
+
+    def __call__(self, batch: dict | SelectedRows) -> Tensor:
+        """Do one step; returns the loss, regularisers included, detached."""
+        if self.is_on and any(self.hooks):
+            self._turn_off("a hook is registered on a module or on the optimizer", self.level)
+        if not self.is_on:
+            return self._eager(batch)
+        if isinstance(batch, SelectedRows):
+            inputs = {"rows": batch.rows}
+        else:
+            inputs = batch = {name: column.to(self.model.device) for name, column in batch.items()}
+        shape = [(name, tensor.shape, tensor.dtype) for name, tensor in inputs.items()]
+        if self.replay is not None:
+            self.step.prepare()
+            if self.signature != self._signature(batch):
+                self._forget()
+        if self.replay is None:
+            return self._warm_up(batch, inputs, shape)
+        if shape != self.shape:
+            return self._eager(batch)
+        return self._replayed(inputs) if self.is_checked else self._check(batch, inputs)
+
+    def _eager(self, batch: dict | SelectedRows) -> Tensor:
+        return self.model.compute_step(self.step, columns_of(batch))
+
+    def _warm_up(self, batch: dict | SelectedRows, inputs: dict, shape: list) -> Tensor:
+        """An eager step; after the last of them the step is recorded, with this batch in the static tensors."""
+        self.warm = self.warm + 1 if shape == self.shape else 1
+        self.shape = shape
+        loss, waits = self.recorder.warm_up(lambda: self._eager(batch))
+        if self.warm == WARM_UP:
+            if waits:
+                self._turn_off(f"a step waits for the device, in {waits}", self.level)
+            elif TrainingState(self.model).num_bytes > LARGEST_STATE:
+                self._turn_off("weights and optimizer state are too large to be compared", self.level)
+            else:
+                self._record(batch, inputs)
+        return loss
+
+    def _record(self, batch: dict | SelectedRows, inputs: dict) -> None:
+        self.inputs = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in inputs.items()}
+        self.rates = RatesAsTensors(self.model.optimizer, self.model.device)
+        self._free_gradients()
+        by_rows = isinstance(batch, SelectedRows)
+        # kept, and with it the data set: a graph does not hold the tensors that it reads
+        self.batch = SelectedRows(self.inputs["rows"], batch.select) if by_rows else self.inputs
+
+        def step() -> Tensor:
+            with self.rates.swapped_in():
+                return self.model.compute_step(self.step.compute, columns_of(self.batch))
+
+        try:
+            self.replay = self.recorder.record(step)
+        except Exception as error:
+            self._free_gradients()
+            self._turn_off(f"the recording failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            logging.debug("recording", exc_info=error)
+        else:
+            self._free_gradients()  # the graph keeps their memory
+            self.signature = self._signature(batch)
+
+    def _free_gradients(self) -> None:
+        """Forget those of the last step, so that they do not lie beside the next ones."""
+        self.model.optimizer.zero_grad()
+        for rows in self.step.rows:
+            rows.begin()  # forgets what it read
+
+    def _replayed(self, inputs: dict) -> Tensor:
+        names = list(self.inputs)
+        torch._foreach_copy_([self.inputs[name] for name in names], [inputs[name] for name in names])
+        self.rates.update()
+        loss = self.replay().clone()
+        self.step.count()
+        return loss
+
+    def _check(self, batch: dict | SelectedRows, inputs: dict) -> Tensor:
+        """A replay, after an eager step from the same state, whose result it must have."""
+        state = TrainingState(self.model)
+        before, counts = state.copy(), [getattr(rows, "steps", None) for rows in self.step.rows]
+        loss = self._eager(batch)
+        expected = state.copy()
+        state.restore(before)
+        for rows, steps in zip(self.step.rows, counts, strict=True):
+            if steps is not None:
+                rows.steps = steps
+        self.step.prepare()
+        replayed = self._replayed(inputs)
+        losses = float(replayed), float(loss)
+        difference = state.difference(before, expected)
+        if not abs(losses[0] - losses[1]) <= TOLERANCES["loss"] * abs(losses[1]):
+            difference = f"the loss is {losses[0]:.6g} in place of {losses[1]:.6g}"
+        if difference:
+            state.restore(expected)
+            self._turn_off(f"the recorded step is not the eager one: {difference}")
+            return loss
+        self.is_checked = True
+        return replayed
+
+    def _signature(self, batch: dict | SelectedRows) -> list:
+        """What a recording has fixed: where tensors lie, which are trained, the data set, and settings."""
+        model, state = self.model, self.model.optimizer.state
+        parts = [id(batch.select.__self__) if isinstance(batch, SelectedRows) else None]
+        parts += [model.training, model._max_gradient_norm, torch.is_grad_enabled()]
+        parts += [rows.graph_key for rows in self.step.rows]
+        for parameter in self.parameters:
+            parts += [parameter.data_ptr(), parameter.requires_grad]
+            parts += [x.data_ptr() for x in state.get(parameter, {}).values() if torch.is_tensor(x)]
+        return parts
+
+    def _forget(self) -> None:
+        self.replay, self.shape, self.signature, self.warm, self.is_checked = None, None, None, 0, False
+
+    def _turn_off(self, reason: str, level: int = logging.WARNING) -> None:
+        logging.log(level, f"cuda_graph: steps are not recorded: {reason}")
+        self._forget()
+        self.is_on = False
+        self.model.steps_are_recorded(False)
+
+
+def reason_against(step: Step) -> str:
+    """Return why a step cannot be recorded; empty if nothing is known against it."""
+    optimizer = step.optimizer
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or not optimizer.defaults.get("fused"):
+        return f"the optimizer is {type(optimizer).__name__}, not Adam or AdamW in its fused form"
+    if type(step.joint) is not Alone:
+        return "several processes train the model"
+    for rows in step.rows:
+        if not rows.capturable:
+            return "rows of a table are updated as it suits a CPU"
+    return ""
+
+
+def hook_registries(model: nn.Module) -> list[dict]:
+    """Return the dicts in which PyTorch keeps the hooks of a model's modules and of its optimizer.
+
+    A hook is Python code, which a replay does not run.
+    """
+    names = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    of_modules = [getattr(module, name) for module in model.modules() if not _is_view(module) for name in names]
+    return [*of_modules, model.optimizer._optimizer_step_pre_hooks, model.optimizer._optimizer_step_post_hooks]
+
+
+def _is_view(module: nn.Module) -> bool:
+    """Whether a module is a layer of FuxiCTR's that only shows a part of a fused table, and is never called."""
+    return type(module) is nn.Embedding and "weight" not in module._parameters
