@@ -381,7 +381,7 @@ def test_weight_decay_is_the_regularisers_gradient(plain_map):
             "needs full-matrix cross layers",
         ),
         (DNN_ME, {"field_weights": True}, "unknown setting of DNN_ME 'field_weights'"),
-        (DNN_ME, {"weight_decay": -1}, "weight_decay must be a number above 0, got -1"),
+        (DNN_ME, {"weight_decay": -1}, "weight_decay must be a number of 0 or more, got -1"),
         (DNN_ME, {"weight_decay": "1e-6"}, "weight_decay must be a number, got the text '1e-6'"),
         (DNN_ME, {"weight_decay": 0.1, "optimizer": "Rprop"}, "optimizer 'Rprop' has no weight_decay"),
         (FinalMLP_ME, {"fs1_context": ["user"]}, "set use_fs: True"),

@@ -165,6 +165,9 @@ class Either(Kind):
             for kind in self.kinds:  # the entry that is wrong says more than the kinds
                 if isinstance(kind, ListOf):
                     return kind.check(label, value)
+        single = [kind for kind in self.kinds if not isinstance(kind, ListOf)]
+        if len(single) == 1:
+            return single[0].check(label, value)
         super().check(label, value)
         return None
 

@@ -66,7 +66,7 @@ def check_regularizer(key: str, value: object) -> None:
         return
     hint = ""
     if isinstance(value, str) and _is_weight(value):
-        hint = " (YAML reads 1e-3 as text; write 1.e-3)"
+        hint = f" (YAML reads {value} as text; write {value if '.' in value else value.replace('e', '.e')})"
     elif isinstance(value, int) and not isinstance(value, bool):
         hint = f" (FuxiCTR ignores integers; write {value}.0)"
     raise UsageError(f"{key} must be a positive float, l1(x), l2(x) or l1_l2(x,y), got {shown(value)}{hint}")
@@ -215,4 +215,4 @@ def check_optimizer(optimizer: object) -> None:
         raise UsageError(f"optimizer {optimizer} cannot train these models: choose one such as adam, SGD or Adagrad")
     if not isinstance(optimizer, str):
         raise UsageError(f"optimizer must be the name of one such as adam, got {shown(optimizer)}")
-    raise unknown("optimizer", optimizer, OPTIMIZERS)
+    raise unknown("optimizer", optimizer, OPTIMIZERS[1:])
