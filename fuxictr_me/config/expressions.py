@@ -127,7 +127,7 @@ def check_initializer(initializer: object, label: str = "embedding_initializer")
 
 
 def _try_initializer(form: str, initialise: partial) -> None:
-    table = torch.zeros(4, 3)
+    table = torch.zeros(4, 3, device="cpu")  # also where models are built on another device
     if type(table) is not torch.Tensor:  # where a step is simulated, tensors have no values to look at
         return
     try:
