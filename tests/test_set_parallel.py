@@ -206,7 +206,7 @@ def assert_same_values(factor, table):
 @INSIDE
 def test_a_run_stopped_on_two_ranks_goes_on_on_one_and_on_four(double, tmp_path):
     def on(size, epochs, folder):
-        settings = {**RUN, "model_id": folder, "eval_steps": 4, "monitor_mode": "min", "early_stop_patience": 99}
+        settings = {**RUN, "model_id": folder, "eval_steps": 4, "monitor": {"AUC": -1}, "early_stop_patience": 99}
         kwargs = {"name": "FinalMLP_ME", "settings": settings, "resume_from": folder}
         return run(size, tmp_path / f"of-{folder}", "fit_task", epochs=epochs, **kwargs)
 
