@@ -5,6 +5,7 @@ On a GPU, those between never wait for the device, their tensors have the same s
 size, and they can be replayed as a CUDA graph.
 """
 
+import functools
 from importlib.util import find_spec
 
 import torch
@@ -52,6 +53,10 @@ class DenseRows:
 
     def prepare(self) -> None:
         """Do what must precede a step and cannot be part of a CUDA graph: nothing."""
+
+    def state_tensors(self) -> list[Tensor]:
+        """Return what a step changes beside the table and the optimizer's state, and ``prepare`` does not make anew."""
+        return []
 
     def count(self) -> None:
         """Note on the host that a step was made or replayed: nothing depends on it."""
@@ -149,9 +154,8 @@ class TouchedRows(DenseRows):
 
     def __init__(self, table, optimizer, l1=0.0, l2=0.0, on_cpu=None, kernels=None):
         super().__init__(table, optimizer, l1, l2)
-        weight = table.weight.detach()
-        self.on_cpu, self.kernels = weight.device.type == "cpu" if on_cpu is None else on_cpu, kernels
-        self.slots = None if self.on_cpu else torch.full_like(weight[:, 0], -1, dtype=torch.int32)
+        self.on_cpu = table.weight.device.type == "cpu" if on_cpu is None else on_cpu
+        self.kernels = kernels
 
     @torch.no_grad()
     def collect(self):
@@ -165,6 +169,11 @@ class TouchedRows(DenseRows):
 
     def scale(self, factor):
         self.gradient.mul_(factor)
+
+    @functools.cached_property
+    def slots(self) -> Tensor:
+        """(ΣD,), int32: for each row of the table a place of the batch; -1 where it has none, or an older one."""
+        return torch.full_like(self.table.weight.detach()[:, 0], -1, dtype=torch.int32)
 
     def _number(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Give each of ``rows`` (N,) a number that equal ones share; returns whose number 0, 1, … is, and the numbers.
