@@ -148,8 +148,8 @@ class TouchedRows(DenseRows):
     Attributes:
         touched (Tensor): (n,), rows of the table; each once on a CPU. Elsewhere n is the number of ids in the batch,
             for to leave out the repeated ones, a device would have to tell the host how many there are.
-        place (Tensor): (ids in the batch,), where the gradient of each id's row is summed up.
-        gradient (Tensor): (n, ΣK), whose rows that are nobody's ``place`` are 0.
+        place (Tensor): (ids in the batch,), where the gradient of each id's row is summed up; -1: nowhere.
+        gradient (Tensor): (n, ΣK), whose rows that are nobody's ``place`` do not count.
     """
 
     def __init__(self, table, optimizer, l1=0.0, l2=0.0, on_cpu=None, kernels=None):
@@ -159,13 +159,27 @@ class TouchedRows(DenseRows):
 
     @torch.no_grad()
     def collect(self):
-        batch = list(self._gradients())
         weight = self.table.weight.detach()
+        if self.kernels:
+            return self._collect_by_kernels(weight), 0.0
+        batch = list(self._gradients())
         rows = _joined([rows.flatten() for rows, _ in batch], self.table.sizes.new_zeros(0))
         g = _joined([g.flatten(0, 1) for _, g in batch], weight.new_zeros(0, weight.shape[1]))
         self.touched, self.place = self._number(rows)
         self.gradient = weight.new_zeros(len(self.touched), weight.shape[1]).index_add_(0, self.place, g)
         return _squared_norm(self.gradient), 0.0
+
+    def _collect_by_kernels(self, weight: Tensor) -> Tensor:
+        """Sum up in the gradients' own memory; returns ‖ΔG‖² + 2⟨ΔG, G⟩, see ``_with_gradient_of_regulariser``."""
+        reads = [(rows, padded, e.grad, e) for rows, padded, e in self.reads if e.grad is not None]
+        rows, padded, g, e = zip(*reads, strict=True) if reads else ((), (), (), ())
+        none, empty = self.table.sizes.new_zeros(0), weight.new_zeros(0, weight.shape[1])
+        rows = _joined([x.flatten() for x in rows], none)
+        padded = _joined([x.flatten() for x in padded], none.bool())
+        self.gradient = _joined([x.flatten(0, 1) for x in g], empty).contiguous()
+        e = _joined([x.detach().flatten(0, 1) for x in e], empty).contiguous()
+        self.touched, self.place = self._number(rows, padded)
+        return self.kernels.sum_by_row(self.gradient, e, self.place, self.l1, self.l2)
 
     def scale(self, factor):
         self.gradient.mul_(factor)
@@ -175,14 +189,17 @@ class TouchedRows(DenseRows):
         """(ΣD,), int32: for each row of the table a place of the batch; -1 where it has none, or an older one."""
         return torch.full_like(self.table.weight.detach()[:, 0], -1, dtype=torch.int32)
 
-    def _number(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _number(self, rows: Tensor, padded: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Give each of ``rows`` (N,) a number that equal ones share; returns whose number 0, 1, … is, and the numbers.
 
-        Without a CPU the number of a row is one of the positions at which it stands, whichever was written last.
+        Without a CPU the number of a row is one of the positions at which it stands, whichever was written last; -1
+        if the row is ``padded`` (N,).
         """
         if self.on_cpu:
             return rows.unique(return_inverse=True)
         positions = torch.arange(len(rows), dtype=torch.int32, device=rows.device)
+        if padded is not None:
+            positions = positions.masked_fill(padded, -1)
         self.slots[rows] = positions
         return rows, self.slots[rows].long()
 
