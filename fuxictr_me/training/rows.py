@@ -313,6 +313,8 @@ def find_kernels(weight: Tensor):
     """
     if weight.device.type != "cuda" or weight.dtype != torch.float32 or find_spec("triton") is None:
         return None
+    if torch.are_deterministic_algorithms_enabled():  # the kernels add in any order
+        return None
     from fuxictr_me.training import table_kernels
 
     return table_kernels if table_kernels.work_on(weight.device, weight.shape[1]) else None
