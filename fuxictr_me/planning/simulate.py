@@ -17,8 +17,8 @@ from fuxictr_me.planning.kernel_costs import KernelCosts
 from fuxictr_me.planning.ledger import Ledger, tensors_in
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
-from fuxictr_me.training.rows import LazyRows
 from fuxictr_me.training.step import Step, fused_tables
+from fuxictr_me.training.touched_rows import LazyRows
 
 NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")  # of torch, from operations on fake tensors
 ALONE = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None}  # no device, files or hooks
