@@ -28,7 +28,8 @@ from fuxictr_me.table import FusedTable
 from fuxictr_me.training import catch_up, rows, table_kernels
 from fuxictr_me.training.catch_up import CaughtUpRows
 from fuxictr_me.training.one_pass import OnePassRows
-from fuxictr_me.training.rows import DenseRows, LazyRows
+from fuxictr_me.training.rows import DenseRows
+from fuxictr_me.training.touched_rows import LazyRows
 
 FIELDS = 39
 PARTS = ("equal", "large_offsets", "copy", "blocks", "times", "static", "abundance")
