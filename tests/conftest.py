@@ -1,5 +1,6 @@
 """Small feature maps, batches and models that the tests share."""
 
+import gc
 import json
 import logging
 import os
@@ -19,6 +20,16 @@ from fuxictr_me import MultiEmbedding
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = {"optimizer": "adam", "loss": "binary_crossentropy", "task": "binary_classification", "verbose": 0}
+
+
+def pytest_collection_finish():
+    """Let garbage collections pass over all that is imported: a million objects that stay."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

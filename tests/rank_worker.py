@@ -23,7 +23,7 @@ from fuxictr_me.distributed.sharded_table import Shard, sharded_tables
 from fuxictr_me.errors import RunError, UsageError
 
 COMMON = {**MODEL, "embedding_dim": 4, "embedding_initializer": "partial(nn.init.normal_, std=0.5)"}
-STEPS = 50
+STEPS = 16
 REGULARISED = {"embedding_regularizer": 0.01, "net_regularizer": 0.001}
 PLAIN = {"batch_norm": False}  # before it biases have no gradient but rounding, of which L1 and a large step make more
 RUN = {"num_sets": 4, "early_stop_patience": 9, "embedding_regularizer": 0.01, "learning_rate": 0.01}
@@ -260,7 +260,7 @@ def begin(size, folder, task, **arguments):
         found.bind(("127.0.0.1", 0))
         port = str(found.getsockname()[1])
     context = multiprocessing.get_context("forkserver")  # which imports once what all ranks need
-    context.set_forkserver_preload(["rank_worker"])
+    context.set_forkserver_preload(["preloaded"])
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     processes = [
         context.Process(target=of_rank, args=(rank, size, port, folder, task, arguments)) for rank in range(size)
