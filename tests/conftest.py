@@ -14,6 +14,7 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before anybody imports Triton, which reads it then
+from forked import run_forked
 from fuxictr.features import FeatureMap
 
 from fuxictr_me import MultiEmbedding
@@ -166,7 +167,9 @@ def plain_map():
 
 
 def run_cli(*arguments, cwd, **environment):
-    """``python -m fuxictr_me`` in a process of its own."""
+    """``python -m fuxictr_me`` in a process of its own; with variables of its own, one that begins with Python."""
+    if not environment:
+        return run_forked(*arguments, cwd=cwd)
     return subprocess.run(
         [sys.executable, "-m", "fuxictr_me", *map(str, arguments)],
         cwd=cwd,

@@ -2,16 +2,15 @@
 
 import csv
 import logging
-import multiprocessing
 import os
 import socket
-import sys
 import time
 
 import torch
 import torch.distributed as dist
 from conftest import MODEL, categorical, make_batch, make_feature_map, sequence
 from families import FAMILIES
+from forked import server
 
 from fuxictr_me import models
 from fuxictr_me.collapse import FieldTables
@@ -259,11 +258,8 @@ def begin(size, folder, task, **arguments):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = str(found.getsockname()[1])
-    context = multiprocessing.get_context("forkserver")  # which imports once what all ranks need
-    context.set_forkserver_preload(["preloaded"])
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     processes = [
-        context.Process(target=of_rank, args=(rank, size, port, folder, task, arguments)) for rank in range(size)
+        server().Process(target=of_rank, args=(rank, size, port, folder, task, arguments)) for rank in range(size)
     ]
     for process in processes:
         process.start()

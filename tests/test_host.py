@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import MODEL, categorical, make_batch, make_feature_map, run_cli
+from forked import run_forked
 
 SCRIPT = """
 import os
@@ -93,9 +94,11 @@ def host(checkout, expid):
     return run_cli("host", "experiment/run_expid.py", "--config", "../config", "--expid", expid, cwd=checkout)
 
 
-@pytest.mark.parametrize("expid", ["ours", "theirs", "theirs_ME"])
-def test_an_unmodified_script_runs_our_models_and_its_own(checkout, expid):
-    run = host(checkout, expid)
+@pytest.mark.parametrize(("expid", "own"), [("ours", {}), ("theirs", {"OMP_NUM_THREADS": "1"}), ("theirs_ME", {})])
+def test_an_unmodified_script_runs_our_models_and_its_own(checkout, expid, own):
+    """The second in a Python of its own, which imports FuxiCTR and torch where the script does."""
+    arguments = ("host", "experiment/run_expid.py", "--config", "../config", "--expid", expid)
+    run = run_cli(*arguments, cwd=checkout, **own)
     assert run.returncode == 0, run.stderr
     assert "RESULT 0." in run.stdout
     written = {path.name for path in (checkout / "experiment" / "checkpoints" / "made").iterdir()}
@@ -133,13 +136,6 @@ def test_an_error_of_the_script_itself_is_shown_as_python_shows_it(checkout):
     assert host(checkout, "ours").returncode == 7
 
 
-def python(code, cwd, path=None):
-    environment = {**os.environ, **({"PYTHONPATH": str(path)} if path else {})}
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize(
     "order", ["import model_zoo; fuxictr_me.register()", "fuxictr_me.register(); import model_zoo"]
 )
@@ -147,7 +143,7 @@ def test_register_in_a_notebook(checkout, order):
     code = (
         f"import fuxictr_me; {order}; print(model_zoo.DNN_ME.__name__, model_zoo.Theirs.__name__, model_zoo.__file__)"
     )
-    run = python(code, checkout)
+    run = run_forked(code=code, cwd=checkout)
     assert run.stdout.split()[:2] == ["DNN_ME", "Theirs"], run.stderr
     assert Path(run.stdout.split()[2]) == checkout / "model_zoo" / "__init__.py"
 
@@ -156,7 +152,7 @@ def test_register_without_a_checkout(tmp_path):
     code = (
         "import fuxictr_me; fuxictr_me.register(); import model_zoo; print(model_zoo.DCNv2_ME.__name__); model_zoo.DCN"
     )
-    run = python(code, tmp_path)
+    run = run_forked(code=code, cwd=tmp_path)
     assert run.stdout == "DCNv2_ME\n"
     assert "unknown model 'DCN'; did you mean 'DCNv2_ME'" in run.stderr.splitlines()[-1]
 
@@ -165,12 +161,13 @@ def test_register_keeps_a_model_zoo_without_init(tmp_path):
     (tmp_path / "model_zoo" / "Part").mkdir(parents=True)
     (tmp_path / "model_zoo" / "Part" / "__init__.py").write_text("x = 3\n")
     code = "import fuxictr_me; fuxictr_me.register(); import model_zoo.Part; print(model_zoo.Part.x, model_zoo.DNN_ME)"
-    assert python(code, tmp_path).stdout.startswith("3 <class")
+    assert run_forked(code=code, cwd=tmp_path).stdout.startswith("3 <class")
 
 
 def test_importing_the_package_is_quick_and_quiet(tmp_path):
     code = "import sys, fuxictr_me, fuxictr_me.cli; print('torch' in sys.modules, 'ray' in sys.modules)"
-    assert python(code, tmp_path).stdout == "False False\n"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run.stdout == "False False\n"
 
 
 @pytest.mark.slow
