@@ -2,9 +2,9 @@
 
 import torch
 
+from fuxictr_me.config.training import check_weight
 from fuxictr_me.errors import UsageError
 from fuxictr_me.penalties import norm_alignment, set_covariance, singular_value_variance, space_similarity
-from fuxictr_me.settings import check_weight
 
 
 class Penalties:
