@@ -6,6 +6,20 @@ from fuxictr_me import __version__
 from fuxictr_me.bars.arguments import add_bars
 
 
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Parse the command line, and refuse an empty text, which an unset variable of a shell leaves behind.
+
+    Raises:
+        SystemExit: with code 2, after one line that names the argument.
+    """
+    parser = build_parser()
+    parsed = parser.parse_args(argv)
+    for name, value in vars(parsed).items():
+        if name != "arguments" and (value == "" or (isinstance(value, list) and "" in value)):
+            parser.error(f"argument {name.replace('_', '-')}: must not be empty")
+    return parsed
+
+
 def build_parser():
     """The parser of ``fuxictr-me``."""
     parser = argparse.ArgumentParser(

@@ -1,11 +1,12 @@
 """The command line: arguments in, one-line errors out."""
 
+import errno
 import logging
 import os
 import sys
 from pathlib import Path
 
-from fuxictr_me.arguments import build_parser
+from fuxictr_me.arguments import parse_arguments
 from fuxictr_me.errors import RunError, UsageError, positive_int, require_extra
 from fuxictr_me.interrupts import Terminated, sigterm_as_interrupt, write_traceback
 
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["study"] and argv[1:] and argv[1] not in ("run", "status", "report", "-h", "--help"):
         argv.insert(1, "run")
-    arguments = build_parser().parse_args(argv)
+    arguments = parse_arguments(argv)
     try:
         with sigterm_as_interrupt():
             COMMANDS[arguments.command](arguments)
@@ -38,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         _forget_stdout()
         return EXIT_BROKEN_PIPE
     except (RunError, OSError) as error:
-        return _fail(str(error), EXIT_FAILED)
+        is_impossible_path = isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+        return _fail(str(error), EXIT_USAGE if is_impossible_path else EXIT_FAILED)
     except Terminated:
         return _fail(f"terminated; {KEPT}", EXIT_TERMINATED)
     except KeyboardInterrupt:

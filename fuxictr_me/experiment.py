@@ -16,6 +16,8 @@ from fuxictr_me.callbacks import build as build_callbacks
 from fuxictr_me.compat import BaseModel, MultiTaskModel
 from fuxictr_me.compat.loaders import rank_loaders
 from fuxictr_me.config import find_config, is_built
+from fuxictr_me.config.keys import unread_keys
+from fuxictr_me.config.training import check_labels
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.data.digest import data_digest, settings_digest
 from fuxictr_me.data.group_column import check_group_column
@@ -26,8 +28,6 @@ from fuxictr_me.model_source import source_of
 from fuxictr_me.run_lock import check_writable, locked_run
 from fuxictr_me.run_result import finish_results, result_row, write_result
 from fuxictr_me.run_settings import load_settings
-from fuxictr_me.setting_keys import unread_keys
-from fuxictr_me.settings import check_labels
 from fuxictr_me.versions import versions
 
 

@@ -9,11 +9,11 @@ from fuxictr_me.checkpoint import check_no_nan, load_state_dict
 from fuxictr_me.collapse import id_counts
 from fuxictr_me.collapse.checkpoint_keys import ID_TYPES
 from fuxictr_me.config import check_dataset, find_config, is_built, read_params
+from fuxictr_me.config.expressions import check_initializer
 from fuxictr_me.data import build_dataset, build_h5, feature_maps
 from fuxictr_me.embedding import FUXICTR_INITIALIZER, paper_initializer
 from fuxictr_me.errors import UsageError
 from fuxictr_me.errors import missing as missing_file
-from fuxictr_me.settings import check_initializer
 
 
 @dataclass(frozen=True)

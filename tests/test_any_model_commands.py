@@ -22,7 +22,8 @@ from fuxictr_me.bars.entry import write_entry
 from fuxictr_me.bars.finding import OK, UNCHECKED
 from fuxictr_me.bars.rerun import rerun
 from fuxictr_me.checkpoint import load_state_dict
-from fuxictr_me.config import load_settings
+from fuxictr_me.config.keys import needed_keys, unread_keys
+from fuxictr_me.config.training import check_model_settings
 from fuxictr_me.data import H5DataLoader, build_h5, commands
 from fuxictr_me.experiment import load_feature_map, load_split, load_trained, run_expid
 from fuxictr_me.find_model import find_model, is_wrapped
@@ -31,8 +32,7 @@ from fuxictr_me.planning import simulate
 from fuxictr_me.report.analyze import report_of
 from fuxictr_me.resources import bundled
 from fuxictr_me.run_files import find_run
-from fuxictr_me.setting_keys import needed_keys, unread_keys
-from fuxictr_me.settings import check_model_settings
+from fuxictr_me.run_settings import load_settings
 from fuxictr_me.study.commands import run as study_run
 from fuxictr_me.study.design import design
 from fuxictr_me.study.gather import read_abundance

@@ -24,7 +24,7 @@ from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.torch_utils import get_optimizer, get_regularizer
 from fuxictr.utils import Monitor, load_config, print_to_list, set_logger
 
-from fuxictr_me.setting_keys import HOST_KEYS, known_keys
+from fuxictr_me.config.keys import HOST_KEYS, known_keys
 from fuxictr_me.versions import flavour
 
 WHEEL = flavour() == "wheel"

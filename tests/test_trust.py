@@ -29,7 +29,6 @@ from fuxictr_me import DNN_ME, MultiEmbeddingOf, UsageError, cli
 from fuxictr_me.callbacks import InformationAbundance, build
 from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.cli import main
-from fuxictr_me.config import load_settings
 from fuxictr_me.distributed.convert import run as convert
 from fuxictr_me.errors import RunError
 from fuxictr_me.experiment import load_feature_map, load_split, load_trained, run_expid
@@ -38,6 +37,7 @@ from fuxictr_me.host import run_script
 from fuxictr_me.interrupts import Terminated, sigterm_as_interrupt
 from fuxictr_me.run_lock import locked_run
 from fuxictr_me.run_result import finish_results, result_row, write_result
+from fuxictr_me.run_settings import load_settings
 from fuxictr_me.versions import flavour
 
 pytestmark = pytest.mark.usefixtures("own_folder")

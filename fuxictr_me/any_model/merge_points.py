@@ -6,8 +6,8 @@ from torch import nn
 
 from fuxictr_me.any_model.graph import nodes_behind, parameters_behind
 from fuxictr_me.any_model.operations import activated
+from fuxictr_me.config.model_options import check_merge
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.settings import check_merge
 
 
 @dataclass(frozen=True)

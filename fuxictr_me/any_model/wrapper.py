@@ -17,11 +17,11 @@ from fuxictr_me.any_model.sets import share_head
 from fuxictr_me.any_model.trace import Trace
 from fuxictr_me.callbacks import attach, build
 from fuxictr_me.compat import BaseModel, MultiTaskModel
+from fuxictr_me.config.keys import OF_ANY_MODEL, known_keys
+from fuxictr_me.config.training import check_bool
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.models import MultiEmbeddingModel
 from fuxictr_me.models.checked import Checked
-from fuxictr_me.setting_keys import OF_ANY_MODEL, known_keys
-from fuxictr_me.settings import check_bool
 
 
 def MultiEmbeddingOf(Backbone, num_sets=None, merge=None, task_sets=None, batched=None):

@@ -2,6 +2,7 @@
 
 from fuxictr_me.callbacks.base import Callback
 from fuxictr_me.callbacks.information_abundance import InformationAbundance
+from fuxictr_me.config.kinds import find_twice, shown
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.user_code import import_named
 
@@ -25,7 +26,10 @@ def build(specs: object) -> list[Callback]:
         return []
     if not isinstance(specs, list | tuple):
         specs = [specs]
-    return [_build_one(spec) for spec in specs]
+    callbacks = [_build_one(spec) for spec in specs]
+    if (twice := find_twice(type(one).__name__ for one in callbacks if type(one) in OURS.values())) is not None:
+        raise UsageError(f"callbacks names {twice} twice")  # both would write one file
+    return callbacks
 
 
 def _build_one(spec: object) -> Callback:
@@ -35,8 +39,8 @@ def _build_one(spec: object) -> Callback:
     if not isinstance(name, str):
         raise UsageError(f"a callback must be a name or {{name: {{argument: value}}}}, got {spec!r}")
     cls = _resolve(name)
-    if not isinstance(arguments or {}, dict):
-        raise UsageError(f"callback {name}: arguments must be {{argument: value}}, got {arguments!r}")
+    if not isinstance(arguments, dict | None) or not all(isinstance(key, str) for key in arguments or {}):
+        raise UsageError(f"callback {name}: arguments must be {{argument: value}}, got {shown(arguments)}")
     try:
         return cls(**(arguments or {}))
     except UsageError:

@@ -20,16 +20,7 @@ __all__ = [
     "find_config",
     "find_dataset",
     "is_built",
-    "load_settings",
     "read_entries",
     "read_params",
     "read_yaml",
 ]
-
-
-def __getattr__(name: str):
-    if name == "load_settings":  # its new home; to be removed once nothing imports it from here
-        from fuxictr_me.run_settings import load_settings
-
-        return load_settings
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

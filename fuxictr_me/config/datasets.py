@@ -96,13 +96,15 @@ def check_dataset(params: dict, folder: Path = Path("config")) -> None:
 
 
 def _check_used_fields(params: dict) -> None:
-    """Check that ``use_features`` and ``feature_specs`` name columns that are built."""
+    """Check that ``use_features``, ``feature_specs`` and ``group_id`` name columns that are built."""
     fields = [name for column in params["feature_cols"] if column["active"] for name in names_of(column)]
     specs = [name for spec in params.get("feature_specs") or [] for name in names_of(spec)]
     for key, names in (("use_features", params.get("use_features") or []), ("feature_specs", specs)):
         for name in names:
             if name not in fields:
                 raise unknown(f"field in {key}", name, fields)
+    if params.get("group_id") and params["group_id"] not in fields:
+        raise unknown("group_id (a feature of type meta)", params["group_id"], fields)
 
 
 def is_built(params: dict) -> bool:

@@ -6,7 +6,7 @@ from fuxictr_me.config.datasets import check_dataset_values, check_entry_keys
 from fuxictr_me.config.keys import DATASET_KEYS
 from fuxictr_me.config.kinds import shown
 from fuxictr_me.config.names import check_plain_name
-from fuxictr_me.config.training import check_training_values
+from fuxictr_me.config.training import check_training_options, check_training_values
 from fuxictr_me.config.yaml_files import read_yaml
 from fuxictr_me.errors import UsageError, missing, unknown
 from fuxictr_me.resources import bundled, zoo_configs
@@ -44,7 +44,7 @@ def read_params(config: str | Path, expid: str) -> dict:
     if not folder.is_dir():
         raise missing("config folder", config)
     check_plain_name("expid", expid)
-    merged = _merge_experiment(folder, expid)
+    merged = merge_experiment(folder, expid)
     dataset_id, datasets = merged.get("dataset_id"), read_entries(folder, "dataset_config")
     if dataset_id == "TBD":
         raise UsageError(f"{expid} is a template: copy it and set its dataset_id (known: {', '.join(datasets)})")
@@ -69,7 +69,7 @@ def find_dataset(dataset_id: str, config: str | Path | None = None) -> tuple[dic
         The entry, its keys checked, and the config folder from beside which its paths are also looked for.
 
     Raises:
-        UsageError: no such file or entry, or an unknown key in it.
+        UsageError: no such file or entry, an unknown key in it, or a setting of a run that cannot be.
     """
     check_plain_name("dataset_id", dataset_id)
     own: dict[str, dict] = {}
@@ -92,6 +92,7 @@ def find_dataset(dataset_id: str, config: str | Path | None = None) -> tuple[dic
             raise UsageError(f"{dataset_id} comes in several settings: name one of {', '.join(inside)}")
         raise unknown("dataset_id", dataset_id, own or shipped)
     check_entry_keys(dataset_id, entry, DATASET_KEYS)
+    check_training_options(entry)
     return dict(entry), place
 
 
@@ -127,8 +128,12 @@ def _join(by_file: dict[Path, dict]) -> dict[str, dict]:
     return entries
 
 
-def _merge_experiment(folder: Path, expid: str) -> dict:
-    """Return ``Base`` of the file that has the experiment, else of another one, and over it the experiment."""
+def merge_experiment(folder: Path, expid: str) -> dict:
+    """Return ``Base`` of the file that has the experiment, else of another one, and over it the experiment.
+
+    Raises:
+        UsageError: no such experiment, or several files that have a ``Base`` and not the experiment.
+    """
     by_file = {file: _entries_of(file) for file in _entry_files(folder, "model_config")}
     experiments = _join(by_file)
     if expid not in experiments or expid == BASE:

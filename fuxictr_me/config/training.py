@@ -65,11 +65,23 @@ def check_training_values(settings: dict) -> None:
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
+    check_training_options(settings)
+    check_metrics(settings)
+    check_loss_of_task(settings)
+
+
+def check_training_options(settings: dict) -> None:
+    """Check each training setting by itself, as it may stand in an entry of ``dataset_config.yaml``, too.
+
+    Raises:
+        UsageError: one line: what is wrong, what was found, what is allowed.
+    """
     for key, option in (TRAINING_OPTIONS | READING_OPTIONS).items():
         if key in settings:
             option.check(settings[key])
-    check_metrics(settings)
-    check_loss_of_task(settings)
+    for name in [*settings.get("metrics", ()), *(_monitor_weights(settings) if "monitor" in settings else ())]:
+        if not is_metric(name):
+            raise unknown("metric", name, METRICS)
 
 
 def check_foreign_settings(model_class: type, settings: dict) -> None:

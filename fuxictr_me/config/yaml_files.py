@@ -104,11 +104,11 @@ def read_yaml(path: str | Path) -> object:
         return yaml.load(text, Loader=_ConfigLoader)  # noqa: S506 - a SafeLoader
     except _Refused as error:
         raise UsageError(f"{path}: {error}") from error
-    except (yaml.YAMLError, ValueError, OverflowError, AttributeError, TypeError) as error:
-        # PyYAML lets errors of Python through for dates such as 2020-13-45, and for `!!float` of a list
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise UsageError(f"{path}: values are nested too deep") from error
+    except Exception as error:
+        # PyYAML lets errors of Python through: for dates such as 2020-13-45, `!!float` of a list, `!!bool` of a word
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:

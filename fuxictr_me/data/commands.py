@@ -41,7 +41,7 @@ def build(dataset_id, config=None, out=None, raw=None):
             f"{s}_data": str(Path(raw) / Path(str(entry[f"{s}_data"])).name) for s in SPLITS if entry.get(f"{s}_data")
         }
     group = [name for column in columns if column["type"] == "meta" for name in names_of(column)]
-    params["group_id"] = group[0] if group else None
+    params["group_id"] = entry.get("group_id") or (group[0] if group else None)
     check_dataset(params, folder)
     build_h5(params)
     return info(Path(out) / dataset_id)

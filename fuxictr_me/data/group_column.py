@@ -1,7 +1,7 @@
 """The column by which gAUC, avgAUC, MRR and NDCG group rows."""
 
+from fuxictr_me.config.training_options import GROUP_METRICS
 from fuxictr_me.errors import UsageError
-from fuxictr_me.settings import GROUP_METRICS
 
 
 def check_group_column(group_id: str | None, features: dict, params: dict) -> None:

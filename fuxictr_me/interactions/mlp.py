@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from fuxictr.pytorch.torch_utils import get_activation
 from torch import nn
 
+from fuxictr_me.config.training import check_bool, check_dropout
+from fuxictr_me.config.training_options import check_activation
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.interactions.sets import PerChannel, SetLinear
-from fuxictr_me.settings import check_activation, check_bool, check_dropout
 
 
 @dataclass

@@ -10,7 +10,9 @@ from torch import nn
 from fuxictr_me.aggregation import AGGREGATIONS
 from fuxictr_me.callbacks import attach, build
 from fuxictr_me.checkpoint import load_state_dict
+from fuxictr_me.config.expressions import check_initializer
 from fuxictr_me.config.model_options import check_cuda_graph
+from fuxictr_me.config.training import check_bool, check_model_settings, check_optimizer_and_loss, check_weight
 from fuxictr_me.embedding import FUXICTR_INITIALIZER, MultiEmbedding
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.interactions import SetLinear
@@ -18,13 +20,6 @@ from fuxictr_me.models.assembly import assemble, check_options
 from fuxictr_me.models.checked import CheckedModel
 from fuxictr_me.models.penalties import Penalties
 from fuxictr_me.models.towers import CutMLP, LinearOfAll
-from fuxictr_me.settings import (
-    check_bool,
-    check_initializer,
-    check_model_settings,
-    check_optimizer_and_loss,
-    check_weight,
-)
 from fuxictr_me.table import FusedTable
 from fuxictr_me.training import (
     PRECISIONS,

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from fuxictr_me.config.training import check_bool, check_dropout
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.interactions import MLP
 from fuxictr_me.models.base import MultiEmbeddingModel
@@ -14,7 +15,6 @@ from fuxictr_me.models.finalmlp import FusedStreams
 from fuxictr_me.models.nfwfm import WeightedProducts
 from fuxictr_me.models.pnn import FieldProducts
 from fuxictr_me.models.xdeepfm import CompressedFields, check_cin
-from fuxictr_me.settings import check_bool, check_dropout
 
 INTERACTIONS = ("DCNv2", "DNN", "FinalMLP", "NFwFM", "PNN", "xDeepFM")
 

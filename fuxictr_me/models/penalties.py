@@ -2,9 +2,9 @@
 
 import torch
 
-from fuxictr_me.errors import UsageError
+from fuxictr_me.config.training import check_weight
+from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.penalties import norm_alignment, set_covariance, singular_value_variance, space_similarity
-from fuxictr_me.settings import check_weight
 
 
 class Penalties:
@@ -62,6 +62,9 @@ class Penalties:
 
         Returns:
             dict: name -> Tensor ().
+
+        Raises:
+            RunError: singular values of what is not finite: training has diverged.
         """
         compute = {
             "norm_alignment": lambda: norm_alignment(torch.cat([part.field_pair_norms() for part in _parts(model)])),
@@ -72,7 +75,11 @@ class Penalties:
             "restricted_interaction": lambda: sum(part.distance_from_orthogonal() for part in _parts(model)),
             "set_covariance": lambda: set_covariance(h),
         }
-        return {name: weight * compute[name]() for name, weight in self.weights.items()}
+        try:
+            return {name: weight * compute[name]() for name, weight in self.weights.items()}
+        except torch.linalg.LinAlgError as error:
+            names = ", ".join(f"{name}_regularizer {weight:g}" for name, weight in self.weights.items())
+            raise RunError(f"{names}: the embeddings are not finite: training has diverged") from error
 
     def note(self, penalties):
         """Remember what a step's penalties came to, on their device and in place, so that the step can be replayed."""

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from fuxictr_me.config import find_config
+from fuxictr_me.config.keys import unread_keys
 from fuxictr_me.errors import UsageError
 from fuxictr_me.experiment import load_feature_map
 from fuxictr_me.find_model import find_model, is_ours, short_name
 from fuxictr_me.planning.estimate import plan, what_would_fit
 from fuxictr_me.planning.vocabulary import feature_map_of, published, read_vocabulary, rows_of
 from fuxictr_me.run_settings import load_settings
-from fuxictr_me.setting_keys import unread_keys
 
 REMARKS = {
     "memory": "  (the rows stay in RAM)",

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 from fuxictr_me import __version__
+from fuxictr_me.config.training import check_gpu
 from fuxictr_me.errors import UsageError, require_extra
 from fuxictr_me.find_model import short_name
 from fuxictr_me.io.atomic import new_folder
 from fuxictr_me.report.measure import ALL, measure
 from fuxictr_me.report.verdict import verdict
 from fuxictr_me.run_files import find_run
-from fuxictr_me.settings import check_gpu
 
 MADE_BY = "fuxictr_me"
 PART_COLUMNS = ("set", "dim", "ceiling", "ia", "ia_ratio", "ia_random", "ia_of_random", "weighted_ia", "effective_rank")

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from fuxictr_me import __version__
 from fuxictr_me.checkpoint import check_no_nan
+from fuxictr_me.config.training import check_labels, check_model_settings
 from fuxictr_me.data.commands import md5
 from fuxictr_me.errors import UsageError
 from fuxictr_me.find_model import find_model, is_ours
@@ -23,7 +24,6 @@ from fuxictr_me.serving.origin import find_origin
 from fuxictr_me.serving.raw_rows import compare_rows
 from fuxictr_me.serving.summary import summary
 from fuxictr_me.serving.vocabulary import make_vocabulary
-from fuxictr_me.settings import check_labels, check_model_settings
 from fuxictr_me.versions import versions
 
 AS_SERVED = {"gpu": -1, "verbose": 0, "callbacks": None}

@@ -2,9 +2,9 @@
 
 import logging
 
+from fuxictr_me.config.keys import OF_ANY_MODEL, known_keys, unread_keys
 from fuxictr_me.errors import UsageError
 from fuxictr_me.find_model import OURS, find_model, is_ours, short_name
-from fuxictr_me.setting_keys import OF_ANY_MODEL, known_keys, unread_keys
 
 
 def check_names(names):

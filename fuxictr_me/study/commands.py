@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fuxictr_me.config.training import check_gpu
 from fuxictr_me.errors import RunError, UsageError
-from fuxictr_me.settings import check_gpu
 from fuxictr_me.study.changes import changes, of_contents, refuse_lost_runs
 from fuxictr_me.study.design import read_study
 from fuxictr_me.study.folder_checks import check_code, check_folder, check_layout

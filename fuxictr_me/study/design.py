@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
 from fuxictr_me.config.names import check_plain_name
+from fuxictr_me.config.training import check_model_settings
 from fuxictr_me.errors import UsageError, missing, positive_int, unknown
 from fuxictr_me.find_model import find_model, short_name
-from fuxictr_me.settings import check_model_settings
 from fuxictr_me.study.any_model import check_names, check_read
 from fuxictr_me.study.design_checks import (
     MOST_SEED,

@@ -5,6 +5,7 @@ from statistics import fmean, median
 
 from tqdm import tqdm
 
+from fuxictr_me.config.training import check_model_settings
 from fuxictr_me.errors import UsageError
 from fuxictr_me.experiment import load_feature_map
 from fuxictr_me.files import working_in
@@ -12,7 +13,6 @@ from fuxictr_me.find_model import find_model, is_ours
 from fuxictr_me.planning import plan as predict
 from fuxictr_me.planning.report import find_feature_map
 from fuxictr_me.planning.vocabulary import rows_of
-from fuxictr_me.settings import check_model_settings
 from fuxictr_me.study.plan import PLAN, read_plan
 from fuxictr_me.study.state import read_state
 

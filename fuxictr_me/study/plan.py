@@ -16,12 +16,13 @@ import yaml
 from fuxictr.autotuner import enumerate_params
 from tqdm import tqdm
 
-from fuxictr_me.config import check_dataset, is_built, load_settings, read_entries
+from fuxictr_me.config import check_dataset, is_built, read_entries
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.digest import settings_digest
 from fuxictr_me.errors import UsageError
 from fuxictr_me.files import working_in
 from fuxictr_me.model_source import variables_for
+from fuxictr_me.run_settings import load_settings
 from fuxictr_me.study.plan_file import PLAN, Plan, Run, read_plan, write_plan
 from fuxictr_me.study.study_data import adopt_built_set
 

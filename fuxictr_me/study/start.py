@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fuxictr_me import config
 from fuxictr_me.config import read_entries
+from fuxictr_me.config.lookup import merge_experiment
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.find_model import ZOO, backbone_of, find_model, is_ours, short_name
 from fuxictr_me.resources import zoo_configs
@@ -44,7 +45,7 @@ def start_of(model, own, folder):
             break
     else:
         raise unknown(f"expid of {model}", expid, [key for key in entries if key != "Base"])
-    start = {**entries.get("Base", {}), **entries[expid]}
+    start = merge_experiment(source, expid)
     if short_name(start.get("model")) != name:
         raise UsageError(f"{expid} in {source} is of model {start.get('model')!r}, not {model}")
     callbacks = start.get("callbacks") or []
