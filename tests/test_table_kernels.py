@@ -236,7 +236,10 @@ def test_kernels_that_fail_or_are_wrong_are_not_used(monkeypatch, caplog):
         args[0].mul_(1.001)
         return sums
 
-    for broken, told in ((wrong, "off by"), (lambda *_, **__: 1 / 0, "ZeroDivisionError: division by zero")):
+    for broken, told in (
+        (wrong, "are off: weights by"),
+        (lambda *_, **__: 1 / 0, "ZeroDivisionError: division by zero"),
+    ):
         monkeypatch.setattr(table_kernels, "sweep", broken)
         table_kernels.work_on.cache_clear()
         assert not table_kernels.work_on(torch.device(DEVICE), 7)

@@ -57,6 +57,9 @@ class CaughtUpRows(TouchedRows):
     def count(self):
         self.steps += 1
 
+    def state_tensors(self):
+        return self.dense.state_tensors() if self.dense else [self.last]
+
     @property
     def graph_key(self):
         """Changes once, when rows are no longer updated densely."""
@@ -101,6 +104,7 @@ class CaughtUpRows(TouchedRows):
         self.settled_at = self.steps
 
     def _leave_dense(self):
+        self.table.weight.grad = None  # of the last dense step
         self.last = torch.full_like(self.table.weight.detach()[:, 0], self.steps, dtype=torch.int32)  # step up to which
         self.missed = MissedSteps(self.group["betas"], self.steps, self.last.device)  # a row is done
         self.settled_at, self.dense = self.steps, None

@@ -45,8 +45,9 @@ class OnePassRows(TouchedRows):
     @torch.no_grad()
     def collect(self):
         self.slots.fill_(-1)
-        square, penalty = super().collect()
-        return self._with_gradient_of_regulariser(square) if self.regularised else (square, penalty)
+        square, _ = super().collect()
+        of_regulariser, penalty = self._norm_and_penalty() if self.regularised else (0.0, 0.0)
+        return square + of_regulariser, penalty
 
     def scale(self, factor):
         self.factor = factor

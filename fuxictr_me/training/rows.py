@@ -5,6 +5,7 @@ On a GPU, those between never wait for the device, their tensors have the same s
 size, and they can be replayed as a CUDA graph.
 """
 
+import functools
 from importlib.util import find_spec
 
 import torch
@@ -56,6 +57,10 @@ class DenseRows:
 
     def prepare(self) -> None:
         """Do what must precede a step and cannot be part of a CUDA graph: nothing."""
+
+    def state_tensors(self) -> list[Tensor]:
+        """Return what a step changes beside the table and the optimizer's state, and ``prepare`` does not make anew."""
+        return []
 
     def count(self) -> None:
         """Note on the host that a step was made or replayed: nothing depends on it."""
@@ -147,37 +152,58 @@ class TouchedRows(DenseRows):
     Attributes:
         touched (Tensor): (n,), rows of the table; each once on a CPU. Elsewhere n is the number of ids in the batch,
             for to leave out the repeated ones, a device would have to tell the host how many there are.
-        place (Tensor): (ids in the batch,), where the gradient of each id's row is summed up.
-        gradient (Tensor): (n, ΣK), whose rows that are nobody's ``place`` are 0.
+        place (Tensor): (ids in the batch,), where the gradient of each id's row is summed up; -1: nowhere.
+        gradient (Tensor): (n, ΣK), whose rows that are nobody's ``place`` do not count.
     """
 
     def __init__(self, table, optimizer, l1=0.0, l2=0.0, on_cpu=None, kernels=None):
         super().__init__(table, optimizer, l1, l2)
-        weight = table.weight.detach()
-        self.on_cpu, self.kernels = weight.device.type == "cpu" if on_cpu is None else on_cpu, kernels
-        self.slots = None if self.on_cpu else torch.full_like(weight[:, 0], -1, dtype=torch.int32)
+        self.on_cpu = table.weight.device.type == "cpu" if on_cpu is None else on_cpu
+        self.kernels = kernels
 
     @torch.no_grad()
     def collect(self):
-        batch = list(self._gradients())
         weight = self.table.weight.detach()
+        if self.kernels:
+            return self._collect_by_kernels(weight), 0.0
+        batch = list(self._gradients())
         rows = _joined([rows.flatten() for rows, _ in batch], self.table.sizes.new_zeros(0))
         g = _joined([g.flatten(0, 1) for _, g in batch], weight.new_zeros(0, weight.shape[1]))
         self.touched, self.place = self._number(rows)
         self.gradient = weight.new_zeros(len(self.touched), weight.shape[1]).index_add_(0, self.place, g)
         return _squared_norm(self.gradient), 0.0
 
+    def _collect_by_kernels(self, weight: Tensor) -> Tensor:
+        """Sum up in the gradients' own memory; returns ‖ΔG‖² + 2⟨ΔG, G⟩, see ``_with_gradient_of_regulariser``."""
+        reads = [(rows, padded, e.grad, e) for rows, padded, e in self.reads if e.grad is not None]
+        rows, padded, g, e = zip(*reads, strict=True) if reads else ((), (), (), ())
+        none, empty = self.table.sizes.new_zeros(0), weight.new_zeros(0, weight.shape[1])
+        rows = _joined([x.flatten() for x in rows], none)
+        padded = _joined([x.flatten() for x in padded], none.bool())
+        self.gradient = _joined([x.flatten(0, 1) for x in g], empty).contiguous()
+        e = _joined([x.detach().flatten(0, 1) for x in e], empty).contiguous()
+        self.touched, self.place = self._number(rows, padded)
+        return self.kernels.sum_by_row(self.gradient, e, self.place, self.l1, self.l2)
+
     def scale(self, factor):
         self.gradient.mul_(factor)
 
-    def _number(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    @functools.cached_property
+    def slots(self) -> Tensor:
+        """(ΣD,), int32: for each row of the table a place of the batch; -1 where it has none, or an older one."""
+        return torch.full_like(self.table.weight.detach()[:, 0], -1, dtype=torch.int32)
+
+    def _number(self, rows: Tensor, padded: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Give each of ``rows`` (N,) a number that equal ones share; returns whose number 0, 1, … is, and the numbers.
 
-        Without a CPU the number of a row is one of the positions at which it stands, whichever was written last.
+        Without a CPU the number of a row is one of the positions at which it stands, whichever was written last; -1
+        if the row is ``padded`` (N,).
         """
         if self.on_cpu:
             return rows.unique(return_inverse=True)
         positions = torch.arange(len(rows), dtype=torch.int32, device=rows.device)
+        if padded is not None:
+            positions = positions.masked_fill(padded, -1)
         self.slots[rows] = positions
         return rows, self.slots[rows].long()
 
@@ -290,6 +316,8 @@ def find_kernels(weight: Tensor):
     in the log says so.
     """
     if weight.device.type != "cuda" or weight.dtype != torch.float32 or find_spec("triton") is None:
+        return None
+    if torch.are_deterministic_algorithms_enabled():  # the kernels add in any order
         return None
     from fuxictr_me.training import table_kernels
 
