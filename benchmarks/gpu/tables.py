@@ -164,7 +164,8 @@ def times(machine: Machine, cell: dict) -> Iterator[dict | None]:
     yield None
     for (ids, dim), kind in itertools.product(SIZES[:1] if machine.is_tiny else SIZES, KINDS):
         machine.clean()
-        table = make_table(machine, 300 if machine.is_tiny else ids, dim)
+        ids = 300 if machine.is_tiny else ids
+        table = make_table(machine, ids, dim)
         by = updates(kind, table, 1e-5 if kind in KINDS[:2] else 0.0)
         batches = [make_batch(table, 8 if machine.is_tiny else 4096, seed) for seed in range(4)]
         for number in range(3 if machine.is_tiny else 6):
