@@ -51,9 +51,6 @@ class CaughtUpRows(TouchedRows):
         if self.dense:
             self.dense.prepare()
 
-    def state_tensors(self):
-        return [] if self.dense else [self.last]
-
     def count(self):
         self.steps += 1
 

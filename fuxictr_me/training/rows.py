@@ -51,10 +51,6 @@ class DenseRows:
         state = self.optimizer.state.get(self.table.weight, {})
         return tuple(x.data_ptr() for x in (self.table.weight, *state.values()) if isinstance(x, Tensor))
 
-    def state_tensors(self) -> list[Tensor]:
-        """Tensors that a step changes, besides weights and the optimizer's state, caches left out: none."""
-        return []
-
     def prepare(self) -> None:
         """Do what must precede a step and cannot be part of a CUDA graph: nothing."""
 
