@@ -28,7 +28,7 @@ DONE = {"done": True}  # the last result of a cell, in the file alone
 MOST_PREPARATION = 150  # seconds, after which a cell that is not ready is given up
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # CUDA must not start in the process that forks
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # many processes compile at a time
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "--tiny" in sys.argv else "2")
 if "--tiny" in sys.argv:
     os.environ["TRITON_INTERPRET"] = "1"
 
