@@ -45,7 +45,8 @@ def updates(kind: str, table: object, l2: float = 0.0, **adam: float) -> object:
     from fuxictr_me.training import table_kernels
     from fuxictr_me.training.catch_up import CaughtUpRows
     from fuxictr_me.training.one_pass import OnePassRows
-    from fuxictr_me.training.rows import DenseRows, LazyRows
+    from fuxictr_me.training.rows import DenseRows
+    from fuxictr_me.training.touched_rows import LazyRows
 
     optimizer = torch.optim.Adam([table.weight], lr=1e-3, fused=True, **adam)
     if kind == "dense":
