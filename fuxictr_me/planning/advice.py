@@ -26,7 +26,7 @@ class Advice:
 
 
 def fastest_settings(model_class: type, feature_map: object, params: dict, found: Plan) -> list[Advice]:
-    """Return the fastest settings with the same results, then the fastest with rounded products if they gain.
+    """Return the fastest settings with the same results, then the same with products in tf32.
 
     Args:
         model_class, feature_map, params: as of ``plan``, which gave ``found``.
@@ -39,27 +39,22 @@ def fastest_settings(model_class: type, feature_map: object, params: dict, found
         return []
     updates = params.get("embedding_updates", "dense")
     operations = {updates: found.operations}
-    if updates == "dense":
-        operations |= _operations(model_class, feature_map, params, {"embedding_updates": "catch_up"}, "catch_up")
+    if updates == "dense" and not (params.get("embedding_regularizer") or params.get("weight_decay")):
+        operations |= _by_rows(model_class, feature_map, params)
     precision = params.get("precision", "float32")
     seconds = {name: _seconds(own, found.gpu, precision) for name, own in operations.items()}
     best = "catch_up" if seconds.get("catch_up", 1e9) < (1 - LEAST_GAIN) * seconds[updates] else updates
     settings = {"compile": True, "cuda_graph": "auto", "precision": precision, "embedding_updates": best}
     advice = [Advice(settings, seconds[best])]
-    by_precision = {"tf32": operations[best]} if "tf32" in found.gpu.peaks else {}
-    if "bf16" in found.gpu.peaks:
-        changes = {"precision": "bf16", "embedding_updates": best}
-        by_precision |= _operations(model_class, feature_map, params, changes, "bf16")
-    for rounded, own in by_precision.items():
-        if (fast := _seconds(own, found.gpu, rounded)) < advice[0].seconds:
-            advice.append(Advice({**settings, "precision": rounded}, fast))
+    if precision == "float32" and "tf32" in found.gpu.peaks:  # with the same operations
+        advice.append(Advice({**settings, "precision": "tf32"}, _seconds(operations[best], found.gpu, "tf32")))
     return advice
 
 
-def _operations(model_class: type, feature_map: object, params: dict, changes: dict, name: str) -> dict[str, list]:
-    """Return {name: operations} of a step with changed settings; nothing if they do not go with the others."""
+def _by_rows(model_class: type, feature_map: object, params: dict) -> dict[str, list]:
+    """Return {"catch_up": operations of a step}; nothing if it does not go with the other settings."""
     try:
-        return {name: simulate(model_class, feature_map, {**params, **changes}).operations}
+        return {"catch_up": simulate(model_class, feature_map, {**params, "embedding_updates": "catch_up"}).operations}
     except UsageError:
         return {}
 

@@ -157,12 +157,11 @@ def what_would_fit(model_class, feature_map, params, gpu_model="H100", rows=None
         model_class (type), feature_map (FeatureMap), params (dict), gpu_model (str), rows (dict): as of ``plan``.
 
     Returns:
-        list of (str, object, Plan): setting, value, and what it would take. Sizes are halved again and again until it
-        fits; updates by rows come in the order in which they are nearest to what they replace.
+        list of (str, object, Plan): setting, value, and what it would take. Sizes are halved until it fits.
     """
     ours, dim = is_ours(model_class), params.get("embedding_dim", 10)
     sets = params.get("num_sets") or (4 if ours else 1)
-    candidates = {"data_placement": ["memory"]} | ({"embedding_updates": ["catch_up", "lazy"]} if ours else {})
+    candidates = {"data_placement": ["memory"]}
     if isinstance(dim, int):
         candidates |= {"num_sets": _halved(sets)} if sets > 1 else {"embedding_dim": _halved(dim)}
     candidates["batch_size"] = _halved(params.get("batch_size", 32), least=2)  # batch norm needs two rows

@@ -13,11 +13,7 @@ from fuxictr_me.planning.vocabulary import feature_map_of, published, read_vocab
 from fuxictr_me.run_settings import load_settings
 from fuxictr_me.setting_keys import unread_keys
 
-REMARKS = {
-    "memory": "  (the rows stay in RAM)",
-    "catch_up": "  (dense Adam to rounding)",
-    "lazy": "  (SparseAdam, another optimizer)",
-}
+REMARKS = {"memory": "  (the rows stay in RAM)"}
 DEFAULTS = {"compile": False, "cuda_graph": "auto", "precision": "float32", "embedding_updates": "dense"}
 
 
@@ -121,11 +117,8 @@ def _fastest(advice, params):
     changed = {key: value for key, value in same.settings.items() if params.get(key, DEFAULTS[key]) != value}
     yield f"{'fastest with the same results':<48}{_time(same.seconds):>12}  {_settings(changed) or 'as it is'}"
     for other in rounded:
-        yield f"{'faster, products rounded':<48}{_time(other.seconds):>12}  {_settings({**changed, **_precision(other)})}"
-
-
-def _precision(advice):
-    return {"precision": advice.settings["precision"]}
+        changed = {**changed, "precision": other.settings["precision"]}
+        yield f"{'faster, products rounded':<48}{_time(other.seconds):>12}  {_settings(changed)}"
 
 
 def _settings(changed):

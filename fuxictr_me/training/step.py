@@ -52,7 +52,9 @@ class Step:
             of_tables, of_embeddings = [], of_tables + of_embeddings
         penalties = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
         if embedding_updates == "dense":
-            self.rows = [dense_rows(table, self.optimizer, penalties[1], penalties[2], on_cpu, kernels) for table in tables]
+            self.rows = [
+                dense_rows(table, self.optimizer, penalties[1], penalties[2], on_cpu, kernels) for table in tables
+            ]
         else:
             by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
             self.rows = [by_rows(table, self.optimizer, on_cpu, kernels) for table in tables]
