@@ -12,7 +12,7 @@ run: .venv/quickstart    ## train SE 1x, SE 4x and ME 4x on real data: a table a
 test: .venv/dev          ## the test suite, on two cores
 	$(PYTEST)
 
-test-all: .venv/dev      ## also the tests that take minutes or the network (FUXICTR_SRC=a checkout of FuxiCTR: more of them)
+test-all: .venv/kernels  ## also the tests that take minutes or the network, and those of the GPU kernels, in Triton's interpreter
 	$(PYTEST) -m "slow or not slow"
 
 lint: .venv/dev          ## style and format
@@ -50,6 +50,10 @@ bench: .venv/dev         ## what a claim about speed rests on
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	@echo "Installing into .venv (about a minute, torch is large) ..."
 	$(PIP) -e '.[dev]'
+	@touch $@
+
+.venv/kernels: .venv/dev
+	$(PIP) -e '.[dev,kernels]'
 	@touch $@
 
 clean:

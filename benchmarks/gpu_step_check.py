@@ -16,6 +16,7 @@ import itertools
 import json
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -127,7 +128,7 @@ class Bench:
         model._compiled_answer = None
         if compiled:
             torch._dynamo.reset()
-            model._compiled_answer = CompiledOrEager(model.answer, model.device)
+            model._compiled_answer = CompiledOrEager(model._arrange_and_answer, model.device)
         model.train()
         model._max_gradient_norm, model._total_steps, model._stop_training = 10.0, 0, False
         model._eval_steps = 10**9
@@ -333,7 +334,7 @@ def padding(bench):
     model = bench.model(num_sets, bench.size.ids // 10)
     loader = data_on_device(bench, model.feature_map, 64 * bench.size.batch, bench.size.batch)
     try:
-        cells = [("tf32", m) for m in (1, 4, 8, 16, 64)] + list(itertools.product(("float32", "bf16"), (1, 8, 16)))
+        cells = [("tf32", 1), ("tf32", 8), ("bf16", 1), ("bf16", 8)]
         for precision, multiple in cells:
             if bench.out_of_time():
                 return
@@ -367,7 +368,7 @@ def kernels(bench):
 
 
 def compiled(bench):
-    """Compiled and recorded steps; a profile of the first; epochs and evaluations with the model of fewer sets."""
+    """Compiled and recorded steps, with profiles; epochs and evaluations with the model of fewer sets."""
     few, many = bench.size.sets[0], bench.size.sets[-1]
     for num_sets, precision in ((many, "tf32"), (few, "tf32"), (many, "float32"), (many, "bf16")):
         if bench.out_of_time():
@@ -376,10 +377,120 @@ def compiled(bench):
             model = bench.prepare(bench.model(num_sets), "auto", precision, compiled=True)
             loader = data_on_device(bench, model.feature_map, 64 * bench.size.batch, bench.size.batch)
             time_steps(bench, model, loader, "compiled", M=num_sets, precision=precision, graph=True)
-            if (num_sets, precision) == (many, "tf32"):
-                profile(bench, model, loader, "compiled")
-            elif num_sets == few:
+            if precision != "bf16":
+                profile(bench, model, loader, f"compiled M={num_sets} {precision}")
+            if num_sets == few:
                 epochs(bench, model)
+
+
+def variants(bench):
+    """Compiled and recorded steps with other chunks of rows, other loops over the sets, and another library."""
+    from fuxictr_me.interactions import widths
+    from fuxictr_me.training import compiled as of_compiling
+
+    many = bench.size.sets[-1]
+    for precision, name, value in (
+        ("tf32", "LEAST_TILES", {True: 256}),
+        ("tf32", "LARGEST_MEAN", 8),
+        ("float32", "LEAST_TILES", {False: 0}),
+        ("float32", "library", "cublaslt"),
+    ):
+        if bench.out_of_time():
+            return
+        with _guard(bench, f"variant {precision} {name} {value}"), contextlib.ExitStack() as stack:
+            if name == "library":
+                if bench.device.type == "cuda":
+                    before = torch.backends.cuda.preferred_blas_library()
+                    torch.backends.cuda.preferred_blas_library(value)
+                    stack.callback(torch.backends.cuda.preferred_blas_library, before)
+            else:
+                place = widths if name == "LEAST_TILES" else of_compiling
+                stack.callback(setattr, place, name, getattr(place, name))
+                setattr(place, name, value)
+            model = bench.prepare(bench.model(many), "auto", precision, compiled=True)
+            loader = data_on_device(bench, model.feature_map, 64 * bench.size.batch, bench.size.batch)
+            time_steps(bench, model, loader, "variant", M=many, precision=precision, **{name: str(value)})
+
+
+def products(bench):
+    """The three products of a layer alone, whole and in chunks of rows, in two libraries."""
+    if bench.device.type == "cuda":
+        libraries, rows = ("cublas", "cublaslt"), bench.size.batch
+    else:
+        libraries, rows = ("cublas",), 64
+    for precision, library, num_sets in itertools.product(("float32", "tf32", "bf16"), libraries, bench.size.sets):
+        width = 390 if precision == "float32" else 392
+        with _guard(bench, f"products {precision} {library}"):
+            if bench.device.type == "cuda":
+                torch.backends.cuda.preferred_blas_library(library)
+            torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+            make = {"device": bench.device, "dtype": dtype}
+            x, g = (torch.randn(num_sets, rows, width, **make) for _ in range(2))
+            weight = torch.randn(num_sets, width, width, **make)
+            times = {
+                "forward": time_product(bench, torch.bmm, x, weight.transpose(1, 2)),
+                "forward, set by set": time_product(bench, _products_one_by_one, x, weight),
+                "of x": time_product(bench, torch.bmm, g, weight),
+            }
+            for chunks in (1, 2, 4, 8, 16):
+                a, b = (z.reshape(num_sets * chunks, -1, width) for z in (g, x))
+                times[f"of W, {chunks}"] = time_product(bench, _gradient_by_chunks, a, b, chunks)
+            bench.say("products", M=num_sets, precision=precision, library=library, **times)
+    torch.set_float32_matmul_precision("highest")
+    if bench.device.type == "cuda":
+        torch.backends.cuda.preferred_blas_library("cublas")
+
+
+def _products_one_by_one(x, weight):
+    return [a @ b.T for a, b in zip(x, weight, strict=True)]
+
+
+def _gradient_by_chunks(g, x, chunks):
+    return torch.bmm(g.transpose(1, 2), x).unflatten(0, (-1, chunks)).sum(1)
+
+
+def time_product(bench, function, *arguments, repeats=20):
+    """ms of a call."""
+    for _ in range(3):
+        function(*arguments)
+    started = bench.wait()
+    for _ in range(repeats):
+        function(*arguments)
+    return 1e3 * (bench.wait() - started) / repeats
+
+
+def memory(bench):
+    """Peak memory of training, each kind in a process of its own: all at once."""
+    few, many = bench.size.sets[0], bench.size.sets[-1]
+    cells = [(many, "float32", 0), (many, "tf32", 1), (few, "float32", 0), (few, "tf32", 1), (many, "float32", -1)]
+    command = [sys.executable, __file__, *(["--tiny"] if bench.tiny else []), "--memory-cell"]
+    children = [
+        subprocess.Popen([*command, *map(str, cell)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for cell in cells
+    ]
+    for cell, child in zip(cells, children, strict=True):
+        out = child.communicate()[0].strip().splitlines()
+        found = next((line for line in reversed(out) if line.startswith("{")), None)
+        if found is None:
+            bench.say("memory FAILED", cell=cell, output=out[-8:])
+        else:
+            bench.say("memory", **json.loads(found))
+
+
+def memory_cell(bench, num_sets, precision, kind):
+    """One cell of ``memory``: kind -1 is eager, 0 recorded, 1 compiled and recorded. Prints a line of JSON."""
+    feature_map = bench.feature_map(bench.size.ids)
+    loader = data_on_device(bench, feature_map, 12 * bench.size.batch + 7, bench.size.batch)
+    model = bench.model(num_sets)
+    bench.prepare(model, kind >= 0 and "auto", precision, compiled=kind == 1)
+    for _ in range(2):
+        model.train_epoch(loader)  # short batches too
+    bench.wait()
+    allocated, held = bench.memory()
+    recorded = bool(model._steps.is_checked)
+    values = {"M": num_sets, "precision": precision, "kind": ("eager", "recorded", "compiled")[kind + 1]}
+    print(json.dumps({**values, "recorded": recorded, "mb": round(allocated), "reserved_mb": round(held)}))
 
 
 def profile(bench, model, loader, part):
@@ -466,10 +577,13 @@ def _guard(bench, what):
 PARTS = {
     "environment": environment,
     "equality": equality,
-    "steps": steps,
+    "products": products,
     "compiled": compiled,
-    "padding": padding,
+    "memory": memory,
+    "variants": variants,
+    "steps": steps,
     "kernels": kernels,
+    "padding": padding,
     "eager_profile": eager_profile,
     "fallback": fallback,  # last: a recording that failed may leave traces
 }
@@ -483,6 +597,7 @@ def main():
         "--limit", type=float, default=200, help="seconds after which nothing new begins (default: 200)"
     )
     parser.add_argument("--parts", default=",".join(PARTS), help=f"default: {','.join(PARTS)}")
+    parser.add_argument("--memory-cell", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger().handlers[0].addFilter(
@@ -496,6 +611,9 @@ def main():
         Path(arguments.out).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(arguments, folder)
+        if arguments.memory_cell:
+            num_sets, precision, kind = arguments.memory_cell
+            return memory_cell(bench, int(num_sets), precision, int(kind))
         for name in arguments.parts.split(","):
             if bench.out_of_time():
                 bench.say("out of time", part_left_out=name)

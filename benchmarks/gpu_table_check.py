@@ -28,7 +28,8 @@ from fuxictr_me.table import FusedTable
 from fuxictr_me.training import catch_up, rows, table_kernels
 from fuxictr_me.training.catch_up import CaughtUpRows
 from fuxictr_me.training.one_pass import OnePassRows
-from fuxictr_me.training.rows import DenseRows, LazyRows
+from fuxictr_me.training.rows import DenseRows
+from fuxictr_me.training.touched_rows import LazyRows
 
 FIELDS = 39
 PARTS = ("equal", "large_offsets", "copy", "blocks", "times", "static", "abundance")
@@ -232,7 +233,16 @@ def check_blocks(at):
     w, state = table.weight.detach(), by.optimizer.state[table.weight]
     group, one, lr = by.optimizer.param_groups[0], by.no_clipping, torch.full((), 1e-3, device=at.device)
     corrected = tuple(torch.full((), c, dtype=torch.float64, device=at.device) for c in (0.5, 0.01))
-    shapes = [(1024, 4), (1024, 8), (2048, 4), (2048, 8), (4096, 8), (4096, 16), (8192, 16)]
+    # the batch's gradients by row: in their own memory, and in a buffer as without kernels
+    g, e = by.gradient.clone(), torch.randn_like(by.gradient)
+    rows_of_batch = batch[0].flatten()
+    ms, least = timed(at, lambda: table_kernels.sum_by_row(g, e, by.place, 0.0, 1e-5))
+    tell(at, "sum_by_row", ms=ms, least=least, rows=len(g), different=int(by._is_first(by.place).sum()))
+    ms, least = timed(at, lambda: torch.zeros_like(g).index_add_(0, by.place.clamp(min=0), g))
+    tell(at, "index_add", ms=ms, least=least)
+    ms, least = timed(at, lambda: by._number(rows_of_batch, batch[1].flatten()))
+    tell(at, "number", ms=ms, least=least)
+    shapes = [(512, 4), (1024, 4), (1024, 8), (2048, 4)]
     for block, warps in shapes[: 1 if at.tiny else None]:
         operands = w, state, by.slots, by.gradient, one, lr, corrected, group, 0.0, 1e-5, block, warps
         ms, least = timed(at, lambda operands=operands: table_kernels.sweep(*operands))

@@ -9,7 +9,7 @@ from conftest import MODEL, make_batch
 from families import EVERY_FAMILY, build
 
 from fuxictr_me import DNN_ME, Callback, DCNv2_ME, UsageError, attach
-from fuxictr_me.training import catch_up
+from fuxictr_me.training import catch_up, training_state
 from fuxictr_me.training.cuda_graph import CallRecorder
 from fuxictr_me.training.recorded_step import WARM_UP, SelectedRows
 from fuxictr_me.training.step import Step
@@ -233,7 +233,9 @@ def test_where_recording_fails_the_log_says_why_and_training_goes_on(plain_map, 
 
 
 @pytest.mark.parametrize("group", ["weights", "buffers", "exp_avg", "exp_avg_sq", "step"])
-def test_the_comparison_sees_a_change_of_any_part_of_the_state(plain_map, group, caplog):
+def test_the_comparison_sees_a_change_of_any_part_of_the_state(plain_map, group, caplog, monkeypatch):
+    monkeypatch.setattr(training_state, "SAMPLE", 20)  # of large tensors a part is compared
+
     def change(function):
         loss = function()
         with torch.no_grad():
@@ -307,3 +309,14 @@ def test_losses_of_earlier_steps_are_not_overwritten(plain_map):
     _, recorded = two_models(DNN_ME, plain_map)
     losses = [recorded.train_step(make_batch(plain_map, rows=16, seed=step)) for step in range(8)]
     assert len({loss.item() for loss in losses}) == 8
+
+
+@pytest.mark.parametrize("shape", [(50, 100), (1000, 12), (7,)])
+def test_the_sample_of_a_tensor_has_entries_of_every_column(plain_map, shape, monkeypatch):
+    monkeypatch.setattr(training_state, "SAMPLE", 400)
+    model, _ = two_models(DNN_ME, plain_map)
+    state = training_state.TrainingState(model)
+    state.tensors = [torch.arange(shape[-1]).expand(shape)]
+    (sample,) = state.sample()
+    assert set(sample.tolist()) == set(range(shape[-1]))
+    assert len(sample) <= 400

@@ -8,9 +8,10 @@ from test_step import difference, rare_batches, two_models
 
 from fuxictr_me.table import FusedTable
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
-from fuxictr_me.training.one_pass import OnePassRows
-from fuxictr_me.training.rows import DenseRows, LazyRows, SweptRows, TouchedRows
+from fuxictr_me.training.one_pass import OnePassRows, SweptRows
+from fuxictr_me.training.rows import DenseRows
 from fuxictr_me.training.step import Step
+from fuxictr_me.training.touched_rows import LazyRows, TouchedRows
 
 from conftest import categorical, make_feature_map  # isort: skip
 
@@ -236,7 +237,10 @@ def test_kernels_that_fail_or_are_wrong_are_not_used(monkeypatch, caplog):
         args[0].mul_(1.001)
         return sums
 
-    for broken, told in ((wrong, "off by"), (lambda *_, **__: 1 / 0, "ZeroDivisionError: division by zero")):
+    for broken, told in (
+        (wrong, "are off: weights by"),
+        (lambda *_, **__: 1 / 0, "ZeroDivisionError: division by zero"),
+    ):
         monkeypatch.setattr(table_kernels, "sweep", broken)
         table_kernels.work_on.cache_clear()
         assert not table_kernels.work_on(torch.device(DEVICE), 7)

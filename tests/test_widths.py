@@ -115,7 +115,8 @@ def test_gradients_of_weights_are_sums_over_chunks_of_rows(rows, chunks, by_sets
 
 def test_a_product_with_enough_tiles_is_not_cut(monkeypatch):
     monkeypatch.setattr(widths, "HAS_TENSOR_CORES", True)
-    assert widths.num_chunks(10, 4096, 392, 392) == 4  # 80 tiles of 256 x 128
-    assert widths.num_chunks(40, 4096, 392, 392) == 1
+    assert widths.num_chunks(10, 4096, 392, 392) == 1  # 80 tiles of 256 x 128
+    assert widths.num_chunks(4, 4096, 392, 392) == 4  # 32
     monkeypatch.setattr(widths, "HAS_TENSOR_CORES", False)
-    assert widths.num_chunks(10, 4096, 390, 390) == 1  # 490 tiles of 64 x 64
+    assert widths.num_chunks(10, 4096, 390, 390) == 2  # 490 tiles of 64 x 64
+    assert widths.num_chunks(40, 4096, 390, 390) == 1

@@ -92,6 +92,31 @@ def abundance(sigma):
     return float(sigma.sum()) / top if top > 0 else 0.0
 
 
+def abundance_by_gram(grams):
+    """IA of many tables, from their Gram matrices; those of one size are decomposed together, on one thread.
+
+    Matrices as small as these take longer on several.
+
+    Args:
+        grams (list of Tensor (K, K)): on a CPU, see ``gram_matrix``.
+
+    Returns:
+        list of float
+    """
+    found, threads = [0.0] * len(grams), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for size in {len(gram) for gram in grams}:
+            own = [i for i, gram in enumerate(grams) if len(gram) == size]
+            sigma = torch.linalg.eigvalsh(torch.stack([grams[i] for i in own])).clamp(min=0).sqrt()
+            top = sigma.amax(1)
+            for i, ia in zip(own, (sigma.sum(1) / top).where(top > 0, torch.zeros_like(top)).tolist(), strict=True):
+                found[i] = ia
+    finally:
+        torch.set_num_threads(threads)
+    return found
+
+
 def information_abundance(tables, exclude=()):
     """Information abundance of an embedding table: IA(E) = Σσ / max σ (paper, section 3.1).
 

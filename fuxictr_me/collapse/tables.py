@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from fuxictr_me.collapse.checkpoint_keys import of_set_0
-from fuxictr_me.collapse.spectrum import abundance, gram_matrix, triangular_factor
+from fuxictr_me.collapse.spectrum import abundance, abundance_by_gram, gram_matrix, triangular_factor
 from fuxictr_me.compat import FeatureEmbeddingDict, PretrainedEmbedding
 from fuxictr_me.embedding import MultiEmbedding, id_tables
 from fuxictr_me.table import given_initializer
@@ -107,13 +107,21 @@ def abundance_of_fields(found, by_gram=None):
     Returns:
         list of (list of float, float), or of ValueError for tables with entries that are not finite.
     """
-    by_gram = [table.sets[0].is_cuda if by_gram is None else by_gram for table in found]
-    grams = [gram_matrix(table.sets, table.exclude) for table, is_so in zip(found, by_gram, strict=True) if is_so]
-    grams = iter(_to_cpu(grams))
+    chosen = [i for i, tables in enumerate(found) if (tables.sets[0].is_cuda if by_gram is None else by_gram)]
+    grams = _to_cpu([gram_matrix(found[i].sets, found[i].exclude) for i in chosen])
+    finite = {i: gram for i, gram in zip(chosen, grams, strict=True) if gram.isfinite().all()}
+    parts = [part for i, gram in finite.items() for part in (*diagonal_blocks(gram, found[i].dims), gram)]
+    measured = iter(abundance_by_gram(parts))
     return [
-        _abundance_by_gram(next(grams), table) if is_so else _abundance_or_error(table)
-        for table, is_so in zip(found, by_gram, strict=True)
+        ([next(measured) for _ in tables.dims], next(measured)) if i in finite else _abundance_or_error(tables)
+        for i, tables in enumerate(found)
     ]
+
+
+def diagonal_blocks(gram, dims):
+    """The Gram matrices of column blocks with ``dims`` columns, of the Gram matrix of all of them side by side."""
+    ends = itertools.accumulate(dims)
+    return [gram[end - dim : end, end - dim : end] for dim, end in zip(dims, ends, strict=True)]
 
 
 def _to_cpu(tensors):
@@ -129,16 +137,6 @@ def _abundance_or_error(tables):
         return abundance_of_sets(tables)
     except ValueError as error:
         return error
-
-
-def _abundance_by_gram(gram, tables):
-    """IA of every set, from the blocks on the diagonal, and of all side by side, of a Gram matrix (ΣK, ΣK)."""
-    if not gram.isfinite().all():
-        return _abundance_or_error(tables)  # which says how many rows are not finite
-    ends = itertools.accumulate(tables.dims)
-    blocks = [gram[end - dim : end, end - dim : end] for dim, end in zip(tables.dims, ends, strict=True)]
-    *per_set, side_by_side = (abundance(torch.linalg.eigvalsh(x).clamp(min=0).sqrt()) for x in [*blocks, gram])
-    return per_set, side_by_side
 
 
 def abundance_of_sets(tables):

@@ -51,7 +51,7 @@ class SetLinear(nn.Module):
             return torch.stack([F.linear(*one_set) for one_set in sets])
         width = max(x.shape[-1], loadable_width(weight.shape[-1], x.device))
         x, weight = pad_columns(x, width), pad_columns(weight, width)
-        if torch.is_autocast_enabled(x.device.type):
+        if x.device.type != "meta" and torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(dtype), weight.to(dtype)
         y = BatchedProduct.apply(x, weight)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from fuxictr_me.training.adam_by_rows import adam_state, learning_rate
-from fuxictr_me.training.rows import TouchedRows, dense_rows, find_kernels
+from fuxictr_me.training.rows import dense_rows, find_kernels
+from fuxictr_me.training.touched_rows import TouchedRows
 
 FIRST_STEPS = 200  # dense: only then do Adam's bias corrections change slowly enough for the series below
 WINDOW = 300  # missed steps that move a row: β₁³⁰⁰ = 2e-14
@@ -51,11 +52,11 @@ class CaughtUpRows(TouchedRows):
         if self.dense:
             self.dense.prepare()
 
-    def state_tensors(self):
-        return [] if self.dense else [self.last]
-
     def count(self):
         self.steps += 1
+
+    def state_tensors(self):
+        return self.dense.state_tensors() if self.dense else [self.last]
 
     @property
     def graph_key(self):
@@ -101,6 +102,7 @@ class CaughtUpRows(TouchedRows):
         self.settled_at = self.steps
 
     def _leave_dense(self):
+        self.table.weight.grad = None  # of the last dense step
         self.last = torch.full_like(self.table.weight.detach()[:, 0], self.steps, dtype=torch.int32)  # step up to which
         self.missed = MissedSteps(self.group["betas"], self.steps, self.last.device)  # a row is done
         self.settled_at, self.dense = self.steps, None

@@ -1,9 +1,61 @@
-"""Dense Adam on a GPU in one pass over the table: regulariser, clipping, update and the next step's norm at once."""
+"""Dense Adam in one pass over the table: on a CPU by pieces, on a GPU by a kernel."""
 
 import torch
+from torch.optim.adam import adam
 
 from fuxictr_me.training.adam_by_rows import adam_state, corrections, learning_rate
-from fuxictr_me.training.rows import TouchedRows
+from fuxictr_me.training.touched_rows import TouchedRows
+
+PIECE = 1 << 20  # numbers of a table that are updated while they lie in the cache
+
+
+class SweptRows(TouchedRows):
+    """Dense Adam on a CPU, piece by piece: what ``DenseRows`` does, in one pass through the memory.
+
+    The gradient of the whole table is never there: that of a piece is made, used and overwritten while it lies in the
+    cache. The norm for clipping comes before, from ‖W‖ and the batch's rows alone.
+    """
+
+    capturable = False
+
+    @torch.no_grad()
+    def collect(self):
+        square, penalty = super().collect()
+        return self._with_gradient_of_regulariser(square) if self.regularised else (square, penalty)
+
+    def begin(self):
+        super().begin()
+        self.factor = None
+
+    def scale(self, factor):
+        self.factor = factor
+
+    @torch.no_grad()
+    def finish(self):
+        """One step of Adam on every row."""
+        weight, group = self.table.weight.detach(), self.optimizer.param_groups[0]
+        state = adam_state(self.optimizer, self.table.weight)
+        options = {key: group[key] for key in ("amsgrad", "lr", "weight_decay", "eps", "maximize")}
+        options |= dict(zip(("beta1", "beta2"), group["betas"], strict=True))
+        size = max(1, PIECE // weight.shape[1])
+        starts = range(0, len(weight), size)
+        bounds = torch.searchsorted(self.touched, torch.tensor([*starts, len(weight)])).tolist()
+        buffer = weight.new_zeros(min(size, len(weight)), weight.shape[1])
+        for start, first, last in zip(starts, bounds, bounds[1:], strict=False):
+            piece = slice(start, start + size)
+            W, rows = weight[piece], self.touched[first:last] - start
+            G = buffer[: len(W)]
+            if self.regularised:
+                self._of_regulariser(W, out=G)
+            G.index_add_(0, rows, self.gradient[first:last])
+            if self.factor is not None:
+                G.mul_(self.factor)
+            step, moments = state["step"].clone(), ([state[m][piece]] for m in ("exp_avg", "exp_avg_sq"))
+            adam([W], [G], *moments, [], [step], fused=True, **options)
+            if not self.regularised:
+                G.index_fill_(0, rows, 0)
+        state["step"] += 1
+        self.gradient = None
 
 
 class OnePassRows(TouchedRows):
@@ -45,8 +97,9 @@ class OnePassRows(TouchedRows):
     @torch.no_grad()
     def collect(self):
         self.slots.fill_(-1)
-        square, penalty = super().collect()
-        return self._with_gradient_of_regulariser(square) if self.regularised else (square, penalty)
+        square, _ = super().collect()
+        of_regulariser, penalty = self._norm_and_penalty() if self.regularised else (0.0, 0.0)
+        return square + of_regulariser, penalty
 
     def scale(self, factor):
         self.factor = factor

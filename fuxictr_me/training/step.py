@@ -8,7 +8,8 @@ from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.table import FusedTable
 from fuxictr_me.training.catch_up import CaughtUpRows
 from fuxictr_me.training.cpu_memory import keep_freed_memory
-from fuxictr_me.training.rows import UPDATES, LazyRows, dense_rows
+from fuxictr_me.training.rows import UPDATES, dense_rows
+from fuxictr_me.training.touched_rows import LazyRows
 
 
 class Alone:

@@ -1,9 +1,11 @@
 """All tensors that a training step changes: copied, put back, and compared."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-PIECE = 1 << 22  # numbers that are compared at a time, so that no second copy of a table lies on the device
+SAMPLE = 1 << 20  # entries of a tensor that are compared, about
 # Largest relative distances. Adam's first moves have the sign of the gradient, even of one that is mere rounding.
 TOLERANCES = {"loss": 1e-3, "weights": 0.2, "exp_avg": 1e-2, "exp_avg_sq": 1e-2, "buffers": 1e-2}
 
@@ -12,7 +14,7 @@ class TrainingState:
     """Weights, buffers and optimizer state of a model, and the state of the random number generators.
 
     Args:
-        model (FastTraining): after a first step, which makes the optimizer's state.
+        model: a ``FastTraining`` after a first step, which makes the optimizer's state.
     """
 
     def __init__(self, model: nn.Module):
@@ -49,36 +51,42 @@ class TrainingState:
         for device, state in zip(self.cuda, of_cuda, strict=True):
             torch.cuda.set_rng_state(state, device)
 
+    def sample(self) -> list[Tensor]:
+        """Return a part of each tensor, for ``difference``: a large one's entries at equal distances."""
+        return [tensor.flatten()[:: _distance(tensor)].clone() for tensor in self.tensors]
+
     @torch.no_grad()
-    def difference(self, before: tuple, expected: tuple) -> str:
+    def difference(self, before: list[Tensor], expected: list[Tensor]) -> str:
         """Compare with an expected state.
 
         Args:
-            before, expected: what ``copy`` returned before a step, and after the step that is held to be right.
+            before, expected: what ``sample`` returned before a step, and after the step that is held to be right.
 
         Returns:
             Empty if every group of tensors is as expected within ``TOLERANCES``, else what is not. Weights and
             buffers are held to the size of their moves.
         """
-        rest = list(zip(self.tensors, before[0], expected[0], strict=True))
+        rest = list(zip(self.sample(), before, expected, strict=True))
         for name, group in self.groups.items():
             of_group, rest = rest[: len(group)], rest[len(group) :]
-            distance = sum(_squared_distance(x, wanted, x.device) for x, _, wanted in of_group) ** 0.5
-            moves = name in ("weights", "buffers")
-            scale = sum(_squared_distance(wanted, start if moves else None, x.device) for x, start, wanted in of_group)
-            scale = scale**0.5
+            distance = _norm([x.double() - wanted.double() for x, _, wanted in of_group])
+            if name in ("weights", "buffers"):
+                scale = _norm([wanted.double() - start.double() for _, start, wanted in of_group])
+            else:
+                scale = _norm([wanted.double() for _, _, wanted in of_group])
             if not distance <= TOLERANCES.get(name, 0) * scale:
                 return f"{name} differ by {distance:.2g}, of {scale:.2g}"
         return ""
 
 
-def _squared_distance(tensor: Tensor, other: Tensor | None, device: torch.device) -> float:
-    """‖tensor - other‖² in float64, computed on ``device`` piece by piece; ``other`` None: ‖tensor‖²."""
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    others = [None] * (1 + tensor.numel() // PIECE) if other is None else other.flatten().split(PIECE)
-    for piece, subtracted in zip(tensor.flatten().split(PIECE), others, strict=False):
-        difference = piece.to(device).double()
-        if subtracted is not None:
-            difference = difference - subtracted.to(device).double()
-        total += difference.square().sum()
-    return float(total)
+def _distance(tensor: Tensor) -> int:
+    """Return a distance between about ``SAMPLE`` entries that passes through every column of a matrix."""
+    columns, distance = tensor.shape[-1] if tensor.ndim else 1, 1 + tensor.numel() // SAMPLE
+    while math.gcd(distance, columns) > 1:
+        distance += 1
+    return distance
+
+
+def _norm(tensors: list[Tensor]) -> float:
+    """‖·‖ of all tensors together."""
+    return sum(float(x.square().sum()) for x in tensors) ** 0.5
