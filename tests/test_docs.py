@@ -271,7 +271,22 @@ def test_the_readme_is_a_first_screen_with_short_python():
     assert len([line for line in python.text.splitlines() if line.strip()]) <= 10
 
 
-@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_contributing_names_files_and_functions_that_exist():
+    """``file.py`` in backticks is a file of the package; a name in backticks behind it on its line is defined there."""
+    prose = re.sub(r"\n {3,}(?=\S)", " ", BLOCK.sub("", (ROOT / "CONTRIBUTING.md").read_text()))
+    walks = prose.partition("## Follow a batch")[2].partition("## Adding a model")[0]
+    for line in prose.splitlines():
+        for file in re.findall(r"`((?:[\w.]+/)*\w+\.py)`", line):
+            assert (ROOT / file).is_file() or (ROOT / "fuxictr_me" / file).is_file() or "nfm" in file, file
+    steps = re.findall(r"^\d+\. (.*)$", walks, re.MULTILINE)
+    assert len(steps) == 30
+    for step in steps:
+        for file, name in re.findall(r"`([\w/]+\.py)`(?:: |\): | \()`(\w+)`", step):
+            text = (ROOT / "fuxictr_me" / file).read_text()
+            assert re.search(rf"(?:def|class) {name}\b", text), f"{file}: {name}"
+
+
+@pytest.mark.parametrize("page", [*PAGES.values(), ROOT / "CONTRIBUTING.md"], ids=[*PAGES, "CONTRIBUTING"])
 def test_links_and_pictures_lead_somewhere(page):
     prose = BLOCK.sub("", page.read_text())
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
