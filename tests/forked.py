@@ -82,4 +82,4 @@ def _work(arguments: list[str], code: str | None, cwd: str, written: str) -> Non
     if code is None:
         runpy.run_module("fuxictr_me", run_name="__main__", alter_sys=True)
     else:
-        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})

@@ -1,9 +1,9 @@
-"""The user guide: what it tells to type runs, what it links to is there, and it names the commands that there are.
+"""Check the README and the user guide: their commands and Python run, and their links and options exist.
 
-A page is followed from top to bottom in a folder of its own. Lines ``$ ...`` of a ``console`` block are run and must
-end with exit code 0, or with that of a comment ``# exit code N``; other lines there are output, which is not compared.
-A ``python`` or ``yaml`` block with a ``title`` is written to that file, other ``python`` blocks are run, one after the
-other in one namespace. What a reader would have at hand, ``prepare_<page>`` makes.
+Each page is followed from top to bottom in an empty folder. Lines ``$ ...`` of a ``console`` block are run and must
+end with exit code 0, or with that of a comment ``# exit code N``. Other lines of such a block are output, which is not
+compared. A ``python`` or ``yaml`` block with a ``title`` is written to that file. Other ``python`` blocks are run, one
+after the other in one namespace. ``prepare_<page>`` makes the files that a reader would have.
 """
 
 import argparse
@@ -29,12 +29,18 @@ from fuxictr_me.study.plan import make_plan, write_plan
 from fuxictr_me.study.state import read_state
 
 DOCS = ROOT / "docs"
-PAGES = {path.stem: path for path in sorted(DOCS.glob("*.md"))}
+GUIDE = {path.stem: path for path in sorted(DOCS.glob("*.md"))}
+PAGES = {"README": ROOT / "README.md", **GUIDE}
+FOLDERS = ("model_zoo", "dataset_configs")
+PROSE = [*PAGES.values(), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("benchmarks/*.md"))]
+PROSE += [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("README.md"))]
 KINDS = ("console", "python", "yaml", "text")
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = {
     "pip install fuxictr-me": "asks the package index",
     "pip install -c constraints.txt -e .": "asks the package index, and is typed in a checkout",
+    "pip install -c constraints.txt -e '.[report]'": "the same",
+    "pip install torch -c constraints.txt --index-url https://download.pytorch.org/whl/cpu": "asks PyTorch's index",
     "make run": "makes an environment from the package index, in a checkout",
     "make test": "would run this test",
     "make docs": "is typed in a checkout; test_the_site_builds_without_a_warning runs what it runs",
@@ -250,7 +256,39 @@ def test_every_block_is_of_a_kind_that_is_tested(page):
     assert not re.findall(r"^ {4}(?:\$ |fuxictr-me|pip |make )", BLOCK.sub("", text), re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+@pytest.mark.parametrize("page", PROSE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_line_of_prose_is_longer_than_120_characters(page):
+    """Tables, code, headings and pictures are not prose; the target of a link does not count."""
+    prose = re.sub(r"\]\([^)\s]+\)", "]", BLOCK.sub("", page.read_text()))
+    lines = [
+        line for line in prose.splitlines() if not line.lstrip().startswith(("|", "#", "![")) and line[:4] != "    "
+    ]
+    assert [line for line in lines if len(line) > 120] == []
+
+
+def test_the_readme_is_a_first_screen_with_short_python():
+    text = PAGES["README"].read_text()
+    (python,) = [block for block in blocks(PAGES["README"]) if block.kind == "python"]
+    assert len(text.splitlines()) < 120
+    assert len([line for line in python.text.splitlines() if line.strip()]) <= 10
+
+
+def test_contributing_names_files_and_functions_that_exist():
+    """``file.py`` in backticks is a file of the package; a name in backticks behind it on its line is defined there."""
+    prose = re.sub(r"\n {3,}(?=\S)", " ", BLOCK.sub("", (ROOT / "CONTRIBUTING.md").read_text()))
+    walks = prose.partition("## Follow a batch")[2].partition("## Adding a model")[0]
+    for line in prose.splitlines():
+        for file in re.findall(r"`((?:[\w.]+/)*\w+\.py)`", line):
+            assert (ROOT / file).is_file() or (ROOT / "fuxictr_me" / file).is_file() or "nfm" in file, file
+    steps = re.findall(r"^\d+\. (.*)$", walks, re.MULTILINE)
+    assert len(steps) == 30
+    for step in steps:
+        for file, name in re.findall(r"`([\w/]+\.py)`(?:: |\): | \()`(\w+)`", step):
+            text = (ROOT / "fuxictr_me" / file).read_text()
+            assert re.search(rf"(?:def|class) {name}\b", text), f"{file}: {name}"
+
+
+@pytest.mark.parametrize("page", [*PAGES.values(), ROOT / "CONTRIBUTING.md"], ids=[*PAGES, "CONTRIBUTING"])
 def test_links_and_pictures_lead_somewhere(page):
     prose = BLOCK.sub("", page.read_text())
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
@@ -295,7 +333,7 @@ def test_the_site_builds_without_a_warning_and_without_the_network(tmp_path):
     done = subprocess.run(build, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     built = list((tmp_path / "site").rglob("*.html"))
-    assert {f"{name}.html" for name in PAGES} <= {path.name for path in built}
+    assert {f"{name}.html" for name in GUIDE} <= {path.name for path in built}
     for page in built:
         fetched = re.findall(r"<(?:script|img|link)[^>]*?(?:src|href)=\"?(?:https?:)?//[^\">]+", page.read_text())
         assert not [tag for tag in fetched if 'rel="canonical"' not in tag], page
