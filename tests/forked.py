@@ -1,8 +1,8 @@
 """Commands in processes of their own that need not import torch and FuxiCTR first, which takes seconds.
 
 They are forked off a server that has (``preloaded``), in the folder, with the ``sys.argv`` and ``sys.path`` that
-``python -m fuxictr_me`` and ``python -c`` would have. What depends on the start of Python itself, such as variables that
-it reads then or what an import does, needs a process of ``subprocess``.
+``python -m fuxictr_me`` and ``python -c`` would have. What depends on the start of Python itself, such as variables
+that it reads then or what an import does, needs a process of ``subprocess``.
 """
 
 import multiprocessing
