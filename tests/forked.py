@@ -1,13 +1,14 @@
 """Commands in processes of their own that need not import torch and FuxiCTR first, which takes seconds.
 
 They are forked off a server that has (``preloaded``), in the folder, with the ``sys.argv`` and ``sys.path`` that
-``python -m fuxictr_me`` and ``python -c`` would have. What depends on the start of Python itself, such as variables that
-it reads then or what an import does, needs a process of ``subprocess``.
+``python -m fuxictr_me`` and ``python -c`` would have. What depends on the start of Python itself, such as variables
+that it reads then or what an import does, needs a process of ``subprocess``.
 """
 
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -76,10 +77,11 @@ def _work(arguments: list[str], code: str | None, cwd: str, written: str) -> Non
     """What the process does, with stdout and stderr in files of the folder ``written``."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{written}/{name}", os.O_WRONLY | os.O_CREAT, 0o600), number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell ignores it
     os.chdir(cwd)
     sys.path.insert(0, cwd)
     sys.argv = ["fuxictr_me" if code is None else "-c", *arguments]
     if code is None:
         runpy.run_module("fuxictr_me", run_name="__main__", alter_sys=True)
     else:
-        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
