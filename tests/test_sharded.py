@@ -270,7 +270,8 @@ def test_torchrun_trains_on_shares_of_h5(tmp_path):
     for _, own, whole in shares:
         assert abs(int(own.replace(",", "")) - int(whole.replace(",", "")) / 2) <= 64
     (row,) = Path("config.csv").read_text().splitlines()
-    assert "--expid DNN_ME_test --gpu -1 --engine sharded --resume,[exp_id]" in row
+    assert "--expid DNN_ME_test --gpu -1 --engine sharded,[exp_id]" in row
+    assert list(Path("checkpoints/tiny_flights/DNN_ME_test.resume").glob("epoch-*/.metadata"))
 
 
 # --- checkpoints of one machine ------------------------------------------------------------------------
