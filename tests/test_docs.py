@@ -25,7 +25,7 @@ from samples import write_sample
 from fuxictr_me.arguments import build_parser
 from fuxictr_me.cli import main
 from fuxictr_me.files import working_in
-from fuxictr_me.quickstart import run as _  # noqa: F401 - loads the module of that name
+from fuxictr_me.quickstart import run as run_quickstart
 from fuxictr_me.study.design import read_study
 from fuxictr_me.study.plan import make_plan, write_plan
 from fuxictr_me.study.state import read_state
@@ -97,7 +97,7 @@ def prepare_your_data(monkeypatch, slow):
 def prepare_quickstart(monkeypatch, slow):
     """But for the slow test, a hundredth of the flights in place of a tenth: test_quickstart.py takes the tenth."""
     if not slow:
-        monkeypatch.setattr(sys.modules["fuxictr_me.quickstart.run"], "FAST_FRACTION", 0.01)
+        monkeypatch.setitem(run_quickstart.__globals__, "FAST_FRACTION", 0.01)
 
 
 def prepare_shop(monkeypatch, slow):
