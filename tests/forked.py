@@ -8,6 +8,7 @@ that it reads then or what an import does, needs a process of ``subprocess``.
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -76,6 +77,7 @@ def _work(arguments: list[str], code: str | None, cwd: str, written: str) -> Non
     """What the process does, with stdout and stderr in files of the folder ``written``."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{written}/{name}", os.O_WRONLY | os.O_CREAT, 0o600), number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell ignores it
     os.chdir(cwd)
     sys.path.insert(0, cwd)
     sys.argv = ["fuxictr_me" if code is None else "-c", *arguments]

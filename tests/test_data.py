@@ -3,8 +3,6 @@
 import json
 import math
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import categorical, make_feature_map, sequence
+from forked import Forked
 from fuxictr.features import FeatureMap
 from fuxictr.preprocess import FeatureProcessor
 from fuxictr.preprocess import build_dataset as fuxictr_build
@@ -145,16 +144,16 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path):
 
 
 def test_a_killed_build_is_no_data_set(tmp_path):
-    params = write_raw(tmp_path, rows=60_000)
+    params = write_raw(tmp_path, rows=20_000)
     code = f"from fuxictr_me.data import build_dataset; build_dataset({params!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Forked(code=code)
     folder = tmp_path / "ours" / "made"
     deadline = time.monotonic() + 60
     while not list(folder.glob(".building-*/made/feature_map.json")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert not (folder / "feature_map.json").exists() and not (folder / "train.parquet").exists()
     build_dataset(params)
     assert (folder / "feature_map.json").exists() and (folder / "test.parquet").exists()

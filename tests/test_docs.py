@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
+from forked import run_forked
 from samples import write_sample
 
 from fuxictr_me.arguments import build_parser
 from fuxictr_me.cli import main
 from fuxictr_me.files import working_in
+from fuxictr_me.quickstart import run as run_quickstart
 from fuxictr_me.study.design import read_study
 from fuxictr_me.study.plan import make_plan, write_plan
 from fuxictr_me.study.state import read_state
@@ -48,7 +50,10 @@ NOT_RUN = {
 }
 SLOW = {
     "fuxictr-me quickstart": "trains for minutes",
-    "torchrun --nproc-per-node 2 -m fuxictr_me run_expid --expid DNN_ME_test --engine set-parallel --gpu -1": "again",
+    "torchrun --nproc-per-node 2 -m fuxictr_me run_expid --expid DNN_ME_test --engine set-parallel --gpu -1": "imports",
+    "torchrun --nproc-per-node 2 -m fuxictr_me run_expid --expid DNN_ME_test --engine sharded --resume": (
+        "imports torch three times; test_torchrun_trains_on_shares_of_h5 runs the like"
+    ),
     "fuxictr-me study --models DNN_ME --scales 1,4 --seeds 5 --dataset criteo_paper --dry-run": "predicts large models",
     "fuxictr-me bars check entries/DNN_ME_frappe_x1 --run": "trains in a process of its own",
 }
@@ -93,6 +98,12 @@ def prepare_your_data(monkeypatch, slow):
             category = ("books", "shoes", "toys", "tea")[category]
             lines.append(f"u{user},i{item},{category},{hour},{random.uniform(5, 90):.1f},{history},{click}")
         Path(f"my_data/{split}.csv").write_text("\n".join(lines) + "\n")
+
+
+def prepare_quickstart(monkeypatch, slow):
+    """But for the slow test, a hundredth of the flights in place of a tenth: test_quickstart.py takes the tenth."""
+    if not slow:
+        monkeypatch.setitem(run_quickstart.__globals__, "FAST_FRACTION", 0.01)
 
 
 def prepare_shop(monkeypatch, slow):
@@ -214,7 +225,9 @@ def run(command, monkeypatch):
         monkeypatch.chdir(words[1])
         return 0
     path = words.pop(0).partition("PYTHONPATH=")[2] if words[0].startswith("PYTHONPATH=") else None
-    if words[0] != "fuxictr-me" or words[1] == "host":  # which changes this process for good
+    if words[:2] == ["fuxictr-me", "host"] and not path:  # in a process of its own, as scripts change what they like
+        return run_forked(*words[1:]).returncode
+    if words[:2] == ["fuxictr-me", "host"] or words[0] != "fuxictr-me":
         return subprocess.run(["bash", "-c", command], check=False).returncode
     with monkeypatch.context() as patch:
         if path:
@@ -366,7 +379,9 @@ def mentions():
         spans = re.findall(r"`([^`\n]+)`", BLOCK.sub("", page.read_text()))
         typed = [command for command, of_page in COMMANDS.items() if of_page == name]
         for text in spans + typed:
-            words = shlex.split(re.sub(r"^PYTHONPATH=\S+ ", "", text), comments=True) if "fuxictr-me " in text else []
+            text = re.sub(r"^PYTHONPATH=\S+ |^torchrun .*-m fuxictr_me(?= )", "", text)
+            text = f"fuxictr-me{text}" if text.startswith(" ") else text
+            words = shlex.split(text, comments=True) if "fuxictr-me " in text else []
             if words[:1] == ["fuxictr-me"]:
                 words = words[1:]
                 if words[:1] == ["study"] and ("study", *words[1:2]) not in PARSERS:

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from conftest import categorical, make_feature_map, sequence
+from forked import Forked
 from fuxictr.features import FeatureMap
 from fuxictr.preprocess import FeatureProcessor
 from samples import SAMPLES, write_sample
@@ -426,17 +427,18 @@ def test_a_killed_build_leaves_nothing_and_the_next_is_whole(tmp_path):
         "import json, sys, time; from fuxictr_me.data import build, build_h5\n"
         "write = build.SplitWriter.write\n"
         "def slow(self, matrices):\n"
-        "    write(self, matrices); print('writing', flush=True); time.sleep(60)\n"
+        f"    write(self, matrices); open({str(tmp_path / 'writing')!r}, 'w').close(); time.sleep(60)\n"
         "build.SplitWriter.write = slow\n"
         f"build_h5(json.load(open({str(tmp_path / 'params.json')!r})), progress=False)"
     )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert child.stdout.readline().strip() == "writing"
+    child, deadline = Forked(code=code), time.monotonic() + 60
+    while not (tmp_path / "writing").exists():
+        assert time.monotonic() < deadline and child.poll() is None
+        time.sleep(0.01)
     left = list((tmp_path / "ours/made").glob(".building-*"))
     assert left and not (tmp_path / "ours/made/feature_map.json").exists()
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
+    child.kill()
+    assert child.returncode == -signal.SIGKILL
     assert not list((tmp_path / "ours/made").glob("*.h5"))
     build_h5(params)
     assert sorted(p.name for p in (tmp_path / "ours/made").iterdir()) == sorted(

@@ -2,11 +2,8 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, run_cli
+from forked import Forked, run_forked
 from fuxictr.utils import load_config
 
 from fuxictr_me import UsageError, models
@@ -74,13 +72,9 @@ def test_the_zoo_script(tmp_path):
     entry = tmp_path / "model_zoo" / "DCNv2_ME"
     shutil.copytree(ROOT / "model_zoo" / "DCNv2_ME", entry)
     shutil.copytree(ROOT / "dataset_configs", tmp_path / "dataset_configs")
-    run = subprocess.run(
-        [sys.executable, "run_expid.py", "--expid", "DCNv2_ME_test", "--gpu", "-1"],
-        cwd=entry,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ["run_expid.py", "--expid", "DCNv2_ME_test", "--gpu", "-1"]
+    code = f"import runpy, sys; sys.argv = {words}; runpy.run_path(sys.argv[0], run_name='__main__')"
+    run = run_forked(code=code, cwd=entry)
     assert run.returncode == 0, run.stderr
     assert "[exp_id] DCNv2_ME_test" in (entry / "config.csv").read_text()
     assert (entry / "checkpoints" / "tiny_flights" / "DCNv2_ME_test.model").exists()
@@ -346,15 +340,7 @@ def test_a_place_that_cannot_be_written_fails_with_one_line(capsys):
 )
 def test_ctrl_c_and_sigterm_leave_checkpoint_and_csv_whole(tmp_path, number, code, word):
     write_config({"epochs": 10_000, "early_stop_patience": 10_000})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fuxictr_me", "run_expid", "--config", "config", "--expid", "mine"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background a shell ignores it
-    )
+    process = Forked("run_expid", "--config", "config", "--expid", "mine", cwd=tmp_path)
     abundance = tmp_path / "checkpoints" / "tiny_flights" / "mine.ia.csv"
     deadline = time.monotonic() + 120
     while not (abundance.exists() and abundance.stat().st_size > 5000):
@@ -376,5 +362,5 @@ def test_ctrl_c_and_sigterm_leave_checkpoint_and_csv_whole(tmp_path, number, cod
 
 def test_version_and_errors_in_a_process_of_its_own(tmp_path):
     assert run_cli("--version", cwd=tmp_path).stdout.startswith("fuxictr-me 0.")
-    run = run_cli("run_expid", "--expid", "nobody", cwd=tmp_path)
+    run = run_cli("run_expid", "--expid", "nobody", cwd=tmp_path, OMP_NUM_THREADS="1")  # by itself from its start
     assert run.returncode == 2 and run.stderr.count("\n") == 1 and run.stdout == ""

@@ -259,7 +259,7 @@ def test_torchrun_trains_on_shares_of_h5(tmp_path):
     path = Path("config/dataset_config.yaml")
     path.write_text(path.read_text().replace("data_format: csv", "data_format: h5"))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "fuxictr_me", "run_expid"]
-    command += ["--config", "config", "--expid", "DNN_ME_test", "--engine", "sharded"]
+    command += ["--config", "config", "--expid", "DNN_ME_test", "--engine", "sharded", "--resume"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
     found = json.loads(Path("checkpoints/tiny_flights/DNN_ME_test.json").read_text())
@@ -271,6 +271,7 @@ def test_torchrun_trains_on_shares_of_h5(tmp_path):
         assert abs(int(own.replace(",", "")) - int(whole.replace(",", "")) / 2) <= 64
     (row,) = Path("config.csv").read_text().splitlines()
     assert "--expid DNN_ME_test --gpu -1 --engine sharded,[exp_id]" in row
+    assert list(Path("checkpoints/tiny_flights/DNN_ME_test.resume").glob("epoch-*/.metadata"))
 
 
 # --- checkpoints of one machine ------------------------------------------------------------------------

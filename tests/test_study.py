@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, run_cli
+from conftest import run_cli
+from forked import Forked, run_forked
 from fuxictr.utils import print_to_json
 
 from fuxictr_me.errors import RunError, UsageError
@@ -42,6 +43,17 @@ result |= {{"parameters": 1000, "parameters_without_embeddings": 100, "seconds":
 as_planned = json.loads(json.dumps(settings)) == run["settings"]
 result |= {{"data_digest": planned["data"].get("digest"), "settings_digest": run["settings_digest"] * as_planned}}
 (out / (expid + ".json")).write_text(json.dumps(result))
+"""
+
+
+STUBBED = """
+import pathlib, sys
+from fuxictr_me.study import schedule
+SCRIPT = str(pathlib.Path("stub.py").resolve())
+schedule.command_of = lambda run, device: [sys.executable, SCRIPT, run.config, run.expid]
+schedule.POLL_SECONDS = 0.02
+from fuxictr_me.cli import main
+sys.exit(main(["study", "s.yaml"]))
 """
 
 
@@ -220,21 +232,19 @@ def test_added_seeds_keep_the_numbers_of_the_others():
 
 
 def test_what_fuxictr_ran_is_not_run_again():
-    """Its grid_search on the folder that the study made, then the study."""
+    """Its grid_search on the folder that the study made, then the study with one seed more, in a process as always."""
     Path("s").mkdir()
-    plan = make_plan(design("s", **TINY, scales=[1], seeds=[7, 8]), Path("s"))
+    plan = make_plan(design("s", **TINY, scales=[1], seeds=[7]), Path("s"))
     write_plan(plan, "s")
     search = "from fuxictr import autotuner; autotuner.grid_search('tuner/DNN_ME_base', [-1])"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it runs what "python" means there
-    subprocess.run(
-        [sys.executable, "-c", search], cwd="s", check=True, capture_output=True, env={**os.environ, "PATH": path}
-    )
+    assert run_forked(code=f"import os; os.environ['PATH'] = {path!r}; {search}", cwd="s").returncode == 0
     results = find_results(plan, Path("s"))
     assert results.keys() == {r.expid for r in plan.runs}
     before = {path: path.stat().st_mtime_ns for path in Path("s/checkpoints").glob("*/*")}
-    text = run("s")
-    assert "2 of 2 runs finished" in text
-    assert before == {path: path.stat().st_mtime_ns for path in Path("s/checkpoints").glob("*/*")}
+    assert "2 of 2 runs finished" in run(out="s", **TINY, scales=[1], seeds=[7, 8])
+    after = {path: path.stat().st_mtime_ns for path in Path("s/checkpoints").glob("*/*")}
+    assert before.items() < after.items()
 
 
 # --- running
@@ -376,24 +386,21 @@ def test_a_grid_that_grows_repeats_nothing(stub):
 
 
 def test_killed_at_any_point_it_goes_on(stub):
-    """The study's process group is killed in mid-run; what goes on repeats no finished run and loses none."""
+    """The study is killed in mid-run; what goes on repeats no finished run and loses none."""
+    stub("time.sleep(0.3)")
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": [1, 2]}))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "fuxictr_me", "study", "s.yaml"]
-    study = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(Path("s").glob("checkpoints/*/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    study.send_signal(signal.SIGKILL)
-    study.wait()
+    study, deadline = Forked(code=STUBBED), time.monotonic() + 120
+    while len(started("s")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    study.kill()
     finished = {path: path.read_bytes() for path in Path("s").glob("checkpoints/*/*.json")}
     assert finished
     stub("")
     text = run("s")
     assert "6 of 6 runs finished" in text
     assert all(path.read_bytes() == content for path, content in finished.items())
-    rest = started("s")
-    assert len(set(rest)) == len(rest) <= 6 - len(finished)
+    ran = started("s")
+    assert len(set(ran)) == len(ran) == 6  # also the run that outlived the study
     assert len(list(Path("s").glob("checkpoints/*/*.json"))) == 6
 
 
@@ -417,9 +424,7 @@ def test_where_a_run_is():
 
 def test_interrupted_it_ends_its_runs(stub):
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": [1, 2], "settings": {"epochs": 1}}))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "fuxictr_me", "study", "s.yaml", "--jobs", "2"]
-    study = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    study = Forked("study", "s.yaml", "--jobs", "2")
     deadline = time.monotonic() + 120
     while not list(Path("s").glob("logs/*")) and time.monotonic() < deadline:
         time.sleep(0.1)

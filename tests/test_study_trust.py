@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from forked import Forked, run_forked
 from test_study import STUB, TINY, started, stub  # noqa: F401 - a fixture
 
 from fuxictr_me.cli import main
@@ -497,7 +498,7 @@ def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):  # noq
     code += f"commands.{at} = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
     code += "from fuxictr_me.cli import main; main(['study', 's.yaml'])"
     write_study(scales=[1], seeds=[1])
-    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    killed = run_forked(code=code)
     assert killed.returncode == -signal.SIGKILL
     assert "1 of 1 runs finished" in run("s.yaml")
 
@@ -556,7 +557,7 @@ def test_sigterm_ends_a_study_as_ctrl_c_does():
     code = "import sys; from fuxictr_me.study import schedule\n"
     code += "schedule.command_of = lambda run, device: [sys.executable, '-c', 'import time; time.sleep(60)']\n"
     code += "from fuxictr_me.cli import main; sys.exit(main(['study', 's.yaml']))"
-    study = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    study = Forked(code=code)
     deadline = time.monotonic() + 100
     while not processes_at(Path("s")) and time.monotonic() < deadline:
         time.sleep(0.1)
