@@ -70,7 +70,7 @@ FORMS = pytest.mark.parametrize("form", ["h5", "ids"])
         (["0", "", "1", "", "0"], "label 'click' is empty in 2 of 5 rows (the first: row 2)"),
         (["0", "1", "1", "nan", "0"], "label 'click' is no number in 1 of 5 rows (the first: row 4, 'nan')"),
         (["0", "1", "yes", "no", "0"], "label 'click' is no number in 2 of 5 rows (the first: row 3, 'yes')"),
-        (["0", "1", "inf", "1", "0"], "label 'click' is infinite in 1 of 5 rows (the first: row 3, 'inf')"),
+        (["0", "1", "inf", "1", "0"], "label 'click' is infinite in 32 bits in 1 of 5 rows (the first: row 3, 'inf')"),
         (["0", "0.25", "1", "1", "2"], "label 'click' is neither 0 nor 1 (task: binary_classification) in 2 of 5 rows"),
     ],
 )
@@ -155,7 +155,7 @@ def test_labels_of_built_ids_are_checked(tmp_path):
         ),
         (
             "user,price,click\na,inf,0\nb,nan,1\n",
-            r"'price' of type numeric must hold finite numbers; not so in 2 of 2 rows",
+            r"'price' of type numeric must hold numbers that are finite in 32 bits; not so in 2 of 2 rows",
         ),
         ("user,price,click\n__OOV__,1,0\n", "the value '__OOV__', which FuxiCTR keeps for itself"),
         ("user,price,click\n,1,0\n,2,1\n", "field 'user' of 'made_h5' has no value"),
@@ -287,11 +287,33 @@ def test_whole_numbers_stay_exact(tmp_path, form):
             build(tmp_path, either, [column | {"dtype": "float"}], form)
 
 
+@FORMS
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, pl.Enum(["30", "7", ""])])
+def test_numbers_as_text_of_parquet_are_read_as_those_of_csv(tmp_path, dtype, form):
+    columns = [USER | {"dtype": "int"}, {"name": "price", "active": True, "dtype": "float", "type": "numeric"}]
+    values = pl.Series(["30", "7", "", "30"], dtype=dtype)
+    frame = pl.DataFrame({"user": values, "price": values, "click": [0, 1, 1, 0]})
+    ids = build(tmp_path, frame, columns, form)
+    assert tokens(tmp_path, ids, "user", form) == ["30", "7", "0", "30"]
+    assert ids["price"] == [30, 7, 0, 30]
+    (tmp_path / "csv").mkdir()
+    of_csv = build(tmp_path / "csv", "user,price,click\n30,30,0\n7,7,1\n,,1\n30,30,0\n", columns, form)
+    assert of_csv == ids
+
+
+@FORMS
+def test_numbers_that_32_bits_cannot_hold_are_refused_before_the_build(tmp_path, form):
+    with pytest.raises(UsageError, match=r"'price' .* finite in 32 bits; not so in 1 of 2 rows .*row 2, 1e\+39"):
+        build(tmp_path, pl.DataFrame({"price": [1.0, 1e39], "click": [0, 1]}), [PRICE], form)
+    with pytest.raises(UsageError, match=r"label 'click' is infinite in 32 bits in 1 of 2 rows"):
+        build(tmp_path, pl.DataFrame({"user": ["a", "b"], "click": [1.0, 1e39]}), form=form, task="regression")
+
+
 def test_parquet_values_that_the_dtype_would_change_are_refused(tmp_path):
     column = {"name": "user", "active": True, "dtype": "int", "type": "categorical"}
     for values, message in (
         ([1.0, 2.5], "column 'user' of dtype: int has 1 values that are not whole numbers"),
-        (["7", "x"], "raw.parquet does not fit the config .* conversion from `str` to `i64` failed"),
+        (["7", "x"], r"column 'user' cannot be read as dtype: int: 1 of 2 rows \(the first: row 2, 'x'\)"),
         ([2**64 - 1, 1], "conversion from `u64` to `i64` failed"),
         ([[1], [2]], r"column 'user' of type categorical holds List\(Int64\).*type: sequence"),
         ([{"a": 1}, {"a": 2}], "column 'user' of type categorical holds Struct"),
@@ -343,7 +365,7 @@ def test_vectors_come_back_as_they_are(tmp_path, form):
     for wrong in ([1.0], None, [1.0, float("nan")], [None, 1.0]):
         frame = pl.DataFrame({"user": ["a", "b"], "vec": [[1.0, 2.0], wrong], "click": [0, 1]})
         with pytest.raises(
-            UsageError, match=r"must hold 2 .* finite numbers; not so in 1 of 2 rows \(the first: row 2"
+            UsageError, match=r"must hold 2 .* finite in 32 bits; not so in 1 of 2 rows \(the first: row 2"
         ) as e:
             build(tmp_path, frame, [USER, column], form)
         assert "\n" not in str(e.value)

@@ -13,7 +13,8 @@ from test_data_folder import SPLITS, build, write_small
 from fuxictr_me import UsageError
 from fuxictr_me.data import InMemoryLoader, feature_maps
 from fuxictr_me.data.convert import convert_set
-from fuxictr_me.data.raw_files import raw_files, scan
+from fuxictr_me.data.processor import PreparingProcessor
+from fuxictr_me.data.raw_files import raw_files
 from fuxictr_me.errors import missing
 
 BOM = "\ufeff"
@@ -85,7 +86,7 @@ def test_a_file_with_brackets_in_its_name(tmp_path):
     path = tmp_path / "train[1].csv"
     path.write_text("a\n1\n")
     (tmp_path / "train1.csv").write_text("a\n2\n")
-    assert raw_files(path) == [path] and scan([path], {"a": int}).collect()["a"].to_list() == [1]
+    assert raw_files(path) == [path] and read([path], a="int").collect()["a"].to_list() == [1]
 
 
 def test_parts_are_joined_by_the_names_of_their_columns(small):
@@ -102,6 +103,12 @@ def test_parts_are_joined_by_the_names_of_their_columns(small):
     assert ids_of({**params, "dataset_id": "parts"}) == expected
 
 
+def read(files, **dtypes):
+    """The rows of files, of columns with these dtypes."""
+    columns = [{"name": name, "active": True, "dtype": dtype, "type": "categorical"} for name, dtype in dtypes.items()]
+    return PreparingProcessor(columns, [], dataset_id="made", data_root="").read_files(files)
+
+
 def parts(folder, first, second, kind="csv"):
     for name, frame in (("a", first), ("b", second)):
         getattr(pl.DataFrame(frame), f"write_{kind}")(folder / f"{name}.{kind}")
@@ -109,16 +116,16 @@ def parts(folder, first, second, kind="csv"):
 
 
 def test_columns_that_differ_are_named(tmp_path):
-    with pytest.raises(UsageError, match=r"b.csv has no column 'y', which .*a.csv has$"):
-        scan(parts(tmp_path, {"x": [1], "y": [2]}, {"x": [1]}), {})
-    with pytest.raises(UsageError, match=r"b.csv has a column 'z', which .*a.csv has not$"):
-        scan(parts(tmp_path, {"x": [1]}, {"z": [1], "x": [1]}), {})
-    unlisted = scan(parts(tmp_path, {"x": [1], "n": [1]}, {"n": ["b"], "x": [2]}), {"x": int}).collect()
-    assert unlisted["x"].to_list() == [1, 2]
-    for file in tmp_path.iterdir():
-        file.unlink()
-    with pytest.raises(UsageError, match=r"b.parquet: column 'x' is String, in .*a.parquet it is Int64"):
-        scan(parts(tmp_path, {"x": [1]}, {"x": ["1"]}, "parquet"), {"x": int})
+    with pytest.raises(UsageError, match=r"unknown column \(of feature_cols or label_col, in .*b.csv\) 'y'"):
+        read(parts(tmp_path, {"x": [1], "y": [2]}, {"x": [1]}), x="int", y="int")
+    for kind in ("csv", "parquet"):  # columns that are not in the config may differ, and lie elsewhere
+        (folder := tmp_path / kind).mkdir()
+        unlisted = read(
+            parts(folder, {"x": [1], "n": [1]}, {"m": [[1]] if kind == "parquet" else [1], "x": [2]}, kind), x="int"
+        )
+        assert unlisted.collect().to_dict(as_series=False) == {"x": [1, 2]}
+        again = read(parts(folder, {"x": [1], "n": [1]}, {"n": ["b"], "x": ["2"]}, kind), x="int")
+        assert again.collect()["x"].to_list() == [1, 2]
 
 
 def test_what_is_not_read_is_named_by_its_ending(tmp_path):
@@ -133,8 +140,11 @@ def test_what_is_not_read_is_named_by_its_ending(tmp_path):
     with pytest.raises(UsageError, match=r"holds \.csv and \.csv\.gz files; a split is files of one ending"):
         raw_files(tmp_path)
     (tmp_path / "empty.csv").touch()
-    with pytest.raises(UsageError, match=r"empty.csv cannot be read: empty CSV"):
-        scan([tmp_path / "empty.csv"], {})
+    with pytest.raises(UsageError, match=r"empty.csv is empty"):
+        read([tmp_path / "empty.csv"])
+    (tmp_path / "plain.csv.gz").write_text("x\n1\n")
+    with pytest.raises(UsageError, match=r"plain.csv.gz cannot be read: Not a gzipped file"):
+        read([tmp_path / "plain.csv.gz"], x="int")
     with pytest.raises(UsageError, match=r"no csv or parquet data at .*/b.csv; did you mean .*/a.csv\?"):
         raw_files(tmp_path / "b.csv")
 

@@ -12,7 +12,7 @@ from fuxictr_me.data import raw_values
 from fuxictr_me.data.counting import count_tokens
 from fuxictr_me.data.encode import chunks
 from fuxictr_me.data.group_column import check_group_column
-from fuxictr_me.data.raw_files import is_parquet, raw_files, separator
+from fuxictr_me.data.raw_files import raw_files, separator
 from fuxictr_me.data.raw_rows import RawRows
 from fuxictr_me.data.shared_types import shared_as_one_type
 from fuxictr_me.data.vocabulary_file import write_vocabularies
@@ -73,7 +73,9 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
         self.label_cols = [{**column, "fill_na": None} for column in self.label_cols]
         self.dtype_dict |= {column["name"]: str for column in self.label_cols}
 
-    def read_data(self, data_path: str, data_format: str = "csv", sep: str = ",", n_rows: int | None = None, **_):
+    def read_data(
+        self, data_path: str, data_format: str = "csv", sep: str | None = None, n_rows: int | None = None, **_
+    ) -> pl.LazyFrame:
         """Return the raw rows of a file, of a folder of files or of a pattern, as a polars query."""
         return self.read_files(raw_files(data_path), sep, n_rows)
 
@@ -91,9 +93,8 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
         of_files = [(Path(file), separator(Path(file), sep), n_rows) for file in files]
         self._files += of_files
         frames = [self._raw.read(*of_file) for of_file in of_files]
-        names = [frame.collect_schema().names() for frame in frames]
-        in_all = [name for name in names[0] if all(name in others for others in names)]
-        return pl.concat([frame.select(in_all) for frame in frames], how="vertical_relaxed")
+        names = frames[0].collect_schema().names()
+        return pl.concat([frame.select(names) for frame in frames], how="vertical_relaxed")
 
     def preprocess(self, ddf: pl.LazyFrame) -> pl.LazyFrame:
         """Return FuxiCTR's, with one dtype for fields that share a table, and without filling labels."""
@@ -135,10 +136,9 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
             try:
                 super().preprocess(self._raw.read(*of_file)).select(pl.all().count()).collect(engine="streaming")
             except pl.exceptions.PolarsError as cause:
-                as_text = None if is_parquet(of_file[0]) else self._raw.scan(*of_file, as_text=True)
                 with contextlib.suppress(pl.exceptions.PolarsError):  # not even as text
-                    named = as_text is not None and raw_values.name_unreadable(of_file[0], as_text, self._raw.needed)
-                    if named:
+                    as_text = self._raw.scan(*of_file, as_text=True)
+                    if named := raw_values.name_unreadable(of_file[0], as_text, self._raw.needed):
                         return named
                 return UsageError(f"{of_file[0]} does not fit the config of {dataset_id!r}: {_first_cause(cause)}")
         return UsageError(f"the raw data of {dataset_id!r} do not fit its config: {_first_cause(error)}")

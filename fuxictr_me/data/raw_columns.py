@@ -20,8 +20,8 @@ def label_value(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 
 def is_allowed_label(value: pl.Expr, is_binary: bool, is_whole: bool) -> pl.Expr:
-    """Return whether a label is finite, 0 or 1 where it must be, and whole where its dtype is int."""
-    allowed = (value == 0) | (value == 1) if is_binary else value.cast(pl.Float64).is_finite()
+    """Return whether a label is finite in 32 bits, 0 or 1 where it must be, and whole where its dtype is int."""
+    allowed = (value == 0) | (value == 1) if is_binary else value.cast(pl.Float32).is_finite()
     return allowed & (value == value.floor()) if is_whole else allowed
 
 
@@ -56,6 +56,9 @@ def convert_feature(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | No
         raise UsageError(f"column {name!r} of type {kind} holds {dtype}, not single values{hint}")
     if wanted == "str" or kind == "sequence":
         return None if dtype == pl.String else pl.col(name).cast(pl.String)
+    if dtype in TEXT_KINDS:
+        text = pl.col(name).cast(pl.String)  # a categorical dtype would else give its codes
+        return pl.when(text != "").then(text).cast(pl.Float64 if wanted == "float" else pl.Int64).alias(name)
     if dtype.is_temporal() or dtype == pl.Binary:
         raise UsageError(f"column {name!r} holds {dtype}, which dtype: {wanted} cannot be; read it as dtype: str")
     if wanted == "float":

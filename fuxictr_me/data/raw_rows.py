@@ -1,10 +1,12 @@
 """Read raw csv and parquet files as the columns of a config, so that both mean the same."""
 
+import zlib
 from pathlib import Path
 
 import polars as pl
 
 from fuxictr_me.data.raw_columns import (
+    TEXT_KINDS,
     check_parquet_values,
     convert_feature,
     convert_label,
@@ -34,7 +36,6 @@ class RawRows:
         for column in used:
             source = _raw_source(column, declared)
             self.needed.setdefault(source, {**declared.get(source, column), "name": source})
-        self.unused = declared.keys() - self.needed.keys()
         copied = {_raw_source(column, declared) for column in used if column.get("preprocess")}
         self._text = {
             name
@@ -44,15 +45,15 @@ class RawRows:
         }
 
     def read(self, file: Path, sep: str = ",", n_rows: int | None = None) -> pl.LazyFrame:
-        """Return the rows of a file: features in the dtypes of the config, labels as numbers or null.
+        """Return the columns of a file that are used: features in the dtypes of the config, labels as numbers or null.
 
         Raises:
             UsageError: rows that are not whole, a column that is missing or holds another kind of value.
         """
-        rows = self.scan(file, sep, n_rows)
         try:
+            rows = self.scan(file, sep, n_rows)
             schema = dict(rows.collect_schema())
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
             raise UsageError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
         for name in (*self.needed, *self.labels):
             if name not in schema:
@@ -62,16 +63,18 @@ class RawRows:
                 check_parquet_values(rows, schema, self.needed)
             else:
                 check_whole_rows(file, sep, len(schema))
-            converted = [self._convert(name, dtype) for name, dtype in schema.items()]
+            used = {name: dtype for name, dtype in schema.items() if name in self.needed or name in self.labels}
+            converted = [self._convert(name, dtype) for name, dtype in used.items()]
         except UsageError as error:
             raise error if str(error).startswith(str(file)) else UsageError(f"{file}: {error}") from error
-        rows = rows.with_columns([expr for expr in converted if expr is not None])
+        rows = rows.select(list(used)).with_columns([expr for expr in converted if expr is not None])
         return rows.with_columns(missing_as_null(sorted(self._text)))
 
     def scan(self, file: Path, sep: str = ",", n_rows: int | None = None, as_text: bool = False) -> pl.LazyFrame:
-        """Return the rows of a file as they lie in it; csv columns by ``dtypes``, or ``as_text``."""
+        """Return a file as it is, csv columns by ``dtypes``; or, ``as_text``, the columns that are text."""
         if is_parquet(file):
-            return pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
+            rows = pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
+            return rows.select(pl.col(*TEXT_KINDS).cast(pl.String)) if as_text else rows
         dtypes = {} if as_text else {name: self.dtypes[name] for name in read_header(file, sep) if name in self.dtypes}
         return pl.scan_csv(file, separator=sep, schema_overrides=dtypes, infer_schema=False, n_rows=n_rows, glob=False)
 
@@ -79,11 +82,7 @@ class RawRows:
         if name in self.labels:
             of_config, is_binary = self.labels[name]
             return convert_label(name, dtype, of_config, is_binary)
-        if name in self.needed:
-            return convert_feature(name, dtype, self.needed[name])
-        if name in self.unused and dtype.is_nested():
-            return pl.lit(None, pl.String).alias(name)  # FuxiCTR fills columns that are not active, too
-        return None
+        return convert_feature(name, dtype, self.needed[name])
 
 
 def _raw_source(column: dict, declared: dict) -> str:

@@ -55,10 +55,10 @@ def name_bad_values(
 
 
 def name_unreadable(file: Path, raw: pl.LazyFrame, columns: dict) -> UsageError | None:
-    """Return an error that names the first column of a csv file whose text is no number, None where all are.
+    """Return an error that names the first column of a file whose text is no number, None where all are.
 
     Args:
-        raw: all columns as text.
+        raw: the columns of text.
         columns: name -> entry of ``feature_cols``.
     """
     names = raw.collect_schema().names()
@@ -77,14 +77,14 @@ def _bad(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | None:
     """Return what is true where a value is refused; None where any value will do."""
     value = pl.col(name)
     if column["type"] == "embedding":
-        is_finite = value.list.eval(pl.element().is_finite().fill_null(False)).list.all()
+        is_finite = value.list.eval(pl.element().cast(pl.Float32).is_finite().fill_null(False)).list.all()
         return ~(is_finite & (value.list.len() == column.get("pretrain_dim"))).fill_null(False)
     if not column.get("remap", True) and column["type"] != "sequence":
         whole = value.cast(pl.Int64, strict=False)
         is_id = (whole >= 0) & (whole == value) if dtype.is_numeric() else whole >= 0
         return ~is_id.fill_null(False)
     if column["type"] == "numeric":
-        return ~value.is_finite().fill_null(False) if dtype.is_numeric() else pl.lit(True)
+        return ~value.cast(pl.Float32).is_finite().fill_null(False) if dtype.is_numeric() else pl.lit(True)
     if dtype.is_float():
         return (~value.is_finite() | (value.abs() >= EXACT)).fill_null(False)
     return None
@@ -93,11 +93,14 @@ def _bad(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | None:
 def _rule(dtype: pl.DataType, column: dict) -> str:
     """Say what a column must hold."""
     if column["type"] == "embedding":
-        return f"of type embedding must hold {column.get('pretrain_dim')} (its pretrain_dim) finite numbers"
+        dim = column.get("pretrain_dim")
+        return f"of type embedding must hold {dim} (its pretrain_dim) numbers that are finite in 32 bits"
     if not column.get("remap", True):
         return "with remap: False must hold whole numbers of 0 or more"
     if column["type"] == "numeric":
-        return "of type numeric must hold finite numbers" + ("" if dtype.is_numeric() else f", not {dtype}")
+        return "of type numeric must hold numbers that are finite in 32 bits" + (
+            "" if dtype.is_numeric() else f", not {dtype}"
+        )
     return "of dtype: float cannot tell NaN, infinity and ids of 2^53 or more apart; set dtype: str"
 
 
@@ -106,11 +109,11 @@ def _label_problem(rows: pl.LazyFrame, label: str, dtype: str, is_binary: bool) 
     value = label_value(pl.col("raw"), raw.schema["raw"])
     is_text = raw.schema["raw"] == pl.String
     missing = pl.col("raw").is_null() | (pl.col("raw").str.strip_chars() == "" if is_text else pl.lit(False))
-    finite = value.cast(pl.Float64).is_finite()
+    finite = value.cast(pl.Float32).is_finite()
     kinds = {
         "is empty": missing,
         "is no number": value.is_null() | value.cast(pl.Float64).is_nan(),
-        "is infinite": ~finite,
+        "is infinite in 32 bits": ~finite,
         "is neither 0 nor 1 (task: binary_classification)": ~is_allowed_label(value, is_binary, False),
         "is no whole number (dtype: int)": ~is_allowed_label(value, is_binary, dtype == "int"),
     }

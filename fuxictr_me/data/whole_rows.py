@@ -56,7 +56,7 @@ def check_whole_rows(file: Path, sep: str, fields: int) -> None:
 
 def open_bytes(file: Path) -> BinaryIO:
     """Open a raw file for reading, decompressed."""
-    return gzip.open(file) if Path(file).suffix == ".gz" else open(file, "rb")
+    return gzip.open(file) if Path(file).suffix.lower() == ".gz" else open(file, "rb")
 
 
 def _adds_up(file: Path, stream: BinaryIO, separator: int, fields: int) -> bool:
