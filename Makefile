@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: run test test-all lint check bench docs clean
+.PHONY: run test test-all lint check bench bench-gpu docs clean
 
 run: .venv/quickstart    ## train SE 1x, SE 4x and ME 4x on real data: a table and a picture in minutes
 	$(BIN)/fuxictr-me quickstart
@@ -37,6 +37,9 @@ bench: .venv/dev         ## what a claim about speed rests on
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/ranks.py
 	$(BIN)/python benchmarks/analyze.py
+
+bench-gpu: .venv/dev     ## checks and figures of one GPU in under 8 minutes; a run that was cut off goes on (OUT=a folder)
+	$(BIN)/python benchmarks/gpu/run.py --out $(or $(OUT),gpu_results)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "fuxictr-me needs Python 3.10 or newer: PYTHON=python3.11 make ..."; exit 2; }

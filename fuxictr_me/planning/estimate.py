@@ -8,6 +8,7 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.find_model import is_ours
 from fuxictr_me.planning.gpus import Gpu, find_gpu
 from fuxictr_me.planning.limits import check_plan
+from fuxictr_me.planning.measured import expected_seconds
 from fuxictr_me.planning.simulate import Memory, simulate
 
 
@@ -27,6 +28,9 @@ class Plan:
         compute_seconds (float): of its matrix products at the GPU's peak.
         traffic_seconds (float): of its bytes at the bandwidth.
         kernel_seconds (float): of its operations one after another, each at the slower of its two limits.
+        operations (list of Operation): of a step.
+        expected_seconds (float or None): of a step, by steps that were measured, see ``measured.py``; None if the model
+            is not fuxictr-me's.
     """
 
     gpu: Gpu
@@ -42,6 +46,8 @@ class Plan:
     compute_seconds: float
     traffic_seconds: float
     kernel_seconds: float
+    operations: list
+    expected_seconds: float | None
 
     @property
     def needed(self):
@@ -98,8 +104,24 @@ def plan(model_class, feature_map, params, gpu_model="H100", rows=None):
         bytes_moved=sum(operation.bytes for operation in found.operations),
         compute_seconds=sum(compute),
         traffic_seconds=sum(traffic),
-        kernel_seconds=sum(map(max, compute, traffic)),
+        kernel_seconds=kernel_seconds(found.operations, gpu, precision),
+        operations=found.operations,
+        expected_seconds=_expected(model_class, params, gpu, found.operations),
     )
+
+
+def kernel_seconds(operations: list, gpu: Gpu, precision: str) -> float:
+    """Return the seconds of operations one after another, each at the slower of its two limits on a GPU."""
+    return sum(max(o.flops / gpu.peak(precision), o.bytes / gpu.bandwidth) for o in operations)
+
+
+def _expected(model_class: type, params: dict, gpu: Gpu, operations: list) -> float | None:
+    if not is_ours(model_class):
+        return None
+    precision = params.get("precision", "float32")
+    measured_as = precision if precision in gpu.peaks else "float32"
+    floor, is_recorded = kernel_seconds(operations, gpu, precision), params.get("cuda_graph", "auto") is not False
+    return expected_seconds(floor, measured_as, bool(params.get("compile")), is_recorded)
 
 
 def place_data(feature_map, params, rows, free):
@@ -135,12 +157,11 @@ def what_would_fit(model_class, feature_map, params, gpu_model="H100", rows=None
         model_class (type), feature_map (FeatureMap), params (dict), gpu_model (str), rows (dict): as of ``plan``.
 
     Returns:
-        list of (str, object, Plan): setting, value, and what it would take. Sizes are halved again and again until it
-        fits; updates by rows come in the order in which they are nearest to what they replace.
+        list of (str, object, Plan): setting, value, and what it would take. Sizes are halved until it fits.
     """
     ours, dim = is_ours(model_class), params.get("embedding_dim", 10)
     sets = params.get("num_sets") or (4 if ours else 1)
-    candidates = {"data_placement": ["memory"]} | ({"embedding_updates": ["catch_up", "lazy"]} if ours else {})
+    candidates = {"data_placement": ["memory"]}
     if isinstance(dim, int):
         candidates |= {"num_sets": _halved(sets)} if sets > 1 else {"embedding_dim": _halved(dim)}
     candidates["batch_size"] = _halved(params.get("batch_size", 32), least=2)  # batch norm needs two rows

@@ -1,8 +1,10 @@
-"""What the Triton kernels of updates by rows read and write, for fake tensors, on which they cannot run."""
+"""What the Triton kernels of table updates read and write, for fake tensors, on which they cannot run."""
 
 from torch import Tensor
 
 from fuxictr_me.planning.ledger import Ledger, Operation, size
+
+SWEEP_BLOCK = 1024  # entries of a table, of which ``sweep`` sums up the squares: as in table_kernels.py
 
 
 class KernelCosts:
@@ -25,6 +27,12 @@ class KernelCosts:
         self._note("add_repeated", 3 * row * (len(place) - distinct) + size(place))
         self._note("sum_squares", row * distinct * (2 if l1 or l2 else 1) + size(place))
         return gradient.new_zeros(())
+
+    def sweep(self, weight, state, slots, gradient, factor, lr, corrected, group, l1=0.0, l2=0.0, *_) -> Tensor | None:
+        """Weight and moments are read and written, a slot is read for each row, and the batch's gradients are read."""
+        row, distinct = self._row_and_distinct(gradient)
+        self._note("sweep", 6 * size(weight) + size(slots) + row * distinct)
+        return weight.new_zeros(3 if l1 else 1, -(-weight.numel() // SWEEP_BLOCK)) if l1 or l2 else None
 
     def move_rows(self, weight, state, rows, moves, gradient, *_) -> None:
         """The gradient is read; weight and moments are read and written."""

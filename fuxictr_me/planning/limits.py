@@ -12,6 +12,7 @@ from fuxictr_me.find_model import is_ours
 BYTES = 4  # of a float32
 ROWS = 2  # a table has those of padding and of unknown ids
 ADAMS = ("adam", "Adam", "AdamW", "NAdam", "RAdam", "Adamax")  # two moments of each weight
+ONE_PASS = ("adam", "Adam")  # update a fused table in one pass, see training/one_pass.py
 LARGEST_STORAGE = 2**63  # bytes of a tensor, above which torch cannot count them
 HOPELESS = 1_000  # times the memory of one GPU, above which there is nothing to plan
 
@@ -35,7 +36,7 @@ def check_memory(model_class: type, params: dict, feature_map: object = None, pr
     free = torch.cuda.mem_get_info(gpu)[0] if gpu >= 0 else free_memory()
     needed = least_bytes(model_class, params, feature_map)
     if feature_map is not None and needed <= free * processes and _may_be_wide(model_class, params, feature_map, free):
-        needed = BYTES * copies(params) * count_parameters(model_class, params, feature_map)
+        needed = BYTES * copies(params, of_table=True) * count_parameters(model_class, params, feature_map)
     if needed > free * processes:
         where = f"on GPU {gpu}" if gpu >= 0 else "of RAM"
         each = f" in each of {processes} processes" if processes > 1 else ""
@@ -57,7 +58,7 @@ def check_plan(model_class: type, params: dict, feature_map: object, memory: flo
     """
     needed = least_bytes(model_class, params, feature_map)
     if needed <= HOPELESS * memory and _may_be_wide(model_class, params, feature_map, HOPELESS * memory):
-        needed = BYTES * copies(params) * count_parameters(model_class, params, feature_map)
+        needed = BYTES * copies(params, of_table=True) * count_parameters(model_class, params, feature_map)
     if needed > HOPELESS * memory:
         raise UsageError(f"{describe(params)} needs at least {size(needed)} to train, and the GPU has {size(memory)}")
 
@@ -74,14 +75,18 @@ def least_bytes(model_class: type, params: dict, feature_map: object = None) -> 
     hidden = 0
     for units in _hidden_units(params):
         hidden += sum(before * after for before, after in zip([len(dims), *units], units, strict=False))
-    return BYTES * copies(params) * (tables + hidden)
+    return BYTES * (copies(params, of_table=True) * tables + copies(params) * hidden)
 
 
-def copies(params: dict) -> int:
-    """Return how many numbers training keeps for each weight: itself, its gradient, and its moments."""
-    updates_rows = params.get("embedding_updates") == "lazy"
-    moments = 2 if params.get("optimizer", "adam") in ADAMS else 0
-    return 1 + moments + (0 if updates_rows else 1)
+def copies(params: dict, of_table: bool = False) -> int:
+    """Return how many numbers training keeps for each weight: itself, its gradient, and its moments.
+
+    Args:
+        params: settings of the run.
+        of_table: whether it is a weight of an embedding table, whose gradient Adam does without.
+    """
+    optimizer = params.get("optimizer", "adam")
+    return 1 + (2 if optimizer in ADAMS else 0) + (0 if of_table and optimizer in ONE_PASS else 1)
 
 
 def count_parameters(model_class: type, params: dict, feature_map: object) -> int:

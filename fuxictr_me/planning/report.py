@@ -6,16 +6,15 @@ from fuxictr_me.config import find_config
 from fuxictr_me.errors import UsageError
 from fuxictr_me.experiment import load_feature_map
 from fuxictr_me.find_model import find_model, is_ours, short_name
+from fuxictr_me.planning.advice import fastest_settings
 from fuxictr_me.planning.estimate import plan, what_would_fit
+from fuxictr_me.planning.measured import MEASURED
 from fuxictr_me.planning.vocabulary import feature_map_of, published, read_vocabulary, rows_of
 from fuxictr_me.run_settings import load_settings
 from fuxictr_me.setting_keys import unread_keys
 
-REMARKS = {
-    "memory": "  (the rows stay in RAM)",
-    "catch_up": "  (dense Adam to rounding)",
-    "lazy": "  (SparseAdam, another optimizer)",
-}
+REMARKS = {"memory": "  (the rows stay in RAM)"}
+DEFAULTS = {"compile": False, "cuda_graph": "auto", "precision": "float32", "embedding_updates": "dense"}
 
 
 def run(expid, config=None, gpu_model="H100", vocabulary=None):
@@ -46,7 +45,8 @@ def run(expid, config=None, gpu_model="H100", vocabulary=None):
     if not found.fits:
         changes = what_would_fit(*arguments)
         lines += [_change(*change) for change in changes] or ["  no change of a single setting makes it fit"]
-    lines += ["", *_notes(params, model_class)]
+    advice = fastest_settings(model_class, feature_map, params, found)
+    lines += [*_fastest(advice, params), "", *_notes(params, model_class, found)]
     return "\n".join(lines)
 
 
@@ -98,15 +98,39 @@ def _table(found, rows):
     yield f"{'  floor, if the two overlap':<48}{_time(found.floor_seconds):>12}"
     yield f"{'  floor, kernel after kernel':<48}{_time(found.kernel_seconds):>12}"
     yield f"{'  the two one after the other':<48}{_time(found.compute_seconds + found.traffic_seconds):>12}"
+    if found.expected_seconds:
+        yield f"{'  expected, as measured (see below)':<48}{_time(found.expected_seconds):>12}"
     if "train" in rows:
         steps = -(-rows["train"] // found.batch_size)
         epoch = f"an epoch: {rows['train']:,} rows, {steps:,} steps"
-        yield f"{epoch:<48}{f'{steps * found.floor_seconds:,.1f} s':>12}"
+        yield f"{epoch:<48}{f'{steps * found.floor_seconds:,.1f} s':>12}  by the floor"
+        if found.expected_seconds:
+            yield f"{'':<48}{f'{steps * found.expected_seconds:,.1f} s':>12}  expected"
 
 
-def _notes(params, model_class):
+def _fastest(advice, params):
+    """The settings that would make a step fastest, where they are not those of the run."""
+    if not advice:
+        return
+    yield ""
+    same, *rounded = advice
+    changed = {key: value for key, value in same.settings.items() if params.get(key, DEFAULTS[key]) != value}
+    yield f"{'fastest with the same results':<48}{_time(same.seconds):>12}  {_settings(changed) or 'as it is'}"
+    for other in rounded:
+        changed = {**changed, "precision": other.settings["precision"]}
+        yield f"{'faster, products rounded':<48}{_time(other.seconds):>12}  {_settings(changed)}"
+
+
+def _settings(changed):
+    return ", ".join(f"{key}: {value}" for key, value in changed.items())
+
+
+def _notes(params, model_class, found):
     yield "Floors: operations as PyTorch runs them, at the data sheet's peaks; no launches, no feeding, no caches."
     yield "Not counted in memory: the CUDA context, and what kernels and the allocator take for themselves."
+    if found.expected_seconds:
+        yield f"Expected times: by steps of DCNv2 that were measured on {MEASURED}, as shares of the floor."
+        yield "The first step with compile: True takes 6 to 17 s more, for the compilation."
     if not is_ours(model_class):
         yield f"{short_name(params['model'])} takes FuxiCTR's own steps, its sets in turn."
         if unread := unread_keys(model_class, params):
@@ -116,7 +140,7 @@ def _notes(params, model_class):
     if params.get("embedding_updates") == "catch_up":
         yield "catch_up: its first steps are dense and count for the memory; the step shown is one by rows."
     if params.get("compile"):
-        yield "compile: True is left out: its kernels move fewer bytes, and CUDA graphs hold memory of their own."
+        yield "compile: True is left out of floor and memory: its kernels move fewer bytes."
 
 
 def _change(key, value, changed):

@@ -18,7 +18,6 @@ from fuxictr_me.planning.ledger import Ledger, tensors_in
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
 from fuxictr_me.training.step import Step, fused_tables
-from fuxictr_me.training.touched_rows import LazyRows
 
 NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")  # of torch, from operations on fake tensors
 ALONE = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None}  # no device, files or hooks
@@ -69,8 +68,9 @@ class Simulation:
 def simulate(model_class, feature_map, params, on_gpu=True):
     """Build a model and let it train for a few steps on fake tensors, which have shapes but no data.
 
-    All code is that of a real run, so what is found follows it, but for this: ``compile`` is left out, and the sets of
-    a model that is not ours are taken to run in turn; with updates by rows, kernels are ``KernelCosts``, and a batch is
+    All code is that of a real run, so what is found follows it, but for this: on a GPU the kernels that update fused
+    tables are ``KernelCosts``, as where Triton is installed; ``compile`` is left out, and the sets of
+    a model that is not ours are taken to run in turn; with updates by rows, a batch is
     taken to hold as many different ids as it can, min(D, B) of a field. With ``catch_up`` memory is the most of its
     dense first steps and of those by rows, operations are those of a step by rows.
 
@@ -191,10 +191,8 @@ def _train(model, batch, ledger, on_gpu):
 def _prepare(model, ledger, on_gpu):
     """Let a model step as on the device; what updates its tables, where that is ours."""
     if isinstance(model, FastTraining):
-        model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu)
-        for rows in model._step.rows:
-            if on_gpu and isinstance(rows, LazyRows | CaughtUpRows):
-                rows.kernels = KernelCosts(ledger)
+        kernels = KernelCosts(ledger) if on_gpu else None
+        model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu, kernels=kernels)
         if type(model.optimizer) is torch.optim.SGD:  # whose fused kernel would run on real tensors
             for group in model.optimizer.param_groups:
                 group["fused"] = False

@@ -38,7 +38,8 @@ class CaughtUpRows(TouchedRows):
         super().__init__(table, optimizer, on_cpu=on_cpu, kernels=kernels or find_kernels(table.weight))
         self.group = optimizer.param_groups[0]
         self.lr, self.steps = self.group["lr"], None  # steps done, as the host counts them
-        self.dense, self.missed = dense_rows(table, optimizer, on_cpu=on_cpu), None  # in the first steps; behind them
+        self.dense = dense_rows(table, optimizer, on_cpu=on_cpu, kernels=kernels)  # in the first steps
+        self.missed = None  # behind them
 
     def prepare(self):
         if self.steps is None:  # an optimizer that was loaded has done some

@@ -83,7 +83,8 @@ class OnePassRows(TouchedRows):
     def prepare(self):
         """Sum up over the table if its weights are not those that the last step left, e.g. loaded ones."""
         weight = self.table.weight
-        seen = weight.data_ptr(), weight._version  # PyTorch counts changes in place; those of the kernel it cannot see
+        # PyTorch counts changes in place; those of the kernel it cannot see
+        seen = weight.untyped_storage()._cdata, weight._version
         if self.regularised and seen != self.summed:
             W, norm = weight.detach(), torch.linalg.vector_norm
             norms = [norm(W).double().square(), *((norm(W, p).double() for p in (1, 0)) if self.l1 else ())]

@@ -132,12 +132,13 @@ class DenseRows:
         return of_signs + self.l2**2 * square, self.l1 * norm1 + self.l2 / 2 * square
 
 
-def dense_rows(table, optimizer, l1=0.0, l2=0.0, on_cpu=None):
+def dense_rows(table, optimizer, l1=0.0, l2=0.0, on_cpu=None, kernels=None):
     """What updates every row in every step: in one pass through the memory where Adam does it, else as ``DenseRows``.
 
     Args:
         table, optimizer, l1, l2: as ``DenseRows`` takes them.
         on_cpu (bool or None): where it runs; None: where the table lies.
+        kernels (module or None): None takes those of ``find_kernels``.
     """
     on_cpu = table.weight.device.type == "cpu" if on_cpu is None else on_cpu
     if type(optimizer) is not torch.optim.Adam:
@@ -146,7 +147,7 @@ def dense_rows(table, optimizer, l1=0.0, l2=0.0, on_cpu=None):
 
     if on_cpu:
         return SweptRows(table, optimizer, l1, l2)
-    group, kernels = optimizer.param_groups[0], find_kernels(table.weight)
+    group, kernels = optimizer.param_groups[0], kernels or find_kernels(table.weight)
     if kernels is None or group["amsgrad"] or group["maximize"]:
         return DenseRows(table, optimizer, l1, l2)
     return OnePassRows(table, optimizer, l1, l2, kernels)

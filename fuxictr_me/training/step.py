@@ -36,13 +36,14 @@ class Step:
         model (BaseModel): with its optimizer.
         embedding_updates (str): see ``dense_rows``, ``CaughtUpRows``, ``LazyRows``.
         on_cpu (bool or None): whether to go the ways of a CPU; None: where the model lies.
+        kernels (module or None): that update fused tables on a GPU; None: those that run there, see ``find_kernels``.
         joint (Alone): what makes the whole norm and loss of those of this process.
 
     Raises:
         UsageError: row-wise updates with an optimizer or a regulariser that they do not go with.
     """
 
-    def __init__(self, model, embedding_updates="dense", on_cpu=None, joint=None):
+    def __init__(self, model, embedding_updates="dense", on_cpu=None, joint=None, kernels=None):
         self.optimizer, self.joint = model.optimizer, joint or Alone()
         check_updates(model, embedding_updates)
         tables = fused_tables(model) if self.joint.tables_by_rows else []
@@ -51,10 +52,12 @@ class Step:
             of_tables, of_embeddings = [], of_tables + of_embeddings
         penalties = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
         if embedding_updates == "dense":
-            self.rows = [dense_rows(table, self.optimizer, penalties[1], penalties[2], on_cpu) for table in tables]
+            self.rows = [
+                dense_rows(table, self.optimizer, penalties[1], penalties[2], on_cpu, kernels) for table in tables
+            ]
         else:
             by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
-            self.rows = [by_rows(table, self.optimizer, on_cpu) for table in tables]
+            self.rows = [by_rows(table, self.optimizer, on_cpu, kernels) for table in tables]
         for table, rows in zip(tables, self.rows, strict=True):
             table.settled()  # what an earlier optimizer has put off
             table.updates = rows

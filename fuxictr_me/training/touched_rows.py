@@ -115,8 +115,8 @@ class LazyRows(TouchedRows):
     bias correction.
     """
 
-    def __init__(self, table, optimizer, on_cpu=None):
-        super().__init__(table, optimizer, on_cpu=on_cpu, kernels=find_kernels(table.weight))
+    def __init__(self, table, optimizer, on_cpu=None, kernels=None):
+        super().__init__(table, optimizer, on_cpu=on_cpu, kernels=kernels or find_kernels(table.weight))
 
     def finish(self):
         self._move_touched(lazily=True)
