@@ -42,7 +42,6 @@ NOT_RUN = {
     "pip install fuxictr-me": "asks the package index",
     "pip install -c constraints.txt -e .": "asks the package index, and is typed in a checkout",
     "pip install -c constraints.txt -e '.[report]'": "the same",
-    "pip install torch -c constraints.txt --index-url https://download.pytorch.org/whl/cpu": "asks PyTorch's index",
     "make run": "makes an environment from the package index, in a checkout",
     "make test": "would run this test",
     "make docs": "is typed in a checkout; test_the_site_builds_without_a_warning runs what it runs",
