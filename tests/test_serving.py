@@ -132,15 +132,19 @@ EVERY_MODEL = {
     DCNv2_ME: {"embedding_dim": [3, 5], "num_sets": 2, "num_cross_layers": 1, "stacked_dnn_hidden_units": [5]},
     FinalMLP_ME: {"num_heads": 1},
     Mixed_ME: {
-        "interactions": ["DCNv2", "FinalMLP"],
+        "interactions": ["DNN", "PNN", "NFwFM", "xDeepFM", "DCNv2", "FinalMLP"],
         "num_sets": None,
+        "aggregation": "gated",
         "stream_hidden_units": [4],
         "num_cross_layers": 1,
     },
 }
 
 
-@pytest.mark.parametrize("model_class", list(EVERY_MODEL))
+ALONE = [pytest.param(c, marks=() if c in (DCNv2_ME, Mixed_ME) else pytest.mark.slow) for c in EVERY_MODEL]
+
+
+@pytest.mark.parametrize("model_class", ALONE)  # Mixed_ME has the interactions of all
 def test_onnx_predicts_what_the_model_does(model_class):
     feature_map = every_kind() if model_class is DCNv2_ME else make_feature_map(SMALL, embedding_dim=4)
     model = build(model_class, feature_map, **{"num_sets": 2, **EVERY_MODEL[model_class]})
