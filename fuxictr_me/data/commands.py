@@ -29,8 +29,8 @@ def build(dataset_id, config=None, out=None, raw=None):
     """
     from fuxictr_me.config import check_dataset, find_dataset
     from fuxictr_me.config.columns import check_columns, names_of
+    from fuxictr_me.config.splits import SPLITS
     from fuxictr_me.data.build import build_h5
-    from fuxictr_me.data.place import SPLITS
 
     entry, folder = find_dataset(dataset_id, config)
     out = entry.get("data_root", "./data/") if out is None else str(out)

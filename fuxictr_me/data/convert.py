@@ -11,12 +11,13 @@ from fuxictr.features import FeatureMap
 from tqdm import tqdm
 
 from fuxictr_me import __version__
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.build import SplitWriter
 from fuxictr_me.data.in_memory import read_columns
 from fuxictr_me.data.layout import Layout
 from fuxictr_me.data.manifest import write_manifest
-from fuxictr_me.data.owned_files import SPLITS, is_generated, list_files
+from fuxictr_me.data.owned_files import is_generated, list_files
 from fuxictr_me.data.sources import Rows, check
 from fuxictr_me.errors import UsageError, missing, unknown
 from fuxictr_me.io.atomic import new_folder

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.errors import UsageError
 
 NAME = "manifest.json"
 FORMATS = (1, 2)  # 1 kept no digests
 LISTED = ("feature_map.json", "feature_vocab.json", "feature_processor.pkl", "pretrained_*")
-SPLITS = ("train", "valid", "test")
 ADVICE = "restore it, or delete the data set and build it again"
 
 
