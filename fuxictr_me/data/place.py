@@ -66,7 +66,12 @@ def build_once(
             return
         refuse_foreign_files(data_dir, pretrained, raw)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=data_dir) as temporary:
-            splits = write(Path(temporary))
+            try:
+                splits = write(Path(temporary))
+            except OSError as error:
+                if error.filename is not None or error.errno is None:
+                    raise
+                raise OSError(error.errno, error.strerror, str(data_dir)) from error  # such as: no space left
             refuse_foreign_files(data_dir, pretrained, raw)  # a build may take hours
             put_in_place(Path(temporary) / data_dir.name, data_dir, made_from, splits)
 
