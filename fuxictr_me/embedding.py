@@ -7,9 +7,9 @@ from torch import nn
 
 from fuxictr_me.compat import FeatureEmbedding, PretrainedEmbedding
 from fuxictr_me.config.expressions import check_feature_encoder
+from fuxictr_me.config.pretrained import check_widths
 from fuxictr_me.errors import UsageError, positive_int
 from fuxictr_me.foreign_layer import find_layer
-from fuxictr_me.pretrained import check_widths
 from fuxictr_me.table import FusedTable, past_the_table, plain_fields
 
 FUXICTR_INITIALIZER = "partial(nn.init.normal_, std=1e-4)"  # the default of FuxiCTR's FeatureEmbedding

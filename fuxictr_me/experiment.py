@@ -21,7 +21,8 @@ from fuxictr_me.config.training import check_labels
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.data.digest import data_digest, settings_digest
 from fuxictr_me.data.group_column import check_group_column
-from fuxictr_me.data.label_values import BINARY, check_npz_labels
+from fuxictr_me.data.label_values import BINARY
+from fuxictr_me.data.npz_files import check_npz
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.find_model import find_model, is_ours
 from fuxictr_me.model_source import source_of
@@ -244,7 +245,7 @@ def load_split(feature_map, params, split, share=None):
     if params["data_format"] == "npz" or params.get("data_loader") or params.get("streaming"):
         _check_loader(params.get("data_loader"))
         if params["data_format"] == "npz":
-            check_npz_labels(path, feature_map.labels, params.get("task"))
+            check_npz(path, feature_map, params.get("task"))
         own = {key: value for key, value in params.items() if not key.endswith("_data")} | {"shuffle": shuffle}
         stage, key = ("test", "test_data") if split == "test" else ("train", "train_data")
         loaders = rank_loaders(feature_map, stage=stage, **own, **{key: path})

@@ -23,6 +23,7 @@ from fuxictr_me import UsageError
 from fuxictr_me.cli import main
 from fuxictr_me.data import H5DataLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.data.h5_file import H5File
+from fuxictr_me.data.in_memory import read_columns
 from fuxictr_me.data.synthetic import SyntheticClicks
 from fuxictr_me.experiment import run_expid
 
@@ -96,13 +97,38 @@ def test_build_info_verify_convert(capsys):
     assert "test.h5: sets/again/test.h5 is damaged: the checksums at its end are gone" in capsys.readouterr().out
 
 
-def test_a_parquet_set_has_no_checksums_but_can_be_looked_at(tmp_path, capsys):
+@pytest.mark.parametrize("block_size", [0, 100])
+def test_damaged_parquet_ids_are_never_read(tmp_path, capsys, block_size):
+    params = write_raw(tmp_path) | {"data_block_size": block_size}
+    path = Path(build_dataset(params)["train_data"])
+    folder = tmp_path / "ours/made"
+    assert main(["data", "info", str(folder)]) == 0
+    assert "files are checked as a whole at every start" in capsys.readouterr().out
+    assert main(["data", "verify", str(folder)]) == 0
+    feature_map, file = feature_maps.load(folder), path if path.is_file() else sorted(path.glob("*"))[1]
+    read_columns(feature_map, path, "train")
+    whole, random = file.read_bytes(), np.random.default_rng(0)
+    for at in random.integers(0, len(whole), 50):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(UsageError, match=rf"{file.name} is damaged or of another build"):
+            read_columns(feature_map, path, "train")
+    assert main(["data", "verify", str(folder)]) == 1
+    assert f"{file.relative_to(folder)}: {file} is damaged" in capsys.readouterr().out
+    file.unlink()
+    with pytest.raises(UsageError, match="train" if block_size else "no parquet data"):
+        read_columns(feature_map, path, "train")
+
+
+def test_a_parquet_set_of_an_earlier_version_has_no_checksums(tmp_path, capsys):
     build_dataset(write_raw(tmp_path))
-    assert main(["data", "info", str(tmp_path / "ours/made")]) == 0
-    assert "train  1 files, " in capsys.readouterr().out
-    assert "was built as parquet, of which no checksums are kept" in fails(
-        capsys, "data", "verify", str(tmp_path / "ours/made")
-    )
+    folder = tmp_path / "ours/made"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest |= {"format": 1, "file_digests": {}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["data", "info", str(folder)]) == 0
+    assert "not protected" in capsys.readouterr().out
+    assert "by an earlier version, which kept no checksums" in fails(capsys, "data", "verify", str(folder))
+    read_columns(feature_maps.load(folder), folder / "train.parquet", "train")
 
 
 def test_what_was_generated_gives_way_to_a_build_with_a_word(tmp_path, caplog):
@@ -189,6 +215,8 @@ def test_convert_refuses_what_would_be_wrong(tmp_path, capsys):
     frame = pd.read_parquet(source / "valid.parquet")
     frame["user"] += 1000
     frame.to_parquet(source / "valid.parquet")
+    assert "valid.parquet is damaged" in fails(capsys, "data", "convert", str(source), str(tmp_path / "new"))
+    (source / "manifest.json").unlink()  # as a set that FuxiCTR built
     assert "field 'user' has ids from" in fails(capsys, "data", "convert", str(source), str(tmp_path / "new"))
     assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".building-*"))
     assert "no feature map at" in fails(capsys, "data", "convert", str(tmp_path), str(tmp_path / "new"))

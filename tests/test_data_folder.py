@@ -1,5 +1,6 @@
 """What a build may write and remove: its own files, whole or not there; and nothing of anybody else's."""
 
+import errno
 import json
 import logging
 import os
@@ -320,6 +321,15 @@ def test_what_appears_during_a_build_is_not_overwritten(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"valid.h5 has appeared during the build"):
         build(params)
     assert mine.read_text() == "mine"
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path):
+    def write(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/made'"):
+        place.build_once(tmp_path / "made", {"settings": {}}, {}, [], write)
+    assert list((tmp_path / "made").iterdir()) == []
 
 
 def test_what_killed_builds_left_is_cleared_if_it_is_a_builds(tmp_path):

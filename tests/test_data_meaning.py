@@ -15,13 +15,13 @@ from fuxictr.preprocess.tokenizer import Tokenizer
 from samples import write_sample
 
 from fuxictr_me import MultiEmbedding, UsageError
+from fuxictr_me.config.pretrained import check_keys, read_pretrained
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.data.encode import pad
 from fuxictr_me.data.group_column import check_group_column
-from fuxictr_me.data.label_values import check_npz_labels
+from fuxictr_me.data.npz_files import check_npz
 from fuxictr_me.data.vocabulary_file import write_vocabularies
 from fuxictr_me.data.whole_rows import BLOCK, check_whole_rows
-from fuxictr_me.pretrained import check_keys, read_pretrained
 from fuxictr_me.resources import bundled
 
 USER = {"name": "user", "active": True, "dtype": "str", "type": "categorical"}
@@ -122,8 +122,16 @@ def test_labels_of_built_ids_are_checked(tmp_path):
     assert InMemoryLoader(feature_map, tmp_path / "train.parquet", task="regression").num_samples == 3
     for path in (tmp_path / "train.npz", tmp_path / "train"):
         with pytest.raises(UsageError, match=message):
-            check_npz_labels(path, ["label"], "binary_classification")
-    check_npz_labels(tmp_path / "train.npz", ["label"], "regression")
+            check_npz(path, feature_map, "binary_classification")
+    check_npz(tmp_path / "train.npz", feature_map, "regression")
+    whole = (tmp_path / "train.npz").read_bytes()
+    for cut in (whole[: len(whole) // 2], b"", whole.replace(b"\x02", b"\x03")):  # zip files hold a CRC of each array
+        (tmp_path / "train.npz").write_bytes(cut)
+        with pytest.raises(UsageError, match=r"train\.npz is not a whole npz file"):
+            check_npz(tmp_path / "train", feature_map, "regression")
+    np.savez(tmp_path / "train.npz", user=[1, 2, 300], label=[0.0, 1.0, 1.0])
+    with pytest.raises(UsageError, match="column 'user' has ids from 1 to 300, past"):
+        check_npz(tmp_path / "train", feature_map, "binary_classification")
 
 
 # --- rows of csv -------------------------------------------------------------------------------------

@@ -114,6 +114,7 @@ def test_values_of_every_form():
         ({"price": "dear"}, "column 'price': 'dear' is not of dtype float"),
         ({"price": [1.0]}, "column 'price': '[1.0]' is not of dtype float"),
         ({"words": 7}, "column 'words': '7' is not text or a list"),
+        ({"words": [["a"]]}, "column 'words': \"[['a']]\" is not text or a list"),
         ({"vector": [1, 2, 3]}, "column 'vector': '[1, 2, 3]' is not 2 numbers"),
         ({"vector": None}, "column 'vector': 'None' is not 2 numbers"),
         ({"vector": [1, None]}, "column 'vector': '[1, None]' is not 2 numbers"),

@@ -12,12 +12,12 @@ from fuxictr_me.bars.finding import OK, UNCHECKED, WRONG, Finding
 from fuxictr_me.bars.reading import Entry
 from fuxictr_me.bars.tuner import plain_id, yaml_text
 from fuxictr_me.config import is_built
+from fuxictr_me.config.splits import DATA_KEYS
 from fuxictr_me.errors import RunError, UsageError, missing
 from fuxictr_me.find_model import MODULES, OURS, find_model
 
 TOLERANCE = 1e-4
 SUBJECT = "first row run again"
-SPLITS = ("train_data", "valid_data", "test_data")
 
 
 def rerun(folder, data_root=None, gpu=-1):
@@ -118,7 +118,7 @@ def find_data(entry, dataset_id, data_root=None):
             raise missing(kind, tried[0])
         return str(place)
 
-    for key in SPLITS:
+    for key in DATA_KEYS:
         if dataset.get(key):
             dataset[key] = find(key, dataset[key])
     for column in dataset.get("feature_cols") or []:
@@ -136,7 +136,7 @@ def find_data(entry, dataset_id, data_root=None):
 
 def _check_kinds(dataset: dict, where: str) -> None:
     """Refuse an entry of a data set whose paths are no text, or whose columns are none."""
-    for key in ("data_root", "data_format", *SPLITS):
+    for key in ("data_root", "data_format", *DATA_KEYS):
         if not isinstance(dataset.get(key) or "", str):
             raise UsageError(f"{key} of {where} must be text, got {dataset[key]!r}")
     columns = dataset.get("feature_cols") or []

@@ -6,9 +6,9 @@ from fuxictr_me.config.columns import check_columns, check_feature_specs, check_
 from fuxictr_me.config.kinds import shown
 from fuxictr_me.config.options import DATASET_OPTIONS, READING_OPTIONS, Option
 from fuxictr_me.config.pretrained import check_pretrained
+from fuxictr_me.config.splits import DATA_KEYS
 from fuxictr_me.errors import UsageError, missing, unknown
 
-DATA_KEYS = ("train_data", "valid_data", "test_data")
 NAMED_ELSEWHERE = ("dataset_id", "model_id", "model", "expid")  # an entry is named by its key
 
 

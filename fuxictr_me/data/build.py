@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 from tqdm import tqdm
 
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.encode import Encoder, chunks, count_rows
 from fuxictr_me.data.h5_file import H5Writer
 from fuxictr_me.data.layout import Layout
 from fuxictr_me.data.manifest import fingerprint
-from fuxictr_me.data.place import SPLITS, build_once, folder_of
+from fuxictr_me.data.place import build_once, folder_of
 from fuxictr_me.data.raw_files import raw_splits
 from fuxictr_me.errors import UsageError
 

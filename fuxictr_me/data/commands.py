@@ -29,8 +29,8 @@ def build(dataset_id, config=None, out=None, raw=None):
     """
     from fuxictr_me.config import check_dataset, find_dataset
     from fuxictr_me.config.columns import check_columns, names_of
+    from fuxictr_me.config.splits import SPLITS
     from fuxictr_me.data.build import build_h5
-    from fuxictr_me.data.place import SPLITS
 
     entry, folder = find_dataset(dataset_id, config)
     out = entry.get("data_root", "./data/") if out is None else str(out)
@@ -89,7 +89,8 @@ def _protection(manifest):
     entries = [entry for split in manifest["splits"].values() for entry in split["files"].values()]
     if all("trailer" in entry for entry in entries):
         return "protected: each block of rows is compared with its checksum when it is read"
-    if all(entry.get("checksums") for entry in entries):
+    names = [name for split in manifest["splits"].values() for name in split["files"]]
+    if all(entry.get("checksums") for entry in entries) or set(names) <= manifest.get("file_digests", {}).keys():
         return "files are checked as a whole at every start; `fuxictr-me data convert OLD NEW` makes that faster"
     return "not protected: no checksums of rows are kept"
 
@@ -128,13 +129,15 @@ def _verify_built(folder):
     manifest = read_manifest(folder)
     if manifest is None:
         raise UsageError(f"{folder} has no manifest to check it against")
-    if not all("rows" in entry for entry in manifest["splits"].values()):
-        raise UsageError(f"{folder} was built as parquet, of which no checksums are kept; convert it to H5")
-    found = {name: _problem_of(check_listed_file, folder / name, manifest) for name in manifest.get("file_digests", {})}
+    digests = manifest.get("file_digests", {})
+    is_parquet = not all("rows" in entry for entry in manifest["splits"].values())
+    if is_parquet and not all(name in digests for split in manifest["splits"].values() for name in split["files"]):
+        raise UsageError(f"{folder} was built as parquet by an earlier version, which kept no checksums of it")
+    found = {name: _problem_of(check_listed_file, folder / name, manifest, name) for name in digests}
     if found.get("feature_map.json") is None and (problem := _problem_of(read_feature_map, folder)):
         found["feature_map.json"] = problem
     for split, entry in manifest["splits"].items():
-        for name, stored in entry["files"].items():
+        for name, stored in entry["files"].items() if not is_parquet else ():
             found[name] = _problem_of(_verify_file, folder / name, manifest, stored)
         if not any(found.values()) and (problem := _problem_of(_verify_split, folder, split, manifest)):
             found[split] = problem
@@ -164,10 +167,15 @@ def _verify_file(path, manifest, stored):
 
 def _verify_split(folder, split, manifest):
     """Check that the rows of a split fit the feature map, and that no file of rows lies beside those of the build."""
+    from fuxictr_me.data.in_memory import read_columns
     from fuxictr_me.data.sources import Rows
 
-    is_in_blocks = any("/" in name for name in manifest["splits"][split]["files"])
-    rows = Rows(read_feature_map(folder), folder / (split if is_in_blocks else f"{split}.h5"), split)
+    name = next(iter(manifest["splits"][split]["files"]))
+    path = folder / (split if "/" in name else name)
+    if name.endswith(".parquet"):
+        read_columns(read_feature_map(folder), path, split)
+        return
+    rows = Rows(read_feature_map(folder), path, split)
     for start in range(0, len(rows), VERIFY_ROWS):
         rows.read_ranges(rows.pieces(start, min(start + VERIFY_ROWS, len(rows))))
 

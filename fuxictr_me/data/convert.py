@@ -6,19 +6,20 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 from fuxictr.features import FeatureMap
 from tqdm import tqdm
 
 from fuxictr_me import __version__
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.build import SplitWriter
 from fuxictr_me.data.in_memory import read_columns
 from fuxictr_me.data.layout import Layout
 from fuxictr_me.data.manifest import write_manifest
-from fuxictr_me.data.owned_files import SPLITS, is_generated, list_files
-from fuxictr_me.data.sources import Rows, check
-from fuxictr_me.errors import UsageError, missing, unknown
+from fuxictr_me.data.npz_files import read_npz
+from fuxictr_me.data.owned_files import is_generated, list_files
+from fuxictr_me.data.sources import Rows
+from fuxictr_me.errors import UsageError, missing
 from fuxictr_me.io.atomic import new_folder
 
 ROWS_A_TIME = 1 << 17
@@ -113,48 +114,10 @@ def _reader(source: Path, split: str, feature_map: FeatureMap) -> tuple[int, Cal
             rows = Rows(feature_map, one, split)
             return len(rows), lambda start, stop, r=rows: r.layout.take(r.check(r.read(start, stop)))
         if kind == "npz":
-            columns = _read_npz([one] if one.exists() else sorted(several), feature_map)
+            columns = read_npz([one] if one.exists() else sorted(several), feature_map)
         else:
             of_split = read_columns(feature_map, one if one.exists() else source / split, split)
             columns = {name: column.numpy() for name, column in of_split.items()}
         rows = len(next(iter(columns.values())))
         return rows, lambda start, stop, c=columns: {name: values[start:stop] for name, values in c.items()}
     return None
-
-
-def _read_npz(files: list[Path], feature_map: FeatureMap) -> dict[str, np.ndarray]:
-    """Read the columns of a split, checked file by file.
-
-    Raises:
-        UsageError: a damaged file, a missing column, or ids and values that do not fit the feature map; with the file.
-    """
-    layout = Layout.of(feature_map)
-    parts = [_read_npz_file(file, layout) for file in files]
-    for file, columns in zip(files, parts, strict=True):
-        rows = max((len(values) for values in columns.values()), default=0)
-        for start in range(0, rows, ROWS_A_TIME):
-            stop = min(start + ROWS_A_TIME, rows)
-            try:
-                matrices = layout.gather({name: values[start:stop] for name, values in columns.items()}, stop - start)
-            except UsageError as error:
-                raise UsageError(f"{file}: {error}") from error
-            check(matrices, layout, feature_map, file)
-    joined = {name: np.concatenate([columns[name] for columns in parts]) for name in layout.places}
-    if len(next(iter(joined.values()))) == 0:
-        raise UsageError(f"{files[0]} holds no rows")
-    return joined
-
-
-def _read_npz_file(file: Path, layout: Layout) -> dict[str, np.ndarray]:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            for name in layout.places:
-                if name not in arrays:
-                    raise unknown(f"column (of the feature map, in {file})", name, arrays)
-                if arrays[name].ndim == 0:
-                    raise UsageError(f"{file}: column {name!r} holds a single value, not one for each row")
-            return {name: arrays[name] for name in layout.places}
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{file} is not a whole npz file of numbers: {' '.join(str(error).split())[:200]}") from error

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.manifest import SETTINGS as DATA_SETTINGS
 from fuxictr_me.data.manifest import read_manifest
-from fuxictr_me.data.place import SPLITS
 from fuxictr_me.errors import missing
 
 KINDS = ("parquet", "npz", "h5")  # FuxiCTR completes names so

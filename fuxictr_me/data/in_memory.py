@@ -11,6 +11,7 @@ from fuxictr.features import FeatureMap
 
 from fuxictr_me.data.label_values import binary_labels, check_label
 from fuxictr_me.data.lanes import order_seed
+from fuxictr_me.data.manifest_checks import check_parquet_rows
 from fuxictr_me.errors import UsageError, missing, unknown
 
 
@@ -68,6 +69,7 @@ def read_columns(feature_map: FeatureMap, data_path: str | Path, split: str) -> 
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise missing("parquet data", data_path)
+    check_parquet_rows(files, path.is_dir())
     names = [*feature_map.features, *feature_map.labels]
     tables = [_read(file, names) for file in files]
     read = [(file, table) for file, table in zip(files, tables, strict=True) if len(table)]

@@ -139,7 +139,7 @@ def write_manifest(folder: str | Path, **content: Any) -> None:
             and files; and ``files``, name -> bytes of every file of the set: these, and no others, a later build may
             remove.
     """
-    content = {**content, "format": FORMATS[-1], "file_digests": digests_of_files(Path(folder))}
+    content = {**content, "format": FORMATS[-1], "file_digests": digests_of_files(Path(folder), content["splits"])}
     content = json.loads(json.dumps(content))  # what will be read back
     text = json.dumps({**content, "content_digest": digest_of_content(content)}, indent=2) + "\n"
     replace_whole(Path(folder) / NAME, lambda path: path.write_text(text, encoding="utf-8"))

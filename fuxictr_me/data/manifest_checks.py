@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.errors import UsageError
 
 NAME = "manifest.json"
 FORMATS = (1, 2)  # 1 kept no digests
 LISTED = ("feature_map.json", "feature_vocab.json", "feature_processor.pkl", "pretrained_*")
-SPLITS = ("train", "valid", "test")
 ADVICE = "restore it, or delete the data set and build it again"
 
 
@@ -38,10 +38,14 @@ def digest_of_content(content: dict) -> str:
     return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def digests_of_files(folder: Path) -> dict[str, str]:
-    """Return name -> BLAKE2b of the files beside the rows: the feature map, vocabularies, pretrained vectors."""
-    files = sorted(file for pattern in LISTED for file in Path(folder).glob(pattern) if file.is_file())
-    return {file.name: _digest_of_file(file) for file in files}
+def digests_of_files(folder: Path, splits: dict[str, Any]) -> dict[str, str]:
+    """Return name -> BLAKE2b of the files that hold no checksums themselves.
+
+    These are the feature map, vocabularies, pretrained vectors, and rows as parquet.
+    """
+    names = [file.name for pattern in LISTED for file in sorted(Path(folder).glob(pattern)) if file.is_file()]
+    names += [name for split in splits.values() for name in split["files"] if name.endswith(".parquet")]
+    return {name: _digest_of_file(Path(folder) / name) for name in names}
 
 
 def parse_manifest(path: Path) -> dict[str, Any]:
@@ -94,6 +98,26 @@ def expected_files(files: list[Path], are_all: bool) -> list[ExpectedFile]:
     return [expected_file(manifest, listed[name]) for name in names]
 
 
+def check_parquet_rows(files: list[Path], are_all: bool) -> None:
+    """Refuse rows as parquet that are not those of the build, where the set has a manifest with their digests.
+
+    Args:
+        files: of one split.
+        are_all: as in ``expected_files``.
+
+    Raises:
+        UsageError: a file that has changed; one too many or too few, where they should be all of the split.
+    """
+    if (found := find_manifest(files[0])) is None:
+        return
+    folder, manifest = found
+    of_rows = {name for split in manifest["splits"].values() for name in split["files"]}
+    if are_all and of_rows & manifest.get("file_digests", {}).keys():
+        expected_files(files, are_all)
+    for file in files:
+        check_listed_file(file, manifest, file.relative_to(folder).as_posix())
+
+
 def expected_file(manifest: dict[str, Any], entry: dict[str, Any]) -> ExpectedFile:
     """Return the manifest's entry of a file as an object."""
     every = [item for split in manifest["splits"].values() for item in split["files"].items()]
@@ -101,18 +125,19 @@ def expected_file(manifest: dict[str, Any], entry: dict[str, Any]) -> ExpectedFi
     return ExpectedFile(entry.get("rows"), entry.get("trailer"), entry.get("checksums", {}), names)
 
 
-def check_listed_file(path: Path, manifest: dict[str, Any] | None = None) -> None:
-    """Refuse a file beside the rows (feature map, vocabularies, ...) that is not the one the manifest lists.
+def check_listed_file(path: Path, manifest: dict[str, Any] | None = None, name: str | None = None) -> None:
+    """Refuse a file (feature map, vocabularies, parquet, ...) that is not the one whose digest the manifest lists.
 
     Args:
         manifest: of its folder; None reads it, if there is one.
+        name: of the file in the manifest; None for one beside the manifest.
 
     Raises:
         UsageError: the file has changed or is gone, or the manifest is damaged.
     """
     if manifest is None:
         manifest = parse_manifest(path.parent / NAME) if (path.parent / NAME).exists() else {}
-    expected = manifest.get("file_digests", {}).get(path.name)
+    expected = manifest.get("file_digests", {}).get(name or path.name)
     if expected is None:
         return
     if not path.is_file():

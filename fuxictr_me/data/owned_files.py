@@ -6,11 +6,11 @@ import re
 import stat
 from pathlib import Path
 
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.errors import UsageError
 from fuxictr_me.io.atomic import replace_whole
 
-SPLITS = ("train", "valid", "test")
 FIXED = ("feature_map.json", "feature_vocab.json", "feature_processor.pkl")
 JOURNAL = ".fuxictr_me.moving.json"  # there while files are moved into place; lists the old and the new ones
 GENERATED = re.compile(

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fuxictr_me import __version__
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.manifest import NAME, difference, is_same, read_manifest, unknown_to, write_manifest
 from fuxictr_me.data.owned_files import (
     JOURNAL,
-    SPLITS,
     is_generated,
     list_files,
     owned_files,
@@ -26,7 +26,7 @@ from fuxictr_me.data.owned_files import (
 from fuxictr_me.data.raw_files import raw_files
 from fuxictr_me.errors import UsageError
 
-__all__ = ["SPLITS", "build_once", "folder_of", "is_current", "is_generated", "locked", "put_in_place", "raw_files"]
+__all__ = ["build_once", "folder_of", "is_current", "is_generated", "locked", "put_in_place", "raw_files"]
 
 
 def folder_of(params: dict) -> Path:
@@ -66,7 +66,12 @@ def build_once(
             return
         refuse_foreign_files(data_dir, pretrained, raw)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=data_dir) as temporary:
-            splits = write(Path(temporary))
+            try:
+                splits = write(Path(temporary))
+            except OSError as error:
+                if error.filename is not None or error.errno is None:
+                    raise
+                raise OSError(error.errno, error.strerror, str(data_dir)) from error  # such as: no space left
             refuse_foreign_files(data_dir, pretrained, raw)  # a build may take hours
             put_in_place(Path(temporary) / data_dir.name, data_dir, made_from, splits)
 

@@ -10,9 +10,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.manifest import fingerprint
 from fuxictr_me.data.owned_files import list_files
-from fuxictr_me.data.place import SPLITS, build_once, folder_of
+from fuxictr_me.data.place import build_once, folder_of
 from fuxictr_me.data.raw_files import raw_splits
 from fuxictr_me.errors import UsageError
 

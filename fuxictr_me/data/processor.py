@@ -8,6 +8,7 @@ import polars as pl
 
 from fuxictr_me.compat import AvazuProcessor, CriteoProcessor
 from fuxictr_me.config.expressions import check_preprocess
+from fuxictr_me.config.pretrained import check_keys, check_pretrained
 from fuxictr_me.data import raw_values
 from fuxictr_me.data.counting import count_tokens
 from fuxictr_me.data.encode import chunks
@@ -17,7 +18,6 @@ from fuxictr_me.data.raw_rows import RawRows
 from fuxictr_me.data.shared_types import shared_as_one_type
 from fuxictr_me.data.vocabulary_file import write_vocabularies
 from fuxictr_me.errors import UsageError
-from fuxictr_me.pretrained import check_keys, check_width, read_pretrained
 
 BINARY = "binary_classification"
 COUNTS_IN_ONE_PASS = hasattr(CriteoProcessor, "_collect_statistics")  # the wheel; main counts column by column
@@ -260,9 +260,5 @@ def _pretrained_keys(column: dict, embedding_dim: int | list | None) -> set[str]
     Raises:
         UsageError: a file that cannot be used.
     """
-    name, path = column["name"], column["pretrained_emb"]
-    keys, values = read_pretrained(path)
-    wanted = column.get("pretrain_dim") or column.get("embedding_dim") or embedding_dim
-    for dim in wanted if isinstance(wanted, list) else [wanted] if wanted else []:
-        check_width(values.shape[1], name, dim, path)
-    return set(check_keys(keys, name, "str" if column["type"] == "sequence" else column["dtype"], path))
+    dtype = "str" if column["type"] == "sequence" else column["dtype"]
+    return set(check_keys(check_pretrained(column, embedding_dim), column["name"], dtype, column["pretrained_emb"]))

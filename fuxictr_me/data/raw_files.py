@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fuxictr_me.data.owned_files import SPLITS
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.errors import UsageError, missing
 
 CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuxictr_me.config import RAW_DTYPES, check_dataset, is_built
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.manifest import is_unchanged, read_manifest
-from fuxictr_me.data.place import SPLITS
 from fuxictr_me.data.raw_files import raw_files, separator
 from fuxictr_me.errors import UsageError, unknown
 

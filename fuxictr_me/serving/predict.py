@@ -28,6 +28,8 @@ def encode(row, field, vocabularies):
             raise ValueError
         return known.get(str(read), oov)
     if isinstance(value, list):
+        if any(isinstance(item, (list, dict)) for item in value):
+            raise ValueError
         value = field["splitter"].join(str(item) for item in value if item is not None)
     ids = [0 if token == field["fill"] else known.get(token, oov) for token in value.split(field["splitter"])]
     return ([0] * size + ids)[-size:] if field["padding"] == "pre" else (ids + [0] * size)[:size]

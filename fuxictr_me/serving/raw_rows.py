@@ -7,8 +7,8 @@ from itertools import islice
 import numpy as np
 import polars as pl
 
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.in_memory import read_columns
-from fuxictr_me.data.place import SPLITS
 from fuxictr_me.data.raw_files import CSV, ending, separator
 from fuxictr_me.data.sources import Rows
 from fuxictr_me.errors import UsageError

@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 
 from fuxictr_me.config import is_built
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data import build_dataset, build_h5
 from fuxictr_me.data.digest import count_rows, data_digest
 from fuxictr_me.data.manifest import difference, fingerprint, read_manifest
-from fuxictr_me.data.place import SPLITS, raw_files
+from fuxictr_me.data.place import raw_files
 from fuxictr_me.errors import UsageError
 from fuxictr_me.files import working_in
 from fuxictr_me.run_settings import load_settings
