@@ -1,9 +1,18 @@
 """Configs and command lines of a hostile tester that once got past the checks: each ends in one line."""
 
+import json
+import os
+import sys
 from pathlib import Path
 
+import fuxictr.utils
 import pytest
+import yaml
+from fuxictr.features import FeatureMap
 from test_bad_configs import error_of, folder, write  # noqa: F401 - folder is a fixture
+from test_host import checkout  # noqa: F401 - a fixture
+
+from fuxictr_me.compat import dataloaders, fuxictr_models
 
 RUN = ["run_expid", "--config", "config", "--expid", "x"]
 BUILD = ["data", "build", "shop", "--config", "config"]
@@ -67,3 +76,43 @@ def test_a_penalty_that_diverges_says_so(folder, capsys):  # noqa: F811
     write("model", "singular_value_regularizer", 1e300)
     code, line = error_of(RUN, capsys)
     assert code == 1 and "singular_value_regularizer 1e+300: the embeddings are not finite" in line
+
+
+EVIL = "(open('PWNED', 'w'), layers.MaskedAveragePooling())[1]"
+
+
+def host_state():
+    """What the host replaces while a script runs."""
+    return (
+        fuxictr.utils.load_config,
+        FeatureMap.load,
+        dataloaders.RankDataLoader,
+        fuxictr_models.BaseModel,
+        fuxictr_models.MultiTaskModel,
+        list(sys.path),
+        list(sys.meta_path),
+        list(sys.argv),
+        os.getcwd(),
+    )
+
+
+@pytest.mark.parametrize("where", ["feature map", "feature_specs", "preprocess", "initializer", "metrics"])
+def test_scripts_of_fuxictr_evaluate_no_code_of_a_config_or_a_data_folder(checkout, capsys, monkeypatch, where):  # noqa: F811
+    monkeypatch.chdir(checkout)
+    path = Path("data/made/feature_map.json" if where == "feature map" else "config/model_config.yaml")
+    content = yaml.safe_load(path.read_text())
+    if where == "feature map":
+        next(iter(content["features"][0].values()))["feature_encoder"] = EVIL
+    else:
+        content["Base"] |= {
+            "feature_specs": {"feature_specs": [{"name": "user", "feature_encoder": EVIL}]},
+            "preprocess": {"feature_cols": [{"name": "user", "preprocess": "load_pickle(evil.pkl)"}]},
+            "initializer": {"embedding_initializer": EVIL},
+            "metrics": {"metrics": ["NDCG(k=open('PWNED','w'))"]},
+        }[where]
+    path.write_text(json.dumps(content))
+    before = host_state()
+    arguments = ["host", "experiment/run_expid.py", "--config", "../config", "--expid", "theirs"]
+    code, line = error_of(arguments, capsys)
+    assert code == 2 and line and not list(checkout.rglob("PWNED"))
+    assert host_state() == before

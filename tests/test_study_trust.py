@@ -15,7 +15,7 @@ import yaml
 from test_study import STUB, TINY, started, stub  # noqa: F401 - a fixture
 
 from fuxictr_me.cli import main
-from fuxictr_me.data.commands import find_entry
+from fuxictr_me.config import find_dataset
 from fuxictr_me.data.digest import data_digest, settings_digest
 from fuxictr_me.errors import UsageError
 from fuxictr_me.resources import bundled
@@ -182,9 +182,9 @@ def test_every_bundled_data_set_is_found_by_its_id():
     assert {"criteo_x4_001", "avazu_x4_002", "criteo_paper"} <= set(ids)
     for dataset_id in ids:
         study = design("s", dataset_id, ["DNN_ME"], scales=[1], seeds=[1])
-        entry, _ = find_entry(dataset_id)
+        entry, _ = find_dataset(dataset_id)
         assert study.dataset == entry and study.cells[0].settings["dataset_id"] == dataset_id
-    with pytest.raises(UsageError, match=r"unknown dataset_id 'criteo_x4'.*known: .*criteo_x4_001"):
+    with pytest.raises(UsageError, match="criteo_x4 comes in several settings: name one of criteo_x4_001"):
         design("s", "criteo_x4", ["DNN_ME"])
 
 
