@@ -72,3 +72,8 @@ def _check_tensors(state_dict: object, path: str | Path) -> None:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             held = f"{name!r} -> {type(value).__name__}"
             raise UsageError(f"{path} is not a checkpoint of weights, names -> tensors: it holds {held}")
+        if value.is_meta or value.layout is not torch.strided or value.is_complex() or value.is_quantized:
+            kind = "without values" if value.is_meta else f"{value.layout}, {value.dtype}"
+            raise UsageError(
+                f"{path} is not a checkpoint of weights: {name!r} is no plain tensor of numbers, but {kind}"
+            )

@@ -6,21 +6,25 @@ GitHub's scripts are written for main.
 """
 
 import contextlib
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import runpy
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fuxictr.utils
 import numpy as np
+from fuxictr.features import FeatureMap
 
 from fuxictr_me.any_model import with_configured_sets
 from fuxictr_me.callbacks import attach, build
 from fuxictr_me.compat import BaseModel, MultiTaskModel, dataloaders, fuxictr_models
 from fuxictr_me.compat.loaders import bridged_loader
+from fuxictr_me.config.evaluated import check_encoders, check_evaluated
 from fuxictr_me.errors import UsageError, missing, unknown
 from fuxictr_me.files import working_in
 from fuxictr_me.training.metrics import evaluate_metrics
@@ -59,8 +63,10 @@ def run_script(script: str, arguments: list[str]) -> None:
         script (str): e.g. ``FuxiCTR/experiment/run_expid.py``.
         arguments (list of str): of the script.
 
+    What FuxiCTR would evaluate as Python, in the config and in the feature map, may only be names and literals.
+
     Raises:
-        UsageError: no such script.
+        UsageError: no such script, or code in a setting.
     """
     path = Path(script)
     if not path.is_file():
@@ -76,6 +82,7 @@ def run_script(script: str, arguments: list[str]) -> None:
         stack.enter_context(_own_modules(ZOOS, folder))
         register(ZOOS)
         stack.enter_context(_replaced((dataloaders, "RankDataLoader", bridged_loader()), *_configured_bases()))
+        stack.enter_context(_replaced(*_checked_readers()))
         sys.path.insert(0, folder)  # as python does for a script: fuxictr_version.py lies there
         runpy.run_path(str(path), run_name="__main__")
 
@@ -89,6 +96,28 @@ def _configured_bases() -> Iterator[tuple[types.ModuleType, str, type]]:
     for original in (BaseModel, MultiTaskModel):
         content = {"__module__": original.__module__, "__doc__": original.__doc__}
         yield fuxictr_models, original.__name__, type(original.__name__, (_Configured, original), content)
+
+
+def _checked_readers() -> Iterator[tuple[object, str, Callable]]:
+    """Yield what reads configs and feature maps in scripts, so that FuxiCTR evaluates nothing but names and literals.
+
+    A data folder may come from somebody else: ``feature_encoder`` of its feature map would run as Python.
+    """
+    original_config, original_load = fuxictr.utils.load_config, FeatureMap.load
+
+    @functools.wraps(original_config)
+    def load_config(*args: object, **kwargs: object) -> dict:
+        params = original_config(*args, **kwargs)
+        check_evaluated(params)
+        return params
+
+    @functools.wraps(original_load)
+    def load(self: FeatureMap, json_file: str, *args: object, **kwargs: object) -> None:
+        original_load(self, json_file, *args, **kwargs)
+        check_encoders(json_file, self.features)
+
+    yield fuxictr.utils, "load_config", load_config
+    yield FeatureMap, "load", load
 
 
 class _Configured:

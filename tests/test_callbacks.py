@@ -122,9 +122,10 @@ def test_a_failing_callback_names_itself_and_costs_nothing(plain_map, data, tmp_
 
 
 def test_callbacks_of_a_config():
-    built = build(["InformationAbundance", {"InformationAbundance": {"tensorboard": True}}, "test_callbacks.Failing"])
-    assert [type(c).__name__ for c in built] == ["InformationAbundance", "InformationAbundance", "Failing"]
-    assert built[1].tensorboard and build(None) == []
+    built = build([{"InformationAbundance": {"tensorboard": True}}, "test_callbacks.Failing"])
+    assert [type(c).__name__ for c in built] == ["InformationAbundance", "Failing"]
+    assert built[0].tensorboard and build(None) == []
+    assert not build("InformationAbundance")[0].tensorboard
 
 
 def rows_of(path):

@@ -22,25 +22,59 @@ def build(specs: object) -> list[Callback]:
     Raises:
         UsageError: an unknown name or argument.
     """
-    if specs is None:
-        return []
-    if not isinstance(specs, list | tuple):
-        specs = [specs]
-    callbacks = [_build_one(spec) for spec in specs]
+    callbacks = [_build_one(spec) for spec in _listed(specs)]
     if (twice := find_twice(type(one).__name__ for one in callbacks if type(one) in OURS.values())) is not None:
         raise UsageError(f"callbacks names {twice} twice")  # both would write one file
     return callbacks
 
 
-def _build_one(spec: object) -> Callback:
+def check_callbacks(specs: object) -> None:
+    """Check the ``callbacks:`` entry of a config without importing code: its form, and our callbacks' arguments.
+
+    Raises:
+        UsageError: one line: what is wrong, what was found, what is allowed.
+    """
+    own = []
+    for spec in _listed(specs):
+        name, arguments = _split(spec)
+        if name is not None and "." in name:
+            _check_class_name(name)
+            _check_arguments(name, arguments)
+        else:
+            own.append(spec)
+    build(own)
+
+
+def _listed(specs: object) -> list:
+    return [] if specs is None else list(specs) if isinstance(specs, list | tuple) else [specs]
+
+
+def _split(spec: object) -> tuple[str | None, object]:
+    """Return the name and the arguments of a callback; None and None of a ``Callback`` object."""
     if isinstance(spec, Callback):
-        return spec
+        return None, None
     name, arguments = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else (spec, None)
     if not isinstance(name, str):
-        raise UsageError(f"a callback must be a name or {{name: {{argument: value}}}}, got {spec!r}")
-    cls = _resolve(name)
+        raise UsageError(f"a callback must be a name or {{name: {{argument: value}}}}, got {shown(spec)}")
+    return name, arguments
+
+
+def _check_arguments(name: str, arguments: object) -> None:
     if not isinstance(arguments, dict | None) or not all(isinstance(key, str) for key in arguments or {}):
         raise UsageError(f"callback {name}: arguments must be {{argument: value}}, got {shown(arguments)}")
+
+
+def _check_class_name(name: str) -> None:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(f"callback {name!r} is no class: write package.module.Class, e.g. my_callbacks.LearningCurve")
+
+
+def _build_one(spec: object) -> Callback:
+    name, arguments = _split(spec)
+    if name is None:
+        return spec
+    _check_arguments(name, arguments)
+    cls = _resolve(name)
     try:
         return cls(**(arguments or {}))
     except UsageError:
@@ -55,8 +89,7 @@ def _resolve(name: str) -> type[Callback]:
             raise unknown("callback", name, OURS)
         return OURS[name]
     module_name, _, cls_name = name.rpartition(".")
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"callback {name!r} is no class: write package.module.Class, e.g. my_callbacks.LearningCurve")
+    _check_class_name(name)
     module = import_named(module_name, f"callback {name!r}")
     cls = getattr(module, cls_name, None)
     if cls is None:

@@ -79,9 +79,11 @@ def check_training_options(settings: dict) -> None:
     for key, option in (TRAINING_OPTIONS | READING_OPTIONS).items():
         if key in settings:
             option.check(settings[key])
-    for name in [*settings.get("metrics", ()), *(_monitor_weights(settings) if "monitor" in settings else ())]:
-        if not is_metric(name):
-            raise unknown("metric", name, METRICS)
+    watched = _monitor_weights(settings) if "monitor" in settings else ()
+    for kind, names in (("metric", settings.get("metrics", ())), ("monitor", watched)):
+        for name in names:
+            if not is_metric(name):
+                raise unknown(kind, name, METRICS)
 
 
 def check_foreign_settings(model_class: type, settings: dict) -> None:

@@ -129,6 +129,12 @@ def _check_metrics_list(label: str, value: object) -> None:
         raise UsageError(f"{label} must be a list such as ['AUC', 'logloss'], got {shown(value)}")
 
 
+def _check_callbacks(label: str, value: object) -> None:
+    from fuxictr_me.callbacks.config import check_callbacks  # which imports this package
+
+    check_callbacks(value)
+
+
 REGULARIZER = Checked(
     "a positive float, l1(x), l2(x) or l1_l2(x,y)", check_regularizer, {"type": ["number", "string", "null"]}
 )
@@ -192,7 +198,7 @@ TRAINING_OPTIONS = table(
     Option("verbose", Integer(0), "0: no progress bar", 1),
     Option(
         "callbacks",
-        Checked("a list of callbacks", lambda label, value: None, {"type": ["array", "null"]}),
+        Checked("a list of callbacks", _check_callbacks, {"type": ["array", "null"]}),
         "called while a model trains",
         None,
     ),

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
+from fuxictr_me.callbacks import build as build_callbacks
+from fuxictr_me.config.columns import check_labels_of
+from fuxictr_me.config.datasets import check_dataset_values
 from fuxictr_me.config.names import check_plain_name
-from fuxictr_me.config.training import check_model_settings
+from fuxictr_me.config.training import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError, missing, positive_int, unknown
 from fuxictr_me.find_model import find_model, short_name
 from fuxictr_me.study.any_model import check_names, check_read
 from fuxictr_me.study.design_checks import (
     MOST_SEED,
+    OF_RUNS,
     check_comparable,
     check_list,
     check_mapping,
@@ -29,7 +33,7 @@ from fuxictr_me.study.study_file import read_study_file
 CONTROLS = {"ensemble": {"aggregation": "ensemble"}, "ME-SI": {"shared_interaction": True}}  # changes of ME
 KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
 EQUAL = {"metrics", "monitor", "monitor_mode", "early_stop_patience", "epochs", "batch_size", "eval_steps", "shuffle"}
-EQUAL |= {"save_best_only", "reduce_lr_on_plateau", "dataset_id", "model", "seed", "task", "loss"}
+EQUAL |= {"save_best_only", "reduce_lr_on_plateau", "dataset_id", "model", "seed", "task", "loss", "group_id"}
 SIZE = {"num_sets", "embedding_dim"}
 
 
@@ -187,12 +191,18 @@ def _cells_of(model: str, start: dict, kinds: dict, scales: list, seed: int, gri
 def _check_cell(cell: Cell, dataset: dict) -> None:
     """Refuse settings that any run of a cell could not start with."""
     model_class = find_model(cell.settings["model"])
-    for values in itertools.product(*cell.grid.values()):
-        settings = {**dataset, **cell.settings, **dict(zip(cell.grid, values, strict=True))}
-        try:
+    try:
+        for values in itertools.product(*cell.grid.values()):
+            settings = {**dataset, **cell.settings, **dict(zip(cell.grid, values, strict=True))}
             check_model_settings(model_class, settings)
-        except UsageError as error:
-            raise UsageError(f"{cell.name}: {error}") from error
+            if cell.grid.keys() & set(OF_RUNS):
+                check_dataset_values(settings)
+        check_dataset_values({**dataset, **cell.settings})
+        build_callbacks(cell.settings.get("callbacks"))
+        if dataset.get("label_col"):
+            check_labels(model_class, settings, [column["name"] for column in check_labels_of(dataset["label_col"])])
+    except UsageError as error:
+        raise UsageError(f"{cell.name}: {error}") from error
 
 
 def _models(models: list | dict) -> dict:

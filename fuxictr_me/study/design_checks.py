@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterable
 
+from fuxictr_me.config.options import DATASET_OPTIONS
 from fuxictr_me.errors import UsageError, positive_int
 
 MOST_SCALE = 1000
@@ -12,6 +13,7 @@ MOST_RUNS = 10_000
 MOST_SEED = 2**32 - 1  # numpy's
 SET_BY_STUDY = ("seed", "dataset_id", "model", "model_id", "gpu", "model_root", "debug_mode")
 # What makes models comparable -> FuxiCTR's default where a config does not set it.
+OF_RUNS = ("use_features", "feature_specs", "group_id")  # keys of a data set that a run may set, too
 COMPARED = {
     "metrics": ["AUC", "logloss"],
     "monitor": "AUC",
@@ -23,6 +25,7 @@ COMPARED = {
     "shuffle": True,
     "save_best_only": True,
     "reduce_lr_on_plateau": True,
+    "group_id": None,
 }
 
 
@@ -79,7 +82,7 @@ def check_own_settings(where: str, settings: object, dataset_keys: Iterable[str]
             hint = "; that of the base is set for each model, e.g. models: {DNN_ME: {embedding_dim: 10}}"
             hint = hint if key == "embedding_dim" else ": it is the scale"
             raise UsageError(f"{where} sets {key}, which the study sets itself for each size{hint}")
-        if key in dataset_keys:
+        if key in dataset_keys or (key in DATASET_OPTIONS and key not in OF_RUNS):
             raise UsageError(f"{where} sets {key}, which belongs to the data set: set it in dataset_config.yaml")
     return settings
 

@@ -13,11 +13,13 @@ WRITTEN = ("config", "tuner", "running", "logs", "failed", "checkpoints", "repor
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse symbolic links among what a study writes, which could lead its writing elsewhere.
+    """Refuse what is no folder, and symbolic links among what a study writes, which could lead its writing elsewhere.
 
     Raises:
-        UsageError: names the link.
+        UsageError: names the file or the link.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not the folder of a study: name another one by --out")
     for part in (folder / name for name in WRITTEN):
         links = [part] if part.is_symlink() else []
         for place, folders, files in [] if links else os.walk(part):
