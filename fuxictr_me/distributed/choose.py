@@ -111,7 +111,8 @@ def estimates(model_class, feature_map, params, num_ranks, gpu, per_node):
         step = whole
         if engine != ddp:
             tables = divided(feature_map, whole.tables, engine.members) if engine.shards else feature_map
-            step = simulate(model_class, tables, part_of_rank(get, engine), on_gpu=gpu is not None)
+            settings = part_of_rank(get, engine)  # kernels that update in one pass would take less than is counted
+            step = simulate(model_class, tables, settings, on_gpu=gpu is not None, in_one_pass=False)
         found.append(estimate(engine, step, whole.hidden, params, gpu or GPUS["H100"], per_node))
     return found, refused
 

@@ -18,6 +18,7 @@ from fuxictr_me.planning.ledger import Ledger, tensors_in
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
 from fuxictr_me.training.step import Step, fused_tables
+from fuxictr_me.training.touched_rows import LazyRows
 
 NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")  # of torch, from operations on fake tensors
 ALONE = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None}  # no device, files or hooks
@@ -82,7 +83,8 @@ def simulate(model_class, feature_map, params, on_gpu=True, in_one_pass=True):
         model_class (type): as ``find_model`` gives it.
         feature_map (FeatureMap): of FuxiCTR.
         params (dict): the model's settings, ``batch_size`` included.
-        in_one_pass (bool): whether a GPU's kernels update fused tables; else their gradients are as large as they are.
+        in_one_pass (bool): whether a GPU's kernel updates fused tables densely; else their gradients are as large as
+            they are.
         on_gpu (bool): dropout as a GPU computes it, which keeps a mask of bytes; else of floats.
 
     Returns:
@@ -192,8 +194,12 @@ def _train(model, batch, ledger, on_gpu, in_one_pass):
 def _prepare(model, ledger, on_gpu, in_one_pass):
     """Let a model step as on the device; what updates its tables, where that is ours."""
     if isinstance(model, FastTraining):
-        kernels = KernelCosts(ledger) if on_gpu and in_one_pass else None
-        model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu, kernels=kernels)
+        kernels = KernelCosts(ledger) if on_gpu else None
+        in_step = kernels if in_one_pass else None
+        model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu, kernels=in_step)
+        for rows in model._step.rows:
+            if kernels and isinstance(rows, LazyRows | CaughtUpRows):
+                rows.kernels = kernels
         if type(model.optimizer) is torch.optim.SGD:  # whose fused kernel would run on real tensors
             for group in model.optimizer.param_groups:
                 group["fused"] = False
