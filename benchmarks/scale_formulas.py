@@ -186,7 +186,7 @@ def simulated(ids, dim, sets, rows, updates="dense"):
     changed = {"embedding_dim": dim, "num_sets": sets, "batch_size": rows, "embedding_updates": updates}
     if updates != "dense":
         changed["weight_decay"] = 0
-    return simulate(DCNv2_ME, feature_map_of(FIELDS, ids), paper | changed)
+    return simulate(DCNv2_ME, feature_map_of(FIELDS, ids), paper | changed, in_one_pass=False)
 
 
 @functools.cache
