@@ -260,7 +260,9 @@ def test_every_block_is_of_a_kind_that_is_tested(page):
 def test_no_line_of_prose_is_longer_than_120_characters(page):
     """Tables, code, headings and pictures are not prose; the target of a link does not count."""
     prose = re.sub(r"\]\([^)\s]+\)", "]", BLOCK.sub("", page.read_text()))
-    lines = [line for line in prose.splitlines() if not line.lstrip().startswith(("|", "#", "![")) and line[:4] != "    "]
+    lines = [
+        line for line in prose.splitlines() if not line.lstrip().startswith(("|", "#", "![")) and line[:4] != "    "
+    ]
     assert [line for line in lines if len(line) > 120] == []
 
 
