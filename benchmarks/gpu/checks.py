@@ -41,7 +41,7 @@ def equality(machine: Machine, cell: dict) -> Iterator[dict]:
     """Losses of 14 steps of a small model in five ways, with a short batch, and another learning rate from step 10."""
     family, feature_map = cell["family"], machine.feature_map(cell["ids"])
     build = {**COMMON, **SMALL_FAMILIES[family], "num_sets": 3, "embedding_dim": 5, "embedding_regularizer": 1e-5}
-    build |= {"model_root": str(machine.folder / "checkpoints"), "gpu": machine.gpu}
+    build |= {"model_root": machine.checkpoints, "gpu": machine.gpu}
     build["embedding_initializer"] = "partial(nn.init.normal_, std=0.1)"
     model_class = class_of(family)
     loader = made_loader(feature_map, STEPS * 256 + 57, 256, machine.device)
@@ -141,7 +141,7 @@ def fallback(machine: Machine, cell: dict) -> Iterator[dict]:
         return
     feature_map = machine.feature_map(cell["ids"])
     settings = {**COMMON, **FAMILIES["DCNv2"], "num_sets": 2, "gpu": machine.gpu}
-    settings["model_root"] = str(machine.folder / "checkpoints")
+    settings["model_root"] = machine.checkpoints
     loader = made_loader(feature_map, 20 * 512, 512, machine.device)
     found = {}
     for name, failing in (("waits", _waits), ("fails", _fails)):

@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import json
+import os
 import sys
 import time
 import types
@@ -26,6 +27,7 @@ class Machine:
         self.folder, self.is_tiny = Path(folder), is_tiny
         self.device = torch.device("cpu" if is_tiny else "cuda:0")
         self.gpu = -1 if is_tiny else 0
+        self.checkpoints = str(self.folder / f"checkpoints_{os.getpid()}")  # which no other cell writes to
 
     def wait(self) -> float:
         """Return the time in seconds when the device has nothing left to do."""

@@ -79,7 +79,7 @@ def build(machine: Machine, cell: dict) -> object:
         model_class, settings = class_of(cell["family"]), settings_of(cell)
     torch.manual_seed(0)
     with machine.device:
-        model = model_class(feature_map, gpu=machine.gpu, model_root=str(machine.folder / "checkpoints"), **settings)
+        model = model_class(feature_map, gpu=machine.gpu, model_root=machine.checkpoints, **settings)
     return prepare(machine, model)
 
 

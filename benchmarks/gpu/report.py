@@ -32,7 +32,7 @@ def _shown(x: object) -> str:
     if x is None:
         return ""
     if isinstance(x, float):
-        return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+        return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
     return f"{x:,}" if isinstance(x, int) and not isinstance(x, bool) else str(x)
 
 

@@ -42,12 +42,14 @@ def fastest_settings(model_class: type, feature_map: object, params: dict, found
     if updates == "dense" and not (params.get("embedding_regularizer") or params.get("weight_decay")):
         operations |= _by_rows(model_class, feature_map, params)
     precision = params.get("precision", "float32")
-    seconds = {name: _seconds(own, found.gpu, precision) for name, own in operations.items()}
+    model = model_class.__name__
+    seconds = {name: _seconds(own, found.gpu, precision, model) for name, own in operations.items()}
     best = "catch_up" if seconds.get("catch_up", 1e9) < (1 - LEAST_GAIN) * seconds[updates] else updates
     settings = {"compile": True, "cuda_graph": "auto", "precision": precision, "embedding_updates": best}
     advice = [Advice(settings, seconds[best])]
     if precision == "float32" and "tf32" in found.gpu.peaks:  # with the same operations
-        advice.append(Advice({**settings, "precision": "tf32"}, _seconds(operations[best], found.gpu, "tf32")))
+        rounded = _seconds(operations[best], found.gpu, "tf32", model)
+        advice.append(Advice({**settings, "precision": "tf32"}, rounded))
     return advice
 
 
@@ -59,5 +61,6 @@ def _by_rows(model_class: type, feature_map: object, params: dict) -> dict[str, 
         return {}
 
 
-def _seconds(operations: list, gpu: Gpu, precision: str) -> float:
-    return expected_seconds(kernel_seconds(operations, gpu, precision), precision, is_compiled=True)
+def _seconds(operations: list, gpu: Gpu, precision: str, model: str) -> float:
+    measured_as = precision if precision in gpu.peaks else "float32"
+    return expected_seconds(kernel_seconds(operations, gpu, precision), measured_as, is_compiled=True, model=model)

@@ -121,7 +121,7 @@ def _expected(model_class: type, params: dict, gpu: Gpu, operations: list) -> fl
     precision = params.get("precision", "float32")
     measured_as = precision if precision in gpu.peaks else "float32"
     floor, is_recorded = kernel_seconds(operations, gpu, precision), params.get("cuda_graph", "auto") is not False
-    return expected_seconds(floor, measured_as, bool(params.get("compile")), is_recorded)
+    return expected_seconds(floor, measured_as, bool(params.get("compile")), is_recorded, model_class.__name__)
 
 
 def place_data(feature_map, params, rows, free):
