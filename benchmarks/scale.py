@@ -84,10 +84,10 @@ assumptions are made:
 
 ## Memory of a rank, and the floor of a step with dense updates
 
-A cell has the GB at B = 10,000, and the milliseconds at B = {batches}. Bold times are within 5 % of the least.
-A case in parentheses does not fit. set-parallel is combined with rows if R > M. Memory is 12 B per parameter, a buffer
-for received embeddings, and the larger of two amounts: the activations of the backward pass, or 4 B per number of the
-tables and the activations of the update.
+A cell has the GB at B = 10,000, and the milliseconds at B = {batches}.
+Bold times are within 5 % of the least. A case in parentheses does not fit. set-parallel is combined with rows if R > M.
+Memory is 12 B per parameter, a buffer for received embeddings, and the larger of two amounts: the activations of the
+backward pass, or 4 B per number of the tables and the activations of the update.
 
 {dense_tables}
 
