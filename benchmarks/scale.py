@@ -94,8 +94,8 @@ backward pass, or 4 B per number of the tables and the activations of the update
 ## Updates by rows
 
 The setting is `embedding_updates: catch_up`, without weight decay. A cell has the milliseconds at
-B = {batches}, for any D. Memory is as above, plus 4 B per row. `lazy` does not need the gradient's 4 B per
-number.
+B = {batches}, for any D. Memory is as above, plus 4 B per row. `lazy` does not need the
+4 B per number of the gradient.
 
 {by_rows_table}
 
