@@ -99,7 +99,8 @@ def estimates(model_class, feature_map, params, num_ranks, gpu, per_node):
     get = Settings(model_class, params)
     num_sets = len(all_dims(get))
     ddp = Engine("ddp", 1, num_ranks)
-    whole = simulate(model_class, feature_map, part_of_rank(get, ddp))  # as on a GPU: its gradients are added up whole
+    # its gradients are added up whole
+    whole = simulate(model_class, feature_map, part_of_rank(get, ddp), in_one_pass=False)
     engines = [ddp, Engine("sharded", 1, num_ranks)]
     engines += [Engine("set-parallel", s, num_ranks // s) for s in possible_groups(num_ranks, num_sets)[:0:-1]]
     refused = {engine: reason for engine in engines if (reason := _reason_against(engine, get, whole))}

@@ -8,8 +8,8 @@ L2 and Adam, by ``benchmarks/gpu/run.py``. A step that is recorded as a CUDA gra
     overhead + floor / share,
 
 where the floor is that of its operations one after the other, each at the slower of the GPU's two limits
-(``Plan.kernel_seconds``). The line fits the measured steps within 6 %, and steps of
-DNN, FinalMLP and NFwFM within 30 %. PNN and xDeepFM do work that it does not see, see ``SLOWER``. A compiled step can have a share above 1: its
+(``Plan.kernel_seconds``). The line fits the measured steps within 6 %, and steps of DNN, FinalMLP and NFwFM within
+30 %. PNN and xDeepFM do work that it does not see, see ``SLOWER``. A compiled step can have a share above 1: its
 kernels do several operations at once, and move fewer bytes than the floor counts.
 """
 

@@ -65,7 +65,7 @@ class Simulation:
     hidden: int | None
 
 
-def simulate(model_class, feature_map, params, on_gpu=True):
+def simulate(model_class, feature_map, params, on_gpu=True, in_one_pass=True):
     """Build a model and let it train for a few steps on fake tensors, which have shapes but no data.
 
     All code is that of a real run, so what is found follows it, but for this: on a GPU the kernels that update fused
@@ -82,6 +82,7 @@ def simulate(model_class, feature_map, params, on_gpu=True):
         model_class (type): as ``find_model`` gives it.
         feature_map (FeatureMap): of FuxiCTR.
         params (dict): the model's settings, ``batch_size`` included.
+        in_one_pass (bool): whether a GPU's kernels update fused tables; else their gradients are as large as they are.
         on_gpu (bool): dropout as a GPU computes it, which keeps a mask of bytes; else of floats.
 
     Returns:
@@ -104,7 +105,7 @@ def simulate(model_class, feature_map, params, on_gpu=True):
         tables = fused_tables(model)
         for table in tables:
             ledger.most_distinct = sum(min(rows.stop - rows.start, batch_size) for rows in table.rows)
-        memory, operations = _train(model, make_batch(feature_map, batch_size), ledger, on_gpu)
+        memory, operations = _train(model, make_batch(feature_map, batch_size), ledger, on_gpu, in_one_pass)
     parameters = model.num_parameters()
     embeddings = parameters - model.num_parameters(count_embedding=False)
     shapes = [(table.fields, tuple(table.weight.shape)) for table in tables]
@@ -160,7 +161,7 @@ def staying(model_class):
     return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **model_class._defaults)
 
 
-def _train(model, batch, ledger, on_gpu):
+def _train(model, batch, ledger, on_gpu, in_one_pass):
     """Two steps, for the optimizer's state is made in the first; then two by rows where rows are caught up."""
     gradients = set()
 
@@ -172,7 +173,7 @@ def _train(model, batch, ledger, on_gpu):
         model.train_step(batch)
 
     model.optimizer.register_step_pre_hook(note_gradients)
-    caught_up = [rows for rows in _prepare(model, ledger, on_gpu) if isinstance(rows, CaughtUpRows)]
+    caught_up = [rows for rows in _prepare(model, ledger, on_gpu, in_one_pass) if isinstance(rows, CaughtUpRows)]
     ledger.start()
     step()
     step()
@@ -188,10 +189,10 @@ def _train(model, batch, ledger, on_gpu):
     return Memory(*parts), ledger.operations
 
 
-def _prepare(model, ledger, on_gpu):
+def _prepare(model, ledger, on_gpu, in_one_pass):
     """Let a model step as on the device; what updates its tables, where that is ours."""
     if isinstance(model, FastTraining):
-        kernels = KernelCosts(ledger) if on_gpu else None
+        kernels = KernelCosts(ledger) if on_gpu and in_one_pass else None
         model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu, kernels=kernels)
         if type(model.optimizer) is torch.optim.SGD:  # whose fused kernel would run on real tensors
             for group in model.optimizer.param_groups:
