@@ -11,6 +11,7 @@ It takes minutes: models of each number of sets and dimension are simulated at t
 import argparse
 import datetime
 import itertools
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -41,30 +42,36 @@ from fuxictr_me.planning.exchange import ALL_GATHER, ID, NUMBER, sent
 
 PAGE = """# Multi-embedding on several GPUs, on paper
 
-`python benchmarks/scale.py --gpus {gpus} --write benchmarks/scale.md`, {date}, torch {torch}. **Nothing here was
-measured**: there are no single-GPU figures yet. Times are lower bounds, of the data sheets in
-`fuxictr_me/planning/gpus.py` and of steps that `fuxictr_me/planning` simulates on tensors without data. The page is the
-script's output; a test compares the two.
+This page estimates the memory of each GPU, the bytes that it sends, and the least time of a step on 8 and 64 GPUs.
+**Nothing here was measured.** Measured figures of one GPU are in [RESULTS.md](RESULTS.md). Times are lower bounds. They
+follow from the data sheets in `fuxictr_me/planning/gpus.py`, and from steps that `fuxictr_me/planning` simulates on
+tensors without data. The page is the output of this command (a test compares the two):
+`python benchmarks/scale.py --gpus {gpus} --write benchmarks/scale.md`, {date}, torch {torch}.
 
-DCNv2 with the paper's settings (4 cross layers, hidden 400 and 400, batch norm; Adam with weight decay, hence dense
-updates), F = 39 fields, D ids, M sets of dimension K (MxK), B rows a step of all R ranks together, H = 400, P(m)
-parameters of m sets and the head beside the tables. Assumed, not found:
+The model is DCNv2 with the paper's settings: 4 cross layers, hidden layers of 400 and 400, batch norm, and Adam with
+weight decay, hence dense updates. It has F = 39 fields, D ids, and M sets of dimension K (MxK). A step of all R ranks
+together has B rows. H = 400, and P(m) is the number of parameters of m sets and the head, without the tables. These
+assumptions are made:
 
-- H100: 80 GB, 3.35 TB/s, 67 TFLOP/s in float32. 8 a node, ranks in order; each way a GPU has 450 GB/s of NVLink within
-  the node and 50 GB/s (400 Gb/s) beyond it. No latency, no launches, no feeding, no traffic of packing and unpacking.
-- A step's floor is a sum: the longer of products and memory traffic, then the links, for a step waits for its
-  exchanges. The letter names the largest: p products, m memory, l links; it alone is left if all three overlap.
-- A ring's all-reduce sends 2(R − 1)/R of its payload, all-to-all, all-gather and reduce-scatter (R − 1)/R of theirs.
-- Ids fall evenly on shards, and an id is sent as often as it occurs. Each rank reads the rows whose ids it needs; if
-  all ids were gathered from shares instead, each would send {ids_gathered} more at B = 10,000 on {first} GPUs.
-- Gradients are reduced in place. Left out: batch norm's statistics of a divided batch, counts of all-to-all, the CUDA
-  context, the allocator's own, data on the GPU.
+- An H100 has 80 GB, 3.35 TB/s, and 67 TFLOP/s in float32. There are 8 per node, with ranks in order. In each direction
+  a GPU has 450 GB/s of NVLink within the node and 50 GB/s (400 Gb/s) beyond it. There is no latency, no time for
+  launches and feeding, and no traffic for packing and unpacking.
+- The floor of a step is a sum. It adds the longer of products and memory traffic to the time of the links, because a
+  step waits for its exchanges. The letter names the largest part: p products, m memory, l links. If all three overlap,
+  only this part remains.
+- The all-reduce of a ring sends 2(R − 1)/R of its payload. All-to-all, all-gather and reduce-scatter send (R − 1)/R of
+  theirs.
+- Ids are distributed evenly over the shards, and an id is sent as often as it occurs. Each rank reads the rows whose
+  ids it needs. If all ids were gathered from shares instead, each rank would send {ids_gathered} more at B = 10,000 on
+  {first} GPUs.
+- Gradients are reduced in place. Not included are the statistics of batch norm for a divided batch, the counts of
+  all-to-all, the CUDA context, the memory of the allocator, and data on the GPU.
 
 | engine | exchanges of a step, payloads in bytes |
 |---|---|
-| ddp: all on every rank | all-reduce 4(DMK + P(M)) |
+| ddp: everything on every rank | all-reduce 4(DMK + P(M)) |
 {mesh_formula}
-| set-parallel (x rows) | S = min(M, R), G = max(1, R div M): for R ≤ M all-reduce 4HB and 8, no number of a table |
+| set-parallel (x rows) | S = min(M, R), G = max(1, R div M): for R ≤ M all-reduce 4HB and 8, and nothing of a table |
 | rows | S = 1, G = R |
 | columns | twice all-to-all 4FB⌈MK/R⌉; all-reduce 4P(M) and 8 |
 | rows by DTensor | reduce-scatter and all-gather 4FKMB; all-reduce 4P(M) and 8 |
@@ -73,27 +80,26 @@ parameters of m sets and the head beside the tables. Assumed, not found:
 
 {bytes_table}
 
-ddp sends {ddp_sent} for 33.8M ids, 1x10, {first} GPUs. For 10x10 at B = 10,000 on {first} GPUs rows send {to_rows:.1f}
-times what set-parallel sends, DTensor {to_dtensor:.1f} times: its row-wise look-up (torch 2.13) exchanges the whole
-batch where an all-to-all exchanges a rank's share. It also makes the gradient of the whole table on every rank:
-{dtensor_memory} a rank for 10x10 of 100M ids, against {rows_memory}.
+{sending}
 
 ## Memory of a rank, and the floor of a step with dense updates
 
-A cell: GB at B = 10,000: milliseconds at B = {batches}; bold: within 5 % of the least. In parentheses: does
-not fit. set-parallel is x rows where R > M. Memory is 12 B a parameter and the larger of two: the activations of the
-backward pass; 4 B a number of the tables and the activations of the update. And a buffer for received embeddings.
+A cell has the GB at B = 10,000, and the milliseconds at B = {batches}.
+Bold times are within 5 % of the least. A case in parentheses does not fit. set-parallel is combined with rows if R > M.
+Memory is 12 B per parameter, a buffer for received embeddings, and the larger of two amounts: the activations of the
+backward pass, or 4 B per number of the tables and the activations of the update.
 
 {dense_tables}
 
 ## Updates by rows
 
-`embedding_updates: catch_up`, which goes without weight decay: milliseconds at B = {batches}, whatever D.
-Memory is as above, and 4 B a row; `lazy` does without the gradient's 4 B a number.
+The setting is `embedding_updates: catch_up`, without weight decay. A cell has the milliseconds at
+B = {batches}, for any D. Memory is as above, plus 4 B per row. `lazy` does not need the
+4 B per number of the gradient.
 
 {by_rows_table}
 
-## What bounds each, and which to take
+## What limits each engine, and which to choose
 
 {conclusions}
 """
@@ -123,14 +129,17 @@ def page(gpus, date):
         ids_gathered=size(sent(ALL_GATHER, ID * FIELDS * 10_000, first)),
         mesh_formula=row("S x G: S groups of sets, G shards of the rows of each", MESH),
         bytes_table="\n".join(bytes_table(gpus)),
-        ddp_sent=size(ddp(Case(IDS[0], 10, 1, 10_000, first)).sent),
-        to_rows=in_rows.sent / in_sets.sent,
-        to_dtensor=by_dtensor.sent / in_sets.sent,
-        dtensor_memory=size(memory(example, by_dtensor)),
-        rows_memory=size(memory(example, in_rows)),
+        sending=wrap(
+            f"ddp sends {size(ddp(Case(IDS[0], 10, 1, 10_000, first)).sent)} for 33.8M ids, 1x10, {first} GPUs. For "
+            f"10x10 at B = 10,000 on {first} GPUs, rows sends {in_rows.sent / in_sets.sent:.1f} times as much as "
+            f"set-parallel, and DTensor {by_dtensor.sent / in_sets.sent:.1f} times as much: its row-wise look-up "
+            "(torch 2.13) exchanges the whole batch where an all-to-all exchanges the share of a rank. DTensor also "
+            f"computes the gradient of the whole table on every rank: {size(memory(example, by_dtensor))} per rank for "
+            f"10x10 of 100M ids, against {size(memory(example, in_rows))}."
+        ),
         dense_tables="\n\n".join("\n".join(dense_table(ranks)) for ranks in gpus),
         by_rows_table="\n".join(by_rows_table(gpus)),
-        conclusions="\n".join(f"- {text}" for text in conclusions(gpus)),
+        conclusions="\n".join(wrap(text, "- ", "  ") for text in conclusions(gpus)),
     )
 
 
@@ -212,38 +221,49 @@ def conclusions(gpus):
     small = [Case(ids, 10, 4, 10_000, gpus[0]) for ids in (10_000, 100_000, 1_000_000)]
     told = [f"{case.ids:,} ids {milliseconds(case, ddp)} ms (rows {milliseconds(case, by_rows)})" for case in small]
     yield (
-        "**ddp** is bound by its links in every case above, and more GPUs make it no faster: every number of a table "
-        f"goes over them, used or not. It is for small tables: 4x10, B = 10,000, {gpus[0]} GPUs: {', '.join(told)}. "
-        "That tables fit is no reason to take it."
+        "**ddp** is limited by its links in every case above, and more GPUs do not make it faster, because every "
+        "number of a table is sent, used or not. It is for small tables. For 4x10, B = 10,000, "
+        f"{gpus[0]} GPUs: {', '.join(told)}. That tables fit is not a reason to choose it."
     )
     yield (
-        "**set-parallel** ends at R = M; without shards each rank computes all B rows, so activations and h do not "
-        "shrink. Where R does not divide M some ranks hold a set more than others; S x G with S a divisor of M and R "
-        f"does not have that. 10x10 of 100M ids: {'; '.join(map(meshes, gpus))}."
+        "**set-parallel** can use at most R = M ranks. Without shards, each rank computes all B rows, so activations "
+        "and h do not become smaller. If R does not divide M, some ranks hold one more set than others. S x G with a "
+        f"common divisor S of M and R avoids this. For 10x10 of 100M ids: {'; '.join(map(meshes, gpus))}."
     )
     yield (
-        "**rows** divides any M by any R. What does not shrink with R is the all-reduce of dense gradients, 4P(M), "
-        "which set-parallel without shards does not have."
-    )
-    yield "**columns** ends at R = M·K: beyond it ranks hold nothing, and before it ⌈MK/R⌉ is uneven."
-    yield (
-        "With dense updates the floor is memory traffic, 40 B for each number of the fullest rank's tables: take the "
-        f"engine that divides these evenly. Among the best with 4 or 10 sets: {'; '.join(map(tally, gpus))}."
+        "**rows** divides any M by any R. The all-reduce of dense gradients, 4P(M), does not become smaller with R. "
+        "set-parallel without shards does not have this all-reduce."
     )
     yield (
-        "By rows the tables hardly count, and the fullest rank's products, activations and links do: 10x10 at "
-        f"B = 10,000 takes rows {', '.join(map(rows_to_sets, gpus))}."
+        "**columns** can use at most R = M·K ranks. With more, some ranks hold nothing. With fewer, ⌈MK/R⌉ is uneven."
+    )
+    yield (
+        "With dense updates, the floor is memory traffic of 40 B for each number of the fullest rank's tables, so "
+        "choose the engine that divides the tables evenly. Number of cases with 4 or 10 sets in which an engine is "
+        f"among the best: {'; '.join(map(tally, gpus))}."
+    )
+    yield (
+        "With updates by rows, the tables hardly matter. The products, activations and links of the fullest rank "
+        f"matter. For 10x10 at B = 10,000, rows takes {', '.join(map(rows_to_sets, gpus))}."
+    )
+
+
+def wrap(text, first="", rest=""):
+    """Return ``text`` in lines of at most 118 characters, which begin with ``first`` and ``rest``."""
+    return textwrap.fill(
+        text, 118, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
 
 
 def first_example():
-    """What ten sets of 100M ids take, which was once put at 480 GB with Adam."""
+    """Return the memory of ten sets of 100M ids, which an earlier estimate put at 480 GB with Adam."""
     numbers, of_adam = Case(IDS[1], 10, 10, 10_000, 1).entries, 3 * NUMBER
     return (
-        f"10x10 of 100M ids is {numbers / 1e9:g}e9 numbers: weights {size(NUMBER * numbers)}, with Adam's moments "
-        f"{size(of_adam * numbers)}, with the dense gradient {size((of_adam + NUMBER) * numbers)}. 480 GB, as it was "
-        f"first put, is {480e9 / numbers:g} B a number, {480e9 / (of_adam * numbers):g} times weights and moments: the "
-        f"{NUMBER} B of a float32 counted twice, or K = {10 * 480e9 / (of_adam * numbers):g}."
+        f"10x10 of 100M ids is {numbers / 1e9:g}e9 numbers: {size(NUMBER * numbers)} of weights, "
+        f"{size(of_adam * numbers)} with Adam's moments, and {size((of_adam + NUMBER) * numbers)} with the dense "
+        f"gradient. An earlier estimate of 480 GB is {480e9 / numbers:g} B per number, {480e9 / (of_adam * numbers):g} "
+        f"times weights and moments: it counts the {NUMBER} B of a float32 twice, or assumes "
+        f"K = {10 * 480e9 / (of_adam * numbers):g}."
     )
 
 

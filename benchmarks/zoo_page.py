@@ -1,31 +1,35 @@
-"""docs/any_model_zoo.md out of the results of ``zoo.py``."""
+"""Write docs/any_model_zoo.md from the results of ``zoo.py``."""
+
+import textwrap
 
 from zoo_models import LONG
 
 PAGE = """# FuxiCTR's model zoo
 
-[Embedding sets](any_model.md) for every torch model class of FuxiCTR's checkout. `benchmarks/zoo.py` made this page on
-{run}, with FuxiCTR {commit} of {committed}, Python {python} and PyTorch {torch}, on {cores} shared {machine} cores. It
-ran FuxiCTR's scripts, unmodified, with the settings that FuxiCTR tests a model with, on its tiny data:
+On this page you look up which models of FuxiCTR can get [embedding sets](any_model.md), and where their sets are
+merged. It covers every torch model class of FuxiCTR's checkout. `benchmarks/zoo.py` wrote the page on {run}, with
+FuxiCTR {commit} of {committed}, Python {python} and PyTorch {torch}, on {cores} shared {machine} cores. It ran
+FuxiCTR's scripts, unmodified, on FuxiCTR's tiny data and with the settings of FuxiCTR's tests:
 
 ```text
 fuxictr-me host FuxiCTR/experiment/run_expid.py --config FOLDER --expid NAME --gpu -1
 ```
 
-To each config were added `num_sets: 2`, a callback that keeps the first weights, and `merge: logits` where the first
-try had asked for it.
+To each config it added `num_sets: 2`, a callback that keeps the initial weights, and `merge: logits` if the first run
+had asked for it.
 
 {summary}
 
 How to read the table:
 
-- *Merge points*: `>m` is what goes into module `m`, `m>` what comes out of it, averaged over the sets; the logit goes
-  into `output_activation`.
+- *Merge points*: `>m` is the input of module `m`, and `m>` is its output, averaged over the sets. The logit is the
+  input of `output_activation`.
 - *One epoch*: the run finished, and training changed every set wherever it changed set 0.
-- *Exact*: two equal sets against the unwrapped model in float64, the largest difference of predictions, of gradients (a
-  half in each set, all in the head) and of running statistics, relative to the largest value of each tensor. Gradients
-  that are next to nothing are measured against a millionth of the model's largest one: hence the 1e-10 of some.
-- *At once*: the same of three sets in one `torch.func.vmap`; or they only run in turn.
+- *Exact*: a model with two equal sets, compared with the unwrapped model in float64. The number is the largest
+  difference of predictions, of gradients (one half in each set, all in the head) and of running statistics, relative
+  to the largest value of each tensor. Gradients near zero are compared with a millionth of the model's largest
+  gradient, which explains the 1e-10 of some models.
+- *At once*: the same comparison for three sets in one `torch.func.vmap`. Otherwise the sets run in turn.
 
 {table}
 """
@@ -47,20 +51,20 @@ def summary(models):
     same = sum(not checks["one_set_differs"] for checks in checked)
     doubled = sum(checks["embedding_parameters"] == 2 and not checks["without_gradient"] for checks in checked)
     lines = [
-        f"**{len(trained)} of {len(models)} train**: {len(found)} at merge points that were found, "
-        f"{len(trained) - len(found)} with `merge: logits`, as nothing trained is behind the sum.",
-        f"{len(own)} of them on FuxiCTR's tiny data. LongCTR comes without data: its {len(trained) - len(own)} ran on "
-        "a few made rows with FuxiCTR's default settings. Its script starts only in a copy without its check for "
-        "FuxiCTR 2.3.2 and without the dots of its relative imports, and with a name that NumPy 2 has dropped.",
-        f"Each split has 100 rows. At FuxiCTR's batch sizes an epoch is one step of {steps.count(1)} models, at most "
-        f"{max(steps)}: that they train is shown, not that they learn.",
-        f"{len(refused)} end before training: {', '.join(refused)}.",
-        f"With one set, {same} of {len(checked)} are the unwrapped model bit for bit: names, weights and losses of two "
-        "training steps, random numbers.",
-        f"With two, {doubled} of {len(checked)} have twice the embedding parameters, and a gradient of the loss in "
-        "every set wherever the unwrapped model has one.",
+        f"**{len(trained)} of {len(models)} models train**: {len(found)} with merge points that were found, and "
+        f"{len(trained) - len(found)} with `merge: logits`, because they have nothing trained after the sum.",
+        f"{len(own)} of them ran on FuxiCTR's tiny data. LongCTR has no data, so its {len(trained) - len(own)} models "
+        "ran on a few generated rows with FuxiCTR's default settings. Its script starts only in a copy without its "
+        "check for FuxiCTR 2.3.2, without the dots of its relative imports, and with a name that NumPy 2 has removed.",
+        f"Each split has 100 rows. At FuxiCTR's batch sizes, an epoch is one step for {steps.count(1)} models, and at "
+        f"most {max(steps)} steps. This shows that the models train, not that they learn.",
+        f"{len(refused)} models end before training: {', '.join(refused)}.",
+        f"With one set, {same} of {len(checked)} equal the unwrapped model bit for bit: names, weights, random "
+        "numbers, and the losses of two training steps.",
+        f"With two sets, {doubled} of {len(checked)} have twice the embedding parameters, and a gradient of the loss "
+        "in every set wherever the unwrapped model has one.",
     ]
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(textwrap.fill(line, 118, initial_indent="- ", subsequent_indent="  ") for line in lines)
 
 
 def trains(result):

@@ -1,4 +1,4 @@
-"""mkdocs: READMEs and results beside docs/ are pages of the site, and links to them hold here as in the repository."""
+"""Hooks of mkdocs: make pages of READMEs and results outside docs/, with links that also work in the repository."""
 
 import re
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
-BESIDE = ("benchmarks/RESULTS.md", "benchmarks/scale.md", "benchmarks/*.png", "CONTRIBUTING.md")
-BESIDE += ("model_zoo/**/README.md", "dataset_configs/**/README.md")
+OUTSIDE = ("benchmarks/RESULTS.md", "benchmarks/scale.md", "benchmarks/*.png", "CONTRIBUTING.md")
+OUTSIDE += ("model_zoo/**/README.md", "dataset_configs/**/README.md")
 
 
 def on_files(files, config):
-    """Add what lies beside docs/, under its path in the repository."""
-    for pattern in BESIDE:
+    """Add the files of ``OUTSIDE`` to the site, under their paths in the repository."""
+    for pattern in OUTSIDE:
         for path in sorted(ROOT.glob(pattern)):
             files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     return files
 
 
 def on_page_markdown(markdown, page, **_):
-    """In the site docs/ is the root: links out of it lose their ``../``, links into it their ``docs/``."""
+    """Adapt links to the site, whose root is docs/: drop ``../`` of links out of it, and ``docs/`` of links into it."""
     folder = Path(page.file.abs_src_path).parent
     if folder == ROOT / "docs":
         return markdown.replace("](../", "](")

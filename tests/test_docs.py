@@ -7,6 +7,7 @@ after the other in one namespace. ``prepare_<page>`` makes the files that a read
 """
 
 import argparse
+import importlib
 import os
 import re
 import shlex
@@ -22,6 +23,7 @@ from conftest import ROOT
 from forked import run_forked
 from samples import write_sample
 
+import fuxictr_me
 from fuxictr_me.arguments import build_parser
 from fuxictr_me.cli import main
 from fuxictr_me.files import working_in
@@ -412,6 +414,14 @@ def test_the_reference_has_every_command_with_every_option(command):
     assert section is not None
     named = set(re.findall(r"`(--[\w-]+)", section))
     assert named == options(PARSERS[command]) - {"--help"}
+
+
+def test_the_api_reference_has_every_public_name():
+    described = re.findall(r"^::: ([\w.]+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    assert set(fuxictr_me.__all__) <= {name.rpartition(".")[2] for name in described}
+    for name in described:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
 
 
 def test_the_extra_packages_of_the_guide_exist():

@@ -376,15 +376,16 @@ def test_the_floor_is_the_longer_of_two_and_the_links():
 
 def test_the_page_says_date_command_and_that_nothing_was_measured():
     assert "`python benchmarks/scale.py --gpus 8 64 --write benchmarks/scale.md`" in PAGE
-    assert re.fullmatch(r"20\d\d-\d\d-\d\d", DATE) and "**Nothing here was\nmeasured**" in PAGE
-    assert len(PAGE.splitlines()) <= 120
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", DATE) and "**Nothing here was measured.**" in PAGE
+    assert len(PAGE.splitlines()) <= 150
 
 
 def test_the_page_has_the_bytes_and_the_first_example_of_the_script():
     assert "\n".join(script.bytes_table([8, 64])) in PAGE
-    assert script.first_example() in PAGE
-    assert "10e9 numbers: weights 40 GB, with Adam's moments 120 GB, with the dense gradient 160 GB." in PAGE
-    assert "480 GB, as it was first put, is 48 B a number, 4 times weights and moments" in PAGE and "K = 40" in PAGE
+    example = script.first_example()
+    assert script.wrap(example, "- ", "  ") in PAGE
+    assert "10e9 numbers: 40 GB of weights, 120 GB with Adam's moments, and 160 GB with the dense gradient." in example
+    assert "480 GB is 48 B per number, 4 times weights and moments" in example and "K = 40" in example
 
 
 @SIMULATED_ALIKE
