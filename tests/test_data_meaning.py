@@ -296,6 +296,18 @@ def test_whole_numbers_stay_exact(tmp_path, form):
 
 
 @FORMS
+@pytest.mark.parametrize("odd", ["007", "x", "7.0", " 7"])
+def test_an_id_in_a_sequence_is_written_as_in_the_column_whose_table_it_shares(tmp_path, form, odd):
+    columns = [USER | {"dtype": "int"}, CLICKS | {"dtype": "int", "share_embedding": "user"}]
+    for pair in (columns, [CLICKS | {"dtype": "int"}, USER | {"dtype": "int", "share_embedding": "clicks"}]):
+        with pytest.raises(UsageError, match=rf"column 'clicks' of dtype: int holds '{odd}'"):
+            build(tmp_path, f"user,clicks,click\n7,8^{odd},0\n8,7,1\n", pair, form)
+    ids = build(tmp_path, "user,clicks,click\n7,8^-1^0,0\n8,7,1\n", columns, form)
+    assert tokens(tmp_path, ids, "clicks", form)[0] == ["8", "-1", "0"]
+    assert ids["user"][0] == ids["clicks"][1][0]
+
+
+@FORMS
 @pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, pl.Enum(["30", "7", ""])])
 def test_numbers_as_text_of_parquet_are_read_as_those_of_csv(tmp_path, dtype, form):
     columns = [USER | {"dtype": "int"}, {"name": "price", "active": True, "dtype": "float", "type": "numeric"}]

@@ -1,6 +1,7 @@
 """FuxiCTR's FeatureProcessor, with all that its data sets and the paper's ask of it."""
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fuxictr_me.data.vocabulary_file import write_vocabularies
 from fuxictr_me.errors import UsageError
 
 BINARY = "binary_classification"
+WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]*")
 COUNTS_IN_ONE_PASS = hasattr(CriteoProcessor, "_collect_statistics")  # the wheel; main counts column by column
 
 
@@ -177,9 +179,21 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
             self.feature_cols = everything
 
     def _check_tokens(self, counts: dict[str, dict]) -> None:
+        sharing = {name: c["share_embedding"] for name, c in self._active.items() if c.get("share_embedding")}
+        shared = {*sharing, *sharing.values()}
         for name, tokens in counts.items():
             if reserved := [token for token in ("__PAD__", "__OOV__") if token in tokens]:
                 raise UsageError(f"column {name!r} holds the value {reserved[0]!r}, which FuxiCTR keeps for itself")
+            is_number = self._active[name]["dtype"] == "int" and self._active[name]["type"] == "sequence"
+            if (
+                is_number
+                and name in shared
+                and (odd := [t for t in tokens if t and not WHOLE_NUMBER.fullmatch(str(t))])
+            ):
+                raise UsageError(
+                    f"column {name!r} of dtype: int holds {odd[0]!r}, which another field of its table would read as "
+                    "another value, or not at all: write whole numbers without leading zeros, or set dtype: str"
+                )
             keys = self._pretrained.get(name)
             if keys is not None and not any(str(token) in keys for token in tokens):
                 path = self._active[name]["pretrained_emb"]
