@@ -11,7 +11,7 @@ from fuxictr_me.errors import RunError, UsageError, positive_int, require_extra
 from fuxictr_me.interrupts import Terminated, sigterm_as_interrupt, write_traceback
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 1, 2, 130, 141, 143
-IMPOSSIBLE_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EEXIST)
+IMPOSSIBLE_PATHS = (errno.ENAMETOOLONG, errno.ENOTDIR)
 KEPT = "the last checkpoint and what was written before it stay whole"
 
 
