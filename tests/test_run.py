@@ -268,7 +268,9 @@ def test_help_says_what_everything_does(capsys):
             main([*command.split(), "--help"])
         assert stop.value.code == 0
         said += capsys.readouterr().out
-    assert "Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted, 143 terminated." in said
+    assert "Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted, 143 terminated." in " ".join(
+        said.split()
+    )
     assert "--expid" in said and "--fast" in said
 
 
@@ -311,6 +313,8 @@ def test_damaged_built_data_are_named(capsys):
     arguments = ("run_expid", "--config", "config", "--expid", "mine")
     whole = Path("data/tiny_flights/train.parquet").read_bytes()
     Path("data/tiny_flights/train.parquet").write_bytes(whole[: len(whole) // 2])
+    assert "train.parquet is damaged or of another build" in fails(capsys, *arguments)
+    Path("data/tiny_flights/manifest.json").unlink()  # as FuxiCTR leaves a set, without checksums
     assert "train.parquet is not a whole parquet file" in fails(capsys, *arguments)
     frame = pd.read_parquet("data/tiny_flights/valid.parquet")
     Path("data/tiny_flights/train.parquet").write_bytes(whole)

@@ -117,7 +117,8 @@ class MultiEmbeddingModel(CheckedModel):
         verbose=1,
         **kwargs,
     ):
-        check_model_settings(type(self), {"gpu": gpu, "metrics": metrics, "learning_rate": learning_rate, **kwargs})
+        given = {"gpu": gpu, "metrics": metrics, "learning_rate": learning_rate, "loss": loss, **kwargs}
+        check_model_settings(type(self), given)
         check_optimizer_and_loss(optimizer, loss)
         check_initializer(embedding_initializer)
         check_bool("nonlinear_projection", nonlinear_projection)
