@@ -11,7 +11,6 @@ from fuxictr_me.errors import RunError, UsageError, positive_int, require_extra
 from fuxictr_me.interrupts import Terminated, sigterm_as_interrupt, write_traceback
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 1, 2, 130, 141, 143
-IMPOSSIBLE_PATHS = (errno.ENAMETOOLONG, errno.ENOTDIR)
 KEPT = "the last checkpoint and what was written before it stay whole"
 
 
@@ -40,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         _forget_stdout()
         return EXIT_BROKEN_PIPE
     except (RunError, OSError) as error:
-        is_impossible_path = isinstance(error, OSError) and error.errno in IMPOSSIBLE_PATHS
-        return _fail(str(error), EXIT_USAGE if is_impossible_path else EXIT_FAILED)
+        is_path_too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        return _fail(str(error), EXIT_USAGE if is_path_too_long else EXIT_FAILED)
     except Terminated:
         return _fail(f"terminated; {KEPT}", EXIT_TERMINATED)
     except KeyboardInterrupt:
