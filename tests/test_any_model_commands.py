@@ -421,10 +421,10 @@ def test_each_label_is_checked_by_its_own_task(two_labels):
     table["far"] = table["distance"] / 100
     table.to_csv("valid.csv", index=False)
     write_config({"both": {"model": "mine_any:TwoTowers", "num_tasks": 2}}, **two_labels)
-    params = load_settings("config", "both")
+    tasks = ["binary_classification", "regression"]
+    params = load_settings("config", "both") | {"task": tasks}
     params.update(build_h5(params))
     feature_map = load_feature_map(Path("data/tiny_flights"), params)
-    tasks = ["binary_classification", "regression"]
     assert len(list(H5DataLoader(feature_map, params["valid_data"], batch_size=200, task=tasks))) == 2
     with pytest.raises(UsageError, match="label 'far' must be 0 or 1 for binary_classification"):
         list(H5DataLoader(feature_map, params["valid_data"], batch_size=200, task=tasks[:1] * 2))

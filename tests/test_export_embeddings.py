@@ -352,7 +352,8 @@ def test_another_checkpoint_and_what_is_wrong_with_it():
         for p in model.parameters():
             p.fill_(0.25)
     save_state_dict(model.state_dict(), "other.model")
-    Path("data/tiny_flights/feature_vocab.json").unlink()
+    for name in ("feature_vocab.json", "manifest.json"):  # the manifest would miss the vocabulary
+        Path("data/tiny_flights", name).unlink()
     text = run("mine", config, "of_other", "npz", ["hour"], checkpoint="other.model")
     assert text.startswith("of_other: tables of mine from other.model\nids alone: the data set has no feature_vocab.")
     assert np.all(read(Path("of_other/hour.npz"))[2][0] == 0.25)

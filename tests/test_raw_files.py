@@ -220,7 +220,8 @@ def test_damaged_parquet_files_are_named(small, tmp_path):
     assert loaded.tolist() == frame["item"].tolist()
     content = (tmp_path / "blocks/part_1.parquet").read_bytes()
     (tmp_path / "blocks/part_1.parquet").write_bytes(content[:-20])
-    (source / "train.parquet").unlink()
+    for name in ("train.parquet", "manifest.json"):  # the manifest does not list the blocks
+        (source / name).unlink()
     (tmp_path / "blocks").rename(source / "train")
     with pytest.raises(UsageError, match=r"part_1.parquet is not a whole parquet file"):
         convert_set(source, tmp_path / "target")
