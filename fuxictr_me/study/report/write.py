@@ -132,22 +132,6 @@ def _files_of_earlier_report(folder: Path) -> list[Path]:
     return found
 
 
-def _markdown(results, found, weak, tables, figures):
-    lines = [f"# {results.name}: does multi-embedding scale on {results.dataset_id}?", ""]
-    lines += [f"- {line}" for line in found]
-    lines += ["", "Cautions:", "", *(f"- {line}" for line in weak)] if weak else []
-    if any(cell.tried for cell in results.cells):
-        tables = [*tables, ("Tuning", tuning_table(results), True)]
-    for title, table, _ in tables:
-        lines += ["", f"## {title}", "", markdown(table).rstrip()]
-    for figure in figures:
-        lines += ["", f"![{figure['alt']}](figures/{figure['name']}.png)", "", f"*{figure['caption']}*"]
-    if results.failed:
-        lines += ["", "## Failed runs", "", *(f"- {expid}: {error}" for expid, error in results.failed)]
-    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
-    return "\n".join([*lines, "", f"Made with {versions}.", ""])
-
-
 def _mark(folder: Path) -> dict:
     try:
         content = json.loads((folder / MARK).read_text(encoding="utf-8"))
