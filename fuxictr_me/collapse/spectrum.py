@@ -45,8 +45,8 @@ def triangular_factor(tables, exclude=()):
 
 
 @torch.no_grad()
-def gram_matrix(tables, exclude=()):
-    """EᵀE (K, K) of a tall matrix E, float64, in one pass over its rows and without a question to the device.
+def gram_matrix(tables: list[torch.Tensor], exclude: tuple[int, ...] = ()) -> torch.Tensor:
+    """Return EᵀE (K, K) of a tall matrix E, float64, in one pass over its rows and without waiting for the device.
 
     A GPU multiplies matrices many times as fast as it decomposes them. The price is the squared condition number: an
     eigenvalue λ = σ² has an error of a few u · λ_max, u = 1.1e-16, so where σ is small, it has one of up to a few
@@ -92,8 +92,8 @@ def abundance(sigma):
     return float(sigma.sum()) / top if top > 0 else 0.0
 
 
-def abundance_by_gram(grams):
-    """IA of many tables, from their Gram matrices; those of one size are decomposed together, on one thread.
+def abundance_by_gram(grams: list[torch.Tensor]) -> list[float]:
+    """Return IA of many tables, from their Gram matrices; those of one size are decomposed together, on one thread.
 
     Matrices as small as these take longer on several.
 

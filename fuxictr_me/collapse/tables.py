@@ -95,8 +95,8 @@ def _of_layer(name, embedding_dict, tables):
         )
 
 
-def abundance_of_fields(found, by_gram=None):
-    """``abundance_of_sets`` of all fields of a model; those on a GPU together, for it is asked once.
+def abundance_of_fields(found: list[FieldTables], by_gram: bool | None = None) -> list:
+    """Return ``abundance_of_sets`` of all fields of a model; fields on a GPU share one transfer to the CPU.
 
     Args:
         found (list of FieldTables)
@@ -118,8 +118,8 @@ def abundance_of_fields(found, by_gram=None):
     ]
 
 
-def diagonal_blocks(gram, dims):
-    """The Gram matrices of column blocks with ``dims`` columns, of the Gram matrix of all of them side by side."""
+def diagonal_blocks(gram: torch.Tensor, dims: list[int]) -> list[torch.Tensor]:
+    """Return the Gram matrices of the column blocks, ``dims`` columns each, out of that of all blocks side by side."""
     ends = itertools.accumulate(dims)
     return [gram[end - dim : end, end - dim : end] for dim, end in zip(dims, ends, strict=True)]
 
