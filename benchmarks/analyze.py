@@ -12,7 +12,7 @@ import torch
 from fuxictr.features import FeatureMap
 from measure import now, tree_bytes
 
-from fuxictr_me.report.measure import measure
+from fuxictr_me.reports.collapse.measure import measure
 
 
 def main():

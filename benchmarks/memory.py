@@ -24,7 +24,7 @@ from fuxictr.features import FeatureMap
 from measure import run_alone
 
 from fuxictr_me import DCNv2_ME
-from fuxictr_me.planning import simulate
+from fuxictr_me.estimates import simulate
 from fuxictr_me.training import step
 
 SHAPES = {"Criteo": (39, 1_000_000), "Avazu": (24, 3_800_000)}  # fields, ids

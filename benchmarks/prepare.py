@@ -17,10 +17,10 @@ import yaml
 from fuxictr.preprocess import FeatureProcessor
 from fuxictr.preprocess import build_dataset as fuxictr_build
 
+from fuxictr_me.compat.versions import flavour
 from fuxictr_me.data import build_dataset
+from fuxictr_me.io.resources import bundled
 from fuxictr_me.quickstart.flights import write_csv
-from fuxictr_me.resources import bundled
-from fuxictr_me.versions import flavour
 
 
 def main():

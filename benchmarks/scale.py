@@ -3,7 +3,7 @@
     python benchmarks/scale.py [--gpus 8 64] [--write benchmarks/scale.md]
 
 DCNv2 with the paper's settings on Criteo's 39 fields. What a rank holds and sends is counted by ``scale_formulas.py``;
-what its networks take is simulated by ``fuxictr_me.planning``, on tensors without data. Nothing here was measured.
+what its networks take is simulated by ``fuxictr_me.estimates``, on tensors without data. Nothing here was measured.
 
 It takes minutes: models of each number of sets and dimension are simulated at two batch sizes.
 """
@@ -37,14 +37,14 @@ from scale_formulas import (
     total,
 )
 
-from fuxictr_me.distributed.choose import NEAR
-from fuxictr_me.planning.exchange import ALL_GATHER, ID, NUMBER, sent
+from fuxictr_me.distributed.auto_engine import NEAR
+from fuxictr_me.estimates.exchange import ALL_GATHER, ID, NUMBER, sent
 
 PAGE = """# Multi-embedding on several GPUs, on paper
 
 This page estimates the memory of each GPU, the bytes that it sends, and the least time of a step on 8 and 64 GPUs.
 **Nothing here was measured.** Measured figures of one GPU are in [RESULTS.md](RESULTS.md). Times are lower bounds. They
-follow from the data sheets in `fuxictr_me/planning/gpus.py`, and from steps that `fuxictr_me/planning` simulates on
+follow from the data sheets in `fuxictr_me/estimates/gpus.py`, and from steps that `fuxictr_me/planning` simulates on
 tensors without data. The page is the output of this command (a test compares the two):
 `python benchmarks/scale.py --gpus {gpus} --write benchmarks/scale.md`, {date}, torch {torch}.
 

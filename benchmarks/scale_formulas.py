@@ -7,8 +7,8 @@ from memory import feature_map_of
 
 from fuxictr_me import DCNv2_ME
 from fuxictr_me.distributed.engines import Engine
-from fuxictr_me.planning import GPUS, simulate
-from fuxictr_me.planning.exchange import (
+from fuxictr_me.estimates import GPUS, simulate
+from fuxictr_me.estimates.exchange import (
     ALL_GATHER,
     ALL_REDUCE,
     ALL_TO_ALL,
@@ -18,8 +18,8 @@ from fuxictr_me.planning.exchange import (
     exchanges_of,
     norm_and_penalty,
 )
-from fuxictr_me.resources import zoo_configs
-from fuxictr_me.run_settings import load_settings
+from fuxictr_me.io.resources import zoo_configs
+from fuxictr_me.runs.run_settings import load_settings
 
 IDS, DIMS, SETS, BATCHES = (33_800_000, 100_000_000, 1_000_000_000), (10, 16), (1, 4, 10), (4096, 10_000, 65_536)
 FIELDS, HIDDEN, CROSS_LAYERS = 39, 400, 4

@@ -24,7 +24,7 @@ from fuxictr.pytorch.layers import CompressedInteractionNet, CrossNetV2, InnerPr
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from fuxictr_me.interactions import MLP, CompressedInteraction, CrossNetwork, InnerProduct
+from fuxictr_me.nn import MLP, CompressedInteraction, CrossNetwork, InnerProduct
 
 NUM_FIELDS, DIM, HIDDEN, CROSS_LAYERS, CIN = 39, 10, 400, 4, [16, 16]
 WIDTH = NUM_FIELDS * DIM

@@ -9,8 +9,8 @@ import gc
 import rank_worker  # noqa: F401
 import torch._dynamo  # noqa: F401  (which the first optimizer imports otherwise)
 
-import fuxictr_me.experiment
-import fuxictr_me.host  # noqa: F401
+import fuxictr_me.runs.experiment
+import fuxictr_me.zoo.host  # noqa: F401
 
 gc.collect()
 gc.freeze()

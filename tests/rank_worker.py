@@ -15,7 +15,8 @@ from forked import server
 from fuxictr_me import models
 from fuxictr_me.collapse import FieldTables
 from fuxictr_me.data import Lanes
-from fuxictr_me.distributed import abundance, distribute, distribute_as_asked, start, stop
+from fuxictr_me.distributed import distribute, distribute_as_asked, start, stop
+from fuxictr_me.distributed import sharded_abundance as abundance
 from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.distributed.grid import Grid
 from fuxictr_me.distributed.sharded_table import Shard, sharded_tables

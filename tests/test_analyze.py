@@ -24,12 +24,12 @@ from test_zoo_equality import zoo_class
 from torch import nn
 
 from fuxictr_me import UsageError
-from fuxictr_me.data.synthetic import SyntheticClicks
-from fuxictr_me.experiment import run_expid
-from fuxictr_me.report import analyze
-from fuxictr_me.report.measure import measure
-from fuxictr_me.report.page import render
-from fuxictr_me.report.verdict import is_collapsed, verdict
+from fuxictr_me.data.generate import SyntheticClicks
+from fuxictr_me.reports.collapse import analyze
+from fuxictr_me.reports.collapse.measure import measure
+from fuxictr_me.reports.collapse.page import render
+from fuxictr_me.reports.collapse.verdict import is_collapsed, verdict
+from fuxictr_me.runs.experiment import run_expid
 
 INITIALIZER = partial(nn.init.normal_, std=1e-4)
 TABLE = "embedding_layer.embedding_layer.embedding_layers.{}.weight"

@@ -12,8 +12,8 @@ from fuxictr.pytorch.models import BaseModel, MultiTaskModel
 from torch import nn
 
 from fuxictr_me import DNN_ME, MultiEmbeddingOf, RunError, UsageError
-from fuxictr_me.any_model import with_configured_sets
-from fuxictr_me.collapse.tables import field_tables
+from fuxictr_me.tables.model_tables import field_tables
+from fuxictr_me.wrap import with_configured_sets
 
 FIELDS = {"user": categorical(11), "item": categorical(7), "clicks": sequence(7, 3, share_embedding="item")}
 FIELDS["price"] = {"source": "", "type": "numeric"}

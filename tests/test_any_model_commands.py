@@ -18,29 +18,30 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fuxictr_me import DCNv2_ME, MultiEmbeddingOf, UsageError, information_abundance
 from fuxictr_me.bars.check import check_entry
+from fuxictr_me.bars.check_result import OK, UNCHECKED
 from fuxictr_me.bars.entry import write_entry
-from fuxictr_me.bars.finding import OK, UNCHECKED
 from fuxictr_me.bars.rerun import rerun
-from fuxictr_me.checkpoint import load_state_dict
-from fuxictr_me.config.keys import needed_keys, unread_keys
-from fuxictr_me.config.training import check_model_settings
-from fuxictr_me.data import H5DataLoader, build_h5, commands
-from fuxictr_me.experiment import load_feature_map, load_split, load_trained, run_expid
-from fuxictr_me.find_model import find_model, is_wrapped
-from fuxictr_me.planning import run as plan_run
-from fuxictr_me.planning import simulate
-from fuxictr_me.report.analyze import report_of
-from fuxictr_me.resources import bundled
-from fuxictr_me.run_files import find_run
-from fuxictr_me.run_settings import load_settings
-from fuxictr_me.study.commands import run as study_run
+from fuxictr_me.commands import data as commands
+from fuxictr_me.commands.study import run as study_run
+from fuxictr_me.config.known_keys import needed_keys, unread_keys
+from fuxictr_me.config.training_settings import check_model_settings
+from fuxictr_me.data import H5DataLoader, build_h5
+from fuxictr_me.estimates import run as plan_run
+from fuxictr_me.estimates import simulate
+from fuxictr_me.io.checkpoints import load_state_dict
+from fuxictr_me.io.resources import bundled
+from fuxictr_me.reports.collapse.analyze import report_of
+from fuxictr_me.reports.study.metric_values import lower_is_better
+from fuxictr_me.reports.study.write import write_report
+from fuxictr_me.runs.experiment import load_feature_map, load_split, load_trained, run_expid
+from fuxictr_me.runs.finished_run import find_run
+from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.study.design import design
 from fuxictr_me.study.gather import read_abundance
 from fuxictr_me.study.plan import make_plan, read_plan
-from fuxictr_me.study.report.values import lower_is_better
-from fuxictr_me.study.report.write import write_report
+from fuxictr_me.study.progress import read_state
 from fuxictr_me.study.schedule import variables
-from fuxictr_me.study.state import read_state
+from fuxictr_me.zoo.find_model import find_model, is_wrapped
 
 TINY = bundled("dataset_configs") / "tiny_flights"
 SOURCE = os.environ.get("FUXICTR_SRC")

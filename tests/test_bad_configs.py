@@ -9,7 +9,7 @@ import pytest
 import yaml
 from fuxictr.utils import load_config
 
-from fuxictr_me.cli import main
+from fuxictr_me.commands.main import main
 from fuxictr_me.config import read_params
 from fuxictr_me.errors import UsageError
 

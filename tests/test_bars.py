@@ -22,19 +22,19 @@ from fuxictr.autotuner import enumerate_params
 
 from fuxictr_me import RunError, UsageError, __version__
 from fuxictr_me.bars import SEEDS, entry
-from fuxictr_me.bars.arguments import add_bars, run
 from fuxictr_me.bars.check import check_entry, check_files
+from fuxictr_me.bars.check_result import MISSING, OK, UNCHECKED, WRONG
 from fuxictr_me.bars.entry import write_entry
 from fuxictr_me.bars.environment import read_environment
-from fuxictr_me.bars.finding import MISSING, OK, UNCHECKED, WRONG
 from fuxictr_me.bars.leaderboard import leaderboard_row
-from fuxictr_me.bars.private import clean_log, find_personal, relative_settings
-from fuxictr_me.bars.reading import Entry
+from fuxictr_me.bars.private_text import clean_log, find_personal, relative_settings
+from fuxictr_me.bars.read_entry import Entry
 from fuxictr_me.bars.rerun import compare, find_data, rerun
-from fuxictr_me.bars.rows import parse_row
+from fuxictr_me.bars.result_rows import parse_row
 from fuxictr_me.bars.tuner import name_runs, tuner_hash
-from fuxictr_me.experiment import run_expid
-from fuxictr_me.resources import bundled, zoo_configs
+from fuxictr_me.commands.bars import add_bars, run
+from fuxictr_me.io.resources import bundled, zoo_configs
+from fuxictr_me.runs.experiment import run_expid
 
 TINY = bundled("dataset_configs") / "tiny_flights"
 NAME = "DCNv2_ME_tiny_flights"

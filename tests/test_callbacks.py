@@ -18,9 +18,9 @@ from fuxictr_me import (
     attach,
     information_abundance,
 )
-from fuxictr_me.callbacks import build
-from fuxictr_me.callbacks.information_abundance import ALL, COLUMNS
-from fuxictr_me.files import append_whole
+from fuxictr_me.io.atomic import append_whole
+from fuxictr_me.training.callbacks import build
+from fuxictr_me.training.callbacks.information_abundance import ALL, COLUMNS
 
 
 class Loader(list):

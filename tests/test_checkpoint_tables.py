@@ -12,11 +12,11 @@ from fuxictr.pytorch.layers import CrossNetMix, CrossNetV2, FeatureEmbedding, Fe
 from torch import nn
 
 from fuxictr_me import DCNv2_ME, Mixed_ME, MultiEmbedding, NFwFM_ME, UsageError, xDeepFM_ME
-from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.collapse import field_tables, information_abundance, low_rank_cross_weight, random_abundance
-from fuxictr_me.collapse.checkpoint_blocks import first_interaction
-from fuxictr_me.collapse.checkpoint_tables import checkpoint_layers
 from fuxictr_me.collapse.random_tables import DRAWN_ROWS, bartlett_factor, is_centred, random_reference
+from fuxictr_me.io.checkpoints import load_state_dict
+from fuxictr_me.tables.checkpoint_blocks import first_interaction
+from fuxictr_me.tables.checkpoint_tables import checkpoint_layers
 
 INITIALIZER = partial(nn.init.normal_, std=1e-4)
 SETTINGS = {**MODEL, "model_root": "unused", "embedding_initializer": "partial(nn.init.normal_, std=0.5)"}

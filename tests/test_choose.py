@@ -9,14 +9,14 @@ from conftest import MODEL, ROOT, categorical, make_feature_map
 from fuxictr.pytorch.models import BaseModel
 
 from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME, UsageError
-from fuxictr_me.distributed import choose as module
-from fuxictr_me.distributed.choose import Estimate, best, choose, divided, estimates
+from fuxictr_me.distributed import auto_engine as module
+from fuxictr_me.distributed.auto_engine import Estimate, best, choose, divided, estimates
 from fuxictr_me.distributed.engines import Engine
-from fuxictr_me.planning import GPUS
-from fuxictr_me.planning.exchange import ALL_REDUCE, ALL_TO_ALL, Exchange, exchanges_of
-from fuxictr_me.planning.gpus import Gpu, gpu_of_device
-from fuxictr_me.resources import zoo_configs
-from fuxictr_me.run_settings import load_settings
+from fuxictr_me.estimates import GPUS
+from fuxictr_me.estimates.exchange import ALL_REDUCE, ALL_TO_ALL, Exchange, exchanges_of
+from fuxictr_me.estimates.gpus import Gpu, gpu_of_device
+from fuxictr_me.io.resources import zoo_configs
+from fuxictr_me.runs.run_settings import load_settings
 
 H100 = GPUS["H100"]
 FIELDS, DIM, BATCH, HIDDEN = 3, 8, 600, 16

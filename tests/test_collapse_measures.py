@@ -33,7 +33,7 @@ from fuxictr_me.collapse import (
     weighted_triangular_factor,
 )
 from fuxictr_me.collapse.spectrum import CHUNK_ROWS
-from fuxictr_me.penalties import norm_alignment, space_similarity
+from fuxictr_me.nn.penalties import norm_alignment, space_similarity
 
 OF_SPECTRA = (effective_rank, stable_rank, participation_ratio, alpha_req)
 

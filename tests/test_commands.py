@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from test_run import write_config
 
-from fuxictr_me.cli import main
-from fuxictr_me.experiment import run_expid
+from fuxictr_me.commands.main import main
+from fuxictr_me.runs.experiment import run_expid
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from fuxictr.utils import load_config
 from test_bad_configs import ROWS, error_of, write
 
 from fuxictr_me import MultiEmbedding, UsageError, models
-from fuxictr_me.cli import main
+from fuxictr_me.commands.main import main
 from fuxictr_me.config import bundled_datasets, check_dataset, find_dataset, read_entries, read_params
 from fuxictr_me.config.expressions import check_feature_encoder, check_preprocess
 from fuxictr_me.config.model_options import MODEL_OPTIONS
@@ -23,9 +23,9 @@ from fuxictr_me.config.options import COLUMN_OPTIONS, DATASET_OPTIONS, READING_O
 from fuxictr_me.config.training_options import LOSSES, MULTI_TASK_OPTIONS, OPTIMIZERS, TRAINING_OPTIONS
 from fuxictr_me.config.yaml_files import read_yaml
 from fuxictr_me.data import H5DataLoader, feature_maps
-from fuxictr_me.planning.limits import check_memory, least_bytes
-from fuxictr_me.resources import bundled, zoo_configs
-from fuxictr_me.run_settings import load_settings
+from fuxictr_me.estimates.limits import check_memory, least_bytes
+from fuxictr_me.io.resources import bundled, zoo_configs
+from fuxictr_me.runs.run_settings import load_settings
 
 
 @pytest.fixture
@@ -59,7 +59,10 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9
         (b"a: 2020-13-45", "is not valid YAML"),
         (b"a: !!python/object/apply:os.system [touch pwned]", "the tag !!python/object/apply:os.system is not read"),
         (b"a: !!python/name:os.system ", "the tag !!python/name:os.system is not read"),
-        (b"a: !!python/name:fuxictr_me.cli.main ", "the tag !!python/name:fuxictr_me.cli.main is not read"),
+        (
+            b"a: !!python/name:fuxictr_me.commands.main.main ",
+            "the tag !!python/name:fuxictr_me.commands.main.main is not read",
+        ),
         (b"a: !!python/tuple [1, 2]", "the tag !!python/tuple is not read"),
         (b"a: [1,", "is not valid YAML"),
         (b"? [a]\n: 1", "is not valid YAML"),
@@ -348,7 +351,7 @@ def test_cut_and_changed_feature_maps(tmp_path):
     ],
 )
 def test_a_model_that_cannot_fit_is_refused_with_the_memory_it_takes(settings, plain_map, monkeypatch):
-    monkeypatch.setattr("fuxictr_me.planning.limits.free_memory", lambda: 16e9)
+    monkeypatch.setattr("fuxictr_me.estimates.limits.free_memory", lambda: 16e9)
     params = {"model": "DCNv2_ME", "gpu": -1, "num_sets": 2, **settings}
     with pytest.raises(UsageError, match=r"needs at least [\d,.]+ [GTPE]B to train, and 16.0 GB of RAM are free"):
         check_memory(models.DCNv2_ME, params, plain_map)
@@ -370,7 +373,7 @@ def test_the_least_memory_is_that_of_the_model(plain_map):
 )
 @pytest.mark.parametrize("command", ["plan", "run_expid"])
 def test_plan_and_run_refuse_at_once(folder, capsys, command, changes, monkeypatch):
-    monkeypatch.setattr("fuxictr_me.planning.limits.free_memory", lambda: 16e9)
+    monkeypatch.setattr("fuxictr_me.estimates.limits.free_memory", lambda: 16e9)
     write("model", "seed", 1)
     assert command == "run_expid" or main(["data", "build", "shop", "--config", "config"]) == 0
     model = yaml.safe_load(Path("config/model_config.yaml").read_text())

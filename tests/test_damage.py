@@ -19,10 +19,11 @@ from conftest import categorical, make_feature_map, sequence
 from test_h5 import as_format_1, random_columns
 
 from fuxictr_me import UsageError
-from fuxictr_me.cli import main
-from fuxictr_me.data import H5DataLoader, build, feature_maps, hdf5_rehearsal
+from fuxictr_me.commands.main import main
+from fuxictr_me.data import H5DataLoader, feature_maps, hdf5_rehearsal
+from fuxictr_me.data import build_h5 as build
 from fuxictr_me.data.block_checksums import BLOCK_ROWS
-from fuxictr_me.data.convert import write_set
+from fuxictr_me.data.convert_ids import write_set
 from fuxictr_me.data.h5_file import H5File
 from fuxictr_me.errors import RunError
 
@@ -53,7 +54,7 @@ def write_damageable_set(folder, seed=0, block_rows=0):
     columns = {split: random_columns(feature_map, rows, seed + i) for i, (split, rows) in enumerate(ROWS.items())}
     with pytest.MonkeyPatch.context() as patch:
         writer = functools.partial(build.SplitWriter, block_rows=block_rows)
-        patch.setattr("fuxictr_me.data.convert.SplitWriter", writer)
+        patch.setattr("fuxictr_me.data.convert_ids.SplitWriter", writer)
         write_set(folder, content, ROWS, lambda split: [columns[split]], {"converted": {"from": "x"}}, [vocabulary])
     return columns
 
@@ -432,7 +433,7 @@ def test_converting_an_older_set_protects_it(tmp_path, caplog):
 
 def test_a_damaged_older_set_is_named_where_hdf5_fails(tmp_path, caplog, monkeypatch):
     """Its header has no checksum: what HDF5 says, or the layout, becomes one line; wrong rows never pass."""
-    monkeypatch.setattr("fuxictr_me.data.sources.rehearse_parsing", lambda paths: None)  # half a second each
+    monkeypatch.setattr("fuxictr_me.data.split_files.rehearse_parsing", lambda paths: None)  # half a second each
     write_damageable_set(tmp_path / "one")
     as_older(tmp_path / "one")
     caplog.set_level(logging.ERROR)

@@ -17,8 +17,8 @@ from fuxictr.preprocess import FeatureProcessor
 from fuxictr.preprocess import build_dataset as fuxictr_build
 
 from fuxictr_me import UsageError
+from fuxictr_me.compat.versions import flavour
 from fuxictr_me.data import InMemoryLoader, build_dataset
-from fuxictr_me.versions import flavour
 
 COLUMNS = [
     {"name": ["user", "item"], "active": True, "dtype": "str", "type": "categorical"},
@@ -106,7 +106,9 @@ def test_files_are_those_of_fuxictrs_build_dataset(tmp_path, block_size):
 def test_chunks_of_rows_make_the_same_file(tmp_path, monkeypatch):
     params = write_raw(tmp_path)
     whole = build_dataset(params)
-    monkeypatch.setattr("fuxictr_me.data.prepare.ROWS_A_CHUNK", 70)  # 300 rows: borders inside, a short last chunk
+    monkeypatch.setattr(
+        "fuxictr_me.data.build_parquet.ROWS_A_CHUNK", 70
+    )  # 300 rows: borders inside, a short last chunk
     chunked = build_dataset({**params, "data_root": str(tmp_path / "chunked")})
     for split, path in whole.items():
         assert pq.read_table(path).equals(pq.read_table(chunked[split]))

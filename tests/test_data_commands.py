@@ -20,12 +20,12 @@ from test_h5 import SPLITS, random_columns, whole
 from test_run import write_config
 
 from fuxictr_me import UsageError
-from fuxictr_me.cli import main
+from fuxictr_me.commands.main import main
 from fuxictr_me.data import H5DataLoader, build_dataset, build_h5, feature_maps
+from fuxictr_me.data.generate import SyntheticClicks
 from fuxictr_me.data.h5_file import H5File
-from fuxictr_me.data.in_memory import read_columns
-from fuxictr_me.data.synthetic import SyntheticClicks
-from fuxictr_me.experiment import run_expid
+from fuxictr_me.data.parquet_loader import read_columns
+from fuxictr_me.runs.experiment import run_expid
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -145,7 +145,7 @@ def test_what_was_generated_gives_way_to_a_build_with_a_word(tmp_path, caplog):
 def test_verify_says_which_published_file_differs(capsys, monkeypatch):
     folder = write_sample("frappe_x1", Path("Frappe_x1"))
     published = {"train.csv": "0" * 32, "valid.csv": "0" * 32, "test.csv": "0" * 32}
-    monkeypatch.setattr("fuxictr_me.data.commands.md5", lambda path: published[path.name])
+    monkeypatch.setattr("fuxictr_me.commands.data.md5", lambda path: published[path.name])
     assert main(["data", "verify", str(folder)]) == 1
     out = capsys.readouterr().out
     assert (
@@ -275,7 +275,7 @@ def without_ray(code, cwd):
 def test_training_on_h5_needs_no_ray(tmp_path):
     write_config(None, {"data_format": "h5"})
     command = "['run_expid', '--config', 'config', '--expid', 'mine']"
-    run = without_ray(f"from fuxictr_me.cli import main; sys.exit(main({command}))", tmp_path)
+    run = without_ray(f"from fuxictr_me.commands.main import main; sys.exit(main({command}))", tmp_path)
     assert run.returncode == 0, run.stderr
     assert Path("config.csv").exists() and Path("data/tiny_flights/train.h5").exists()
     plain = without_ray("import fuxictr.pytorch.models", tmp_path)  # which FuxiCTR's wheel alone could not

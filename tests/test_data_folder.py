@@ -14,14 +14,15 @@ import pytest
 from test_run import write_config
 
 from fuxictr_me import UsageError
-from fuxictr_me.cli import main
-from fuxictr_me.data import build_dataset, build_h5, place
-from fuxictr_me.data.convert import convert_set
+from fuxictr_me.commands.main import main
+from fuxictr_me.data import build_dataset, build_h5
+from fuxictr_me.data import build_folder as place
+from fuxictr_me.data.convert_ids import convert_set
 from fuxictr_me.data.manifest import describe_file, read_manifest
 from fuxictr_me.data.owned_files import JOURNAL, list_files, owned_files, refuse_foreign_files
-from fuxictr_me.experiment import run_expid
 from fuxictr_me.io.atomic import append_whole, new_folder, replace_whole
-from fuxictr_me.resources import bundled
+from fuxictr_me.io.resources import bundled
+from fuxictr_me.runs.experiment import run_expid
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = [

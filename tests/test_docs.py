@@ -24,13 +24,13 @@ from forked import run_forked
 from samples import write_sample
 
 import fuxictr_me
-from fuxictr_me.arguments import build_parser
-from fuxictr_me.cli import main
-from fuxictr_me.files import working_in
+from fuxictr_me.commands.arguments import build_parser
+from fuxictr_me.commands.main import main
+from fuxictr_me.io.working_folder import working_in
 from fuxictr_me.quickstart import run as run_quickstart
 from fuxictr_me.study.design import read_study
 from fuxictr_me.study.plan import make_plan, write_plan
-from fuxictr_me.study.state import read_state
+from fuxictr_me.study.progress import read_state
 
 DOCS = ROOT / "docs"
 GUIDE = {path.stem: path for path in sorted(DOCS.glob("*.md"))}
@@ -151,7 +151,7 @@ def prepare_bars_data(monkeypatch, slow):
     for name in ("frappe_x1", "criteo_x4"):
         content = yaml.safe_load((ROOT / "dataset_configs" / name / "files.json").read_text())
         published |= {(content["folder"], file): entry["md5"] for file, entry in content["files"].items()}
-    monkeypatch.setattr("fuxictr_me.data.commands.md5", lambda path: published[path.parent.name, path.name])
+    monkeypatch.setattr("fuxictr_me.commands.data.md5", lambda path: published[path.parent.name, path.name])
 
 
 def prepare_callbacks(monkeypatch, slow):

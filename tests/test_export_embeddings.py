@@ -14,12 +14,12 @@ from fuxictr.pytorch.layers import FeatureEmbedding, FeatureEmbeddingDict, Logis
 from test_run import write_config
 
 from fuxictr_me import DNN_ME, MultiEmbedding, UsageError
-from fuxictr_me import table_files as module
-from fuxictr_me.checkpoint import save_state_dict
-from fuxictr_me.experiment import load_trained, run_expid
-from fuxictr_me.export_embeddings import export_embeddings, run
-from fuxictr_me.resources import bundled
-from fuxictr_me.table_files import write_npz, write_parquet
+from fuxictr_me.io.checkpoints import save_state_dict
+from fuxictr_me.io.resources import bundled
+from fuxictr_me.runs.experiment import load_trained, run_expid
+from fuxictr_me.serving.export_embeddings import export_embeddings, run
+from fuxictr_me.tables import table_files as module
+from fuxictr_me.tables.table_files import write_npz, write_parquet
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

@@ -24,16 +24,16 @@ from samples import SAMPLES, write_sample
 from test_data import write_raw
 
 from fuxictr_me import UsageError
+from fuxictr_me.compat.versions import flavour
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5
-from fuxictr_me.data.counting import count_tokens
-from fuxictr_me.data.encode import Lookup, pad
+from fuxictr_me.data.column_layout import Layout
+from fuxictr_me.data.count_tokens import count_tokens
+from fuxictr_me.data.encode_columns import Lookup, pad
 from fuxictr_me.data.h5_file import H5File, H5Writer, checksums
-from fuxictr_me.data.layout import Layout
 from fuxictr_me.data.manifest import read_manifest
-from fuxictr_me.data.order import WindowOrder, mixing
 from fuxictr_me.data.processor import PreparingProcessor
-from fuxictr_me.resources import bundled
-from fuxictr_me.versions import flavour
+from fuxictr_me.data.window_shuffle import WindowOrder, mixing
+from fuxictr_me.io.resources import bundled
 
 SPLITS = ("train", "valid", "test")
 FEATURES = {
@@ -291,7 +291,7 @@ def test_mixing_measures_how_far_from_uniform_an_order_is():
 def test_h5_holds_the_ids_of_the_parquet_build(tmp_path, monkeypatch, block_size):
     params = write_raw(tmp_path)
     parquet = build_dataset(params)
-    monkeypatch.setattr("fuxictr_me.data.encode.chunks.__defaults__", (70,))
+    monkeypatch.setattr("fuxictr_me.data.encode_columns.chunks.__defaults__", (70,))
     h5 = build_h5({**params, "data_format": "h5", "dataset_id": "h5", "data_block_size": block_size})
     feature_map = load_map(tmp_path / "ours" / "h5")
     for split in SPLITS:
@@ -347,7 +347,7 @@ def test_tokens_are_counted_over_chunks_as_at_once(tmp_path, monkeypatch):
             "clicks": ["^".join(map(str, random.integers(0, 30, n))) for n in random.integers(1, 7, 1000)],
         }
     )
-    monkeypatch.setattr("fuxictr_me.data.counting.chunks", lambda lazy: lazy.collect().iter_slices(37))
+    monkeypatch.setattr("fuxictr_me.data.count_tokens.chunks", lambda lazy: lazy.collect().iter_slices(37))
     counts, longest = count_tokens(frame.lazy(), {"word": None, "number": None, "clicks": "^"})
     assert counts["word"] == pd.Series(frame["word"].to_list()).value_counts().to_dict()
     assert counts["number"] == pd.Series(frame["number"].to_list()).value_counts().to_dict()

@@ -165,7 +165,7 @@ def test_register_keeps_a_model_zoo_without_init(tmp_path):
 
 
 def test_importing_the_package_is_quick_and_quiet(tmp_path):
-    code = "import sys, fuxictr_me, fuxictr_me.cli; print('torch' in sys.modules, 'ray' in sys.modules)"
+    code = "import sys, fuxictr_me, fuxictr_me.commands.main; print('torch' in sys.modules, 'ray' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout == "False False\n"
 

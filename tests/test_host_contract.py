@@ -24,8 +24,8 @@ from fuxictr.pytorch.models import BaseModel
 from fuxictr.pytorch.torch_utils import get_optimizer, get_regularizer
 from fuxictr.utils import Monitor, load_config, print_to_list, set_logger
 
-from fuxictr_me.config.keys import HOST_KEYS, known_keys
-from fuxictr_me.versions import flavour
+from fuxictr_me.compat.versions import flavour
+from fuxictr_me.config.known_keys import HOST_KEYS, known_keys
 
 WHEEL = flavour() == "wheel"
 

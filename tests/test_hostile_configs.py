@@ -13,9 +13,9 @@ from fuxictr.features import FeatureMap
 from test_bad_configs import MODEL, error_of, folder, write  # noqa: F401 - folder is a fixture
 from test_host import checkout  # noqa: F401 - a fixture
 
-from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.compat import dataloaders, fuxictr_models
 from fuxictr_me.errors import UsageError
+from fuxictr_me.io.checkpoints import load_state_dict
 
 RUN = ["run_expid", "--config", "config", "--expid", "x"]
 BUILD = ["data", "build", "shop", "--config", "config"]

@@ -9,9 +9,9 @@ from conftest import categorical, make_feature_map, sequence
 
 from fuxictr_me import UsageError
 from fuxictr_me.data import H5DataLoader, Lanes
+from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.h5_file import H5Writer
-from fuxictr_me.data.layout import Layout
-from fuxictr_me.data.sources import Rows
+from fuxictr_me.data.split_files import Rows
 
 FEATURES = {
     "row": categorical(3000),

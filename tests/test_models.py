@@ -13,7 +13,7 @@ from conftest import MODEL, categorical, gradients, make_batch, make_feature_map
 from fuxictr.pytorch.layers import CrossNetMix
 
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
-from fuxictr_me.interactions import MLP, CrossNetworkMix, SetLinear
+from fuxictr_me.nn import MLP, CrossNetworkMix, SetLinear
 
 HIDDEN = [6, 5]
 L2_EMBEDDING, L2_NETWORK, LEARNING_RATE = 0.02, 0.01, 1e-3

@@ -15,7 +15,7 @@ from test_models import (
 )
 
 from fuxictr_me import PNN_ME, FinalMLP_ME, NFwFM_ME, UsageError, xDeepFM_ME
-from fuxictr_me.interactions import MLP, CompressedInteraction, CrossNetwork, InnerProduct
+from fuxictr_me.nn import MLP, CompressedInteraction, CrossNetwork, InnerProduct
 
 CIN = [3, 2]
 OPTIONS = {

@@ -8,7 +8,7 @@ from conftest import gradients, make_batch
 from families import EVERY_FAMILY, FAMILIES, build, single_model
 
 from fuxictr_me import DNN_ME, PNN_ME, DCNv2_ME, FinalMLP_ME, NFwFM_ME, UsageError, xDeepFM_ME
-from fuxictr_me.aggregation import AGGREGATIONS
+from fuxictr_me.nn.aggregation import AGGREGATIONS
 
 BOTH_MODES = pytest.mark.parametrize("training", [True, False])
 

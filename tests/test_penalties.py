@@ -9,7 +9,7 @@ from conftest import categorical, gradients, make_batch, make_feature_map
 from families import EVERY_FAMILY, build
 
 from fuxictr_me import DNN_ME, DCNv2_ME, Mixed_ME, NFwFM_ME, UsageError
-from fuxictr_me.penalties import norm_alignment, set_covariance, singular_value_variance, space_similarity
+from fuxictr_me.nn.penalties import norm_alignment, set_covariance, singular_value_variance, space_similarity
 
 PENALTIES = ("norm_alignment", "space_similarity", "singular_value", "restricted_interaction", "set_covariance")
 

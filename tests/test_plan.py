@@ -14,12 +14,12 @@ from families import EVERY_FAMILY, FAMILIES
 from torch.utils.flop_counter import FlopCounterMode
 
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
-from fuxictr_me.planning import GPUS, plan, run, simulate, what_would_fit
-from fuxictr_me.planning.advice import fastest_settings
-from fuxictr_me.planning.estimate import place_data
-from fuxictr_me.planning.ledger import Ledger
-from fuxictr_me.planning.measured import MEASURED, PEAKS, STEPS, expected_seconds
-from fuxictr_me.resources import zoo_configs
+from fuxictr_me.estimates import GPUS, plan, run, simulate, what_would_fit
+from fuxictr_me.estimates.advice import fastest_settings
+from fuxictr_me.estimates.measured_steps import MEASURED, PEAKS, STEPS, expected_seconds
+from fuxictr_me.estimates.operation_ledger import Ledger
+from fuxictr_me.estimates.plan import place_data
+from fuxictr_me.io.resources import zoo_configs
 
 ZOO = zoo_configs()["DCNv2_ME"]
 DNN = {**MODEL, "model_root": "unused", "hidden_units": [8, 6], "num_sets": 3, "embedding_dim": 4, "batch_size": 2}

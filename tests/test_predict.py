@@ -14,11 +14,11 @@ import torch
 from test_run import fails, write_config
 
 from fuxictr_me import UsageError
-from fuxictr_me.checkpoint import save_state_dict
 from fuxictr_me.data import build_dataset
-from fuxictr_me.export_embeddings import run as export_tables
-from fuxictr_me.run_files import find_run
+from fuxictr_me.io.checkpoints import save_state_dict
+from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.serving import predict
+from fuxictr_me.serving.export_embeddings import run as export_tables
 from fuxictr_me.serving.origin import find_origin
 from fuxictr_me.serving.raw_rows import compare_rows
 from fuxictr_me.serving.vocabulary import make_vocabulary

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fuxictr_me.cli import main
+from fuxictr_me.commands.main import main
 from fuxictr_me.quickstart.flights import CALENDAR, FIELDS, LABEL, load_flights, split_by_day
 
 

@@ -16,11 +16,11 @@ from forked import Forked, run_forked
 from fuxictr.utils import load_config
 
 from fuxictr_me import UsageError, models
-from fuxictr_me.checkpoint import load_state_dict
-from fuxictr_me.cli import main
-from fuxictr_me.config.training import check_model_settings
-from fuxictr_me.experiment import load_trained, run_expid
-from fuxictr_me.resources import bundled, zoo_configs
+from fuxictr_me.commands.main import main
+from fuxictr_me.config.training_settings import check_model_settings
+from fuxictr_me.io.checkpoints import load_state_dict
+from fuxictr_me.io.resources import bundled, zoo_configs
+from fuxictr_me.runs.experiment import load_trained, run_expid
 
 TINY = bundled("dataset_configs") / "tiny_flights"
 

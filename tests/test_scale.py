@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT, make_batch
 
 from fuxictr_me import DCNv2_ME
-from fuxictr_me.planning.exchange import (
+from fuxictr_me.estimates.exchange import (
     ALL_GATHER,
     ALL_REDUCE,
     ALL_TO_ALL,

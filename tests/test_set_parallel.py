@@ -25,9 +25,9 @@ from rank_worker import (
 )
 
 from fuxictr_me import DNN_ME, DCNv2_ME, Mixed_ME, UsageError
-from fuxictr_me.cli import main
+from fuxictr_me.commands.main import main
 from fuxictr_me.distributed import distribute, to_rank, to_whole
-from fuxictr_me.distributed.weights import of_no_set, of_set
+from fuxictr_me.distributed.weights_by_set import of_no_set, of_set
 
 SLOW = pytest.mark.slow
 INSIDE = pytest.mark.usefixtures("own_folder")

@@ -26,10 +26,10 @@ from rank_worker import (
 )
 
 from fuxictr_me import UsageError
-from fuxictr_me.cli import main
+from fuxictr_me.commands.main import main
 from fuxictr_me.distributed.engines import engine_of
 from fuxictr_me.distributed.sharded_table import Shard
-from fuxictr_me.planning.exchange import ALL_REDUCE, ALL_TO_ALL, exchanges_of
+from fuxictr_me.estimates.exchange import ALL_REDUCE, ALL_TO_ALL, exchanges_of
 
 SLOW = pytest.mark.slow
 INSIDE = pytest.mark.usefixtures("own_folder")

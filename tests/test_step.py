@@ -9,8 +9,8 @@ from test_plain import PAIRS, SETTINGS, plain_models
 
 from fuxictr_me import DCNv2_ME, UsageError
 from fuxictr_me.training.catch_up import FIRST_STEPS, WINDOW, MissedSteps
-from fuxictr_me.training.rows import DenseRows
 from fuxictr_me.training.step import Step
+from fuxictr_me.training.table_updates import DenseRows
 
 
 @pytest.fixture

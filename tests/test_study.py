@@ -15,12 +15,12 @@ from conftest import run_cli
 from forked import Forked, run_forked
 from fuxictr.utils import print_to_json
 
+from fuxictr_me.commands.study import run, status
 from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.study import schedule
-from fuxictr_me.study.commands import run, status
 from fuxictr_me.study.design import BARS_SEEDS, design, read_study
 from fuxictr_me.study.plan import make_plan, read_plan, write_plan
-from fuxictr_me.study.state import claim, find_results, progress_of, read_state
+from fuxictr_me.study.progress import claim, find_results, progress_of, read_state
 from fuxictr_me.study.study_data import prepare_data
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -52,7 +52,7 @@ from fuxictr_me.study import schedule
 SCRIPT = str(pathlib.Path("stub.py").resolve())
 schedule.command_of = lambda run, device: [sys.executable, SCRIPT, run.config, run.expid]
 schedule.POLL_SECONDS = 0.02
-from fuxictr_me.cli import main
+from fuxictr_me.commands.main import main
 sys.exit(main(["study", "s.yaml"]))
 """
 
@@ -327,7 +327,7 @@ def test_a_full_disk_stops_and_goes_on(stub, words):
 
 def test_two_studies_in_one_folder(stub):
     stub("time.sleep(3)")
-    code = "import sys; from fuxictr_me.study.state import only_study; from pathlib import Path\n"
+    code = "import sys; from fuxictr_me.study.progress import only_study; from pathlib import Path\n"
     code += "with only_study(Path('s')): print('locked', flush=True); sys.stdin.read()"
     Path("s").mkdir()
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -453,7 +453,7 @@ def test_from_the_command_line(tmp_path):
 
 
 def test_dry_run_counts_parameters_and_takes_time_from_what_is_done(stub):
-    from fuxictr_me.study.commands import run as study
+    from fuxictr_me.commands.study import run as study
 
     stub()
     study(out="s", **TINY, scales=[2], seeds=[1])

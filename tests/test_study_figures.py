@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from test_analyze import assert_page_stands_alone
 
-from fuxictr_me.study.report.cost_figure import draw_pareto
-from fuxictr_me.study.report.difference_figure import draw_differences
-from fuxictr_me.study.report.field_figure import draw_fields, largest_measured
-from fuxictr_me.study.report.figures import DODGE, draw_abundance, draw_metric
-from fuxictr_me.study.report.layout import Table
-from fuxictr_me.study.report.page import page_table, render
-from fuxictr_me.study.report.pareto import pareto
-from fuxictr_me.study.report.pictures import draw_all
+from fuxictr_me.reports.study.cost_figure import draw_pareto
+from fuxictr_me.reports.study.difference_figure import draw_differences
+from fuxictr_me.reports.study.field_figure import draw_fields, largest_measured
+from fuxictr_me.reports.study.figures import DODGE, draw_abundance, draw_metric
+from fuxictr_me.reports.study.page import page_table, render
+from fuxictr_me.reports.study.pareto import pareto
+from fuxictr_me.reports.study.pictures import draw_all
+from fuxictr_me.reports.table_layout import Table
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
 
 FIELDS = {"site": 900, "zone": 3, "hour": 24}

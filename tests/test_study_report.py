@@ -9,10 +9,10 @@ import pytest
 from conftest import run_cli
 
 from fuxictr_me.errors import UsageError
+from fuxictr_me.reports.study.write import write_report
 from fuxictr_me.study.design import design
 from fuxictr_me.study.gather import gather
 from fuxictr_me.study.plan import make_plan, write_plan
-from fuxictr_me.study.report.write import write_report
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 SEEDS = [1, 2, 3, 4, 5, 6]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from fuxictr_me.study.report.comparisons import compare, questions
-from fuxictr_me.study.report.published import published, published_of
-from fuxictr_me.study.report.statistics import (
+from fuxictr_me.reports.study.comparisons import compare, questions
+from fuxictr_me.reports.study.metric_values import IA, IA_RANDOM, IA_RATIO, metrics, values
+from fuxictr_me.reports.study.published import published, published_of
+from fuxictr_me.reports.study.statistics import (
     FEWEST_SEEDS,
     NO_DIFFERENCE,
     Paired,
@@ -20,7 +21,6 @@ from fuxictr_me.study.report.statistics import (
     signed_rank_p,
     smallest_p,
 )
-from fuxictr_me.study.report.values import IA, IA_RANDOM, IA_RATIO, metrics, values
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
 
 SLEEP = (  # hours of sleep gained under two drugs, ten patients: Student (1908), Biometrika 6

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fuxictr_me.study.report.cautions import cautions
-from fuxictr_me.study.report.findings import findings
-from fuxictr_me.study.report.layout import Table, latex, markdown
-from fuxictr_me.study.report.rows import cost_rows, csv_rows, difference_rows, run_rows
-from fuxictr_me.study.report.side_tables import abundance_table, cost_table, tuning_table
-from fuxictr_me.study.report.statistics import NO_DIFFERENCE
-from fuxictr_me.study.report.table import difference_table, headline_table, latex_table, markdown_table
-from fuxictr_me.study.report.values import IA_RATIO
+from fuxictr_me.reports.study.cautions import cautions
+from fuxictr_me.reports.study.csv_rows import cost_rows, csv_rows, difference_rows, run_rows
+from fuxictr_me.reports.study.findings import findings
+from fuxictr_me.reports.study.metric_values import IA_RATIO
+from fuxictr_me.reports.study.side_tables import abundance_table, cost_table, tuning_table
+from fuxictr_me.reports.study.statistics import NO_DIFFERENCE
+from fuxictr_me.reports.study.table import difference_table, headline_table, latex_table, markdown_table
+from fuxictr_me.reports.table_layout import Table, latex, markdown
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
 
 SEEDS = (2021, 190034, 992817, 27011, 948432)

@@ -15,18 +15,18 @@ import yaml
 from forked import Forked, run_forked
 from test_study import STUB, TINY, started, stub  # noqa: F401 - a fixture
 
-from fuxictr_me.cli import main
+from fuxictr_me.commands import study as commands
+from fuxictr_me.commands.main import main
+from fuxictr_me.commands.study import run, status
 from fuxictr_me.config.lookup import find_dataset
-from fuxictr_me.data.digest import data_digest, settings_digest
+from fuxictr_me.data.digests import data_digest, settings_digest
 from fuxictr_me.errors import UsageError
-from fuxictr_me.resources import bundled
-from fuxictr_me.study import commands
-from fuxictr_me.study.commands import run, status
+from fuxictr_me.io.resources import bundled
 from fuxictr_me.study.design import design, read_study
 from fuxictr_me.study.gather import has_published_rows
 from fuxictr_me.study.plan import make_plan, read_plan, write_plan
+from fuxictr_me.study.progress import claim, find_results, processes_at, read_state
 from fuxictr_me.study.schedule import command_of
-from fuxictr_me.study.state import claim, find_results, processes_at, read_state
 from fuxictr_me.study.study_data import data_change
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -496,7 +496,7 @@ def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):  # noq
     stub()
     code = "import os, signal; from fuxictr_me.study import commands\n"
     code += f"commands.{at} = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
-    code += "from fuxictr_me.cli import main; main(['study', 's.yaml'])"
+    code += "from fuxictr_me.commands.main import main; main(['study', 's.yaml'])"
     write_study(scales=[1], seeds=[1])
     killed = run_forked(code=code)
     assert killed.returncode == -signal.SIGKILL
@@ -556,7 +556,7 @@ def test_sigterm_ends_a_study_as_ctrl_c_does():
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [1], "seeds": [1, 2], "settings": {"epochs": 50}}))
     code = "import sys; from fuxictr_me.study import schedule\n"
     code += "schedule.command_of = lambda run, device: [sys.executable, '-c', 'import time; time.sleep(60)']\n"
-    code += "from fuxictr_me.cli import main; sys.exit(main(['study', 's.yaml']))"
+    code += "from fuxictr_me.commands.main import main; sys.exit(main(['study', 's.yaml']))"
     study = Forked(code=code)
     deadline = time.monotonic() + 100
     while not processes_at(Path("s")) and time.monotonic() < deadline:

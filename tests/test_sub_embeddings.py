@@ -19,7 +19,7 @@ from fuxictr_me.collapse import (
     sub_embedding_abundance,
     triangular_factor,
 )
-from fuxictr_me.interactions import CrossNetwork
+from fuxictr_me.nn import CrossNetwork
 
 PAIRS = list(itertools.permutations(range(4), 2))
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from test_step import difference, rare_batches, two_models
 
-from fuxictr_me.table import FusedTable
+from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
 from fuxictr_me.training.one_pass import OnePassRows, SweptRows
-from fuxictr_me.training.rows import DenseRows
 from fuxictr_me.training.step import Step
+from fuxictr_me.training.table_updates import DenseRows
 from fuxictr_me.training.touched_rows import LazyRows, TouchedRows
 
 from conftest import categorical, make_feature_map  # isort: skip

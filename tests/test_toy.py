@@ -126,7 +126,7 @@ def test_wrong_sizes_are_named(settings):
 
 def test_the_picture_is_written_as_png_and_svg(tmp_path):
     pytest.importorskip("matplotlib")
-    from fuxictr_me.report.toy_figure import draw_toy
+    from fuxictr_me.reports.collapse.toy_figure import draw_toy
 
     runs = {d3: [toy(d3, iterations=20, seed=seed) for seed in range(2)] for d3 in (3, 100)}
     png, svg = draw_toy(runs, tmp_path / "toy.png")

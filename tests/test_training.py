@@ -10,7 +10,7 @@ from families import EVERY_FAMILY, build
 from fuxictr.pytorch.models import BaseModel
 
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
-from fuxictr_me.interactions import widths
+from fuxictr_me.nn import padded_widths as widths
 from fuxictr_me.training import build_optimizer
 from fuxictr_me.training.precision import matmul_precision
 

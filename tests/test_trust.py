@@ -25,20 +25,21 @@ from test_any_model_commands import MINE
 from test_host import checkout  # noqa: F401 - a fixture
 from test_run import TINY, fails, write_config
 
-from fuxictr_me import DNN_ME, MultiEmbeddingOf, UsageError, cli
-from fuxictr_me.callbacks import InformationAbundance, build
-from fuxictr_me.checkpoint import load_state_dict
-from fuxictr_me.cli import main
-from fuxictr_me.distributed.convert import run as convert
+from fuxictr_me import DNN_ME, MultiEmbeddingOf, UsageError
+from fuxictr_me.commands import main as cli
+from fuxictr_me.commands.interrupts import Terminated, sigterm_as_interrupt
+from fuxictr_me.commands.main import main
+from fuxictr_me.compat.versions import flavour
+from fuxictr_me.distributed.convert_checkpoint import run as convert
 from fuxictr_me.errors import RunError
-from fuxictr_me.experiment import load_feature_map, load_split, load_trained, run_expid
-from fuxictr_me.find_model import find_model
-from fuxictr_me.host import run_script
-from fuxictr_me.interrupts import Terminated, sigterm_as_interrupt
-from fuxictr_me.run_lock import locked_run
-from fuxictr_me.run_result import finish_results, result_row, write_result
-from fuxictr_me.run_settings import load_settings
-from fuxictr_me.versions import flavour
+from fuxictr_me.io.checkpoints import load_state_dict
+from fuxictr_me.runs.experiment import load_feature_map, load_split, load_trained, run_expid
+from fuxictr_me.runs.run_lock import locked_run
+from fuxictr_me.runs.run_result import finish_results, result_row, write_result
+from fuxictr_me.runs.run_settings import load_settings
+from fuxictr_me.training.callbacks import InformationAbundance, build
+from fuxictr_me.zoo.find_model import find_model
+from fuxictr_me.zoo.host import run_script
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 RUN = ("run_expid", "--config", "config", "--expid", "mine")
@@ -57,7 +58,7 @@ def state():
 before = state()
 import fuxictr_me
 from fuxictr_me import DCNv2_ME, H5DataLoader
-import fuxictr_me.experiment, fuxictr_me.host
+import fuxictr_me.runs.experiment, fuxictr_me.zoo.host
 after = state()
 for x, y in zip(before, after):
     assert x == y, (x, y)
@@ -102,7 +103,7 @@ read_parquet = Read
 """
 READS_PARQUET = """
 import sys, numpy as np, pandas as pd
-import fuxictr_me.experiment
+import fuxictr_me.runs.experiment
 assert "ray" not in sys.modules
 from types import SimpleNamespace
 from fuxictr.pytorch.dataloaders import RankDataLoader
@@ -286,11 +287,11 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
     folder.mkdir()
     with monkeypatch.context() as patch:
         if killed_in == "append_whole":
-            patch.setattr("fuxictr_me.run_result.append_whole", killed)
+            patch.setattr("fuxictr_me.runs.run_result.append_whole", killed)
         elif killed_in == "unlink":
             patch.setattr(Path, "unlink", lambda p, **more: killed() if p.suffix == ".result" else unlink(p, **more))
         else:
-            patch.setattr("fuxictr_me.run_result._put_in_place", killed)
+            patch.setattr("fuxictr_me.runs.run_result._put_in_place", killed)
         with pytest.raises(Killed):
             write_result(folder, result_of(), "config.csv", row)
     for part in folder.glob("*.part*"):
@@ -328,7 +329,7 @@ def test_sigterm_is_an_interrupt_and_the_handler_ends_with_the_command(monkeypat
 
 
 def test_a_result_is_written_before_an_interrupt_that_came_in_between(monkeypatch, tmp_path):
-    append = "fuxictr_me.run_result.append_whole"
+    append = "fuxictr_me.runs.run_result.append_whole"
     monkeypatch.setattr(append, lambda path, block: (signal.raise_signal(signal.SIGINT), Path(path).write_bytes(block)))
     with pytest.raises(KeyboardInterrupt):
         write_result(tmp_path, result_of(), "config.csv", result_row("x", result_of()))

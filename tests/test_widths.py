@@ -6,7 +6,8 @@ from conftest import categorical, make_batch, make_feature_map
 from families import EVERY_FAMILY, build
 
 from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME, Mixed_ME, xDeepFM_ME
-from fuxictr_me.interactions import CrossNetwork, SetLinear, widths
+from fuxictr_me.nn import CrossNetwork, SetLinear
+from fuxictr_me.nn import padded_widths as widths
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -69,7 +69,7 @@ def stand_in_for_h5py() -> None:
 
 def write_feature_map(folder: Path, ids: int) -> None:
     """Write the feature map of Criteo's 39 fields with so many ids in all."""
-    from fuxictr_me.data.synthetic import SyntheticClicks
+    from fuxictr_me.data.generate import SyntheticClicks
 
     place = folder / f"ids_{ids}"
     place.mkdir(exist_ok=True)
@@ -84,7 +84,7 @@ def made_loader(
 
     Frequent ids come first in each field; a quarter of the labels are 1.
     """
-    from fuxictr_me.data.layout import Layout, dtype_of
+    from fuxictr_me.data.column_layout import Layout, dtype_of
 
     layout = Layout.of(feature_map)
     random = torch.Generator(device).manual_seed(seed)
@@ -105,7 +105,7 @@ def loader_of(
 ) -> object:
     """Return an ``H5DataLoader`` that holds these rows, dtype -> (N, columns), on ``device``."""
     from fuxictr_me.data.h5_loader import H5DataLoader
-    from fuxictr_me.data.lanes import Lanes
+    from fuxictr_me.data.rank_shares import Lanes
 
     rows = len(next(iter(held.values())))
     loader = H5DataLoader.__new__(H5DataLoader)

@@ -94,11 +94,11 @@ def import_everything(is_tiny: bool) -> None:
     import torch
     import torch._dynamo
 
-    import fuxictr_me.planning
+    import fuxictr_me.estimates
     import fuxictr_me.training  # noqa: F401
 
     if is_tiny:
-        from fuxictr_me.interactions import widths
+        from fuxictr_me.nn import padded_widths as widths
 
         torch.compile, widths.ON_CPU = (lambda function, **_: function), True
 

@@ -44,7 +44,7 @@ def is_recorded(model: object) -> bool:
 
 def predict(machine: Machine, cell: dict) -> dict:
     """Return what ``fuxictr-me plan`` says of a cell: the floor of a step in ms, and its peak of memory in MB."""
-    from fuxictr_me.planning import GPUS, plan
+    from fuxictr_me.estimates import GPUS, plan
 
     name = "" if machine.is_tiny else torch.cuda.get_device_name()
     gpu = next((gpu for gpu in GPUS if gpu in name.upper().replace("-", " ").split()), "H200")

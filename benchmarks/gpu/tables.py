@@ -18,7 +18,7 @@ MEAN_ERROR, NORM_ERROR = 1e-7, 1e-4
 
 def make_table(machine: Machine, ids: int, dim: int, dtype: torch.dtype = torch.float32) -> object:
     """Return a table of 39 fields: half are small, the others share the ids by a power law."""
-    from fuxictr_me.table import FusedTable
+    from fuxictr_me.nn.fused_table import FusedTable
 
     small = [3 + 7 * f for f in range(FIELDS // 2)]
     shares = [1 / (f + 1) for f in range(FIELDS - len(small))]
@@ -45,7 +45,7 @@ def updates(kind: str, table: object, l2: float = 0.0, **adam: float) -> object:
     from fuxictr_me.training import table_kernels
     from fuxictr_me.training.catch_up import CaughtUpRows
     from fuxictr_me.training.one_pass import OnePassRows
-    from fuxictr_me.training.rows import DenseRows
+    from fuxictr_me.training.table_updates import DenseRows
     from fuxictr_me.training.touched_rows import LazyRows
 
     optimizer = torch.optim.Adam([table.weight], lr=1e-3, fused=True, **adam)
@@ -204,8 +204,8 @@ def _replay_ms(machine: Machine, by: object, batch: tuple, repeats: int = 20) ->
 
 def abundance(machine: Machine, cell: dict) -> Iterator[dict | None]:
     """Measure InformationAbundance at one evaluation: every field, every set, and the sets side by side."""
-    from fuxictr_me.callbacks import InformationAbundance
     from fuxictr_me.collapse import FieldTables, abundance_of_fields, field_tables
+    from fuxictr_me.training.callbacks import InformationAbundance
 
     model = build(machine, cell)
     callback, seconds = InformationAbundance(), []

@@ -9,11 +9,11 @@ import csv
 import re
 from pathlib import Path
 
+from fuxictr_me.bars.check_result import MISSING, OK, UNCHECKED, WRONG, Finding, judge
 from fuxictr_me.bars.environment import HEADINGS, NEEDED
-from fuxictr_me.bars.finding import MISSING, OK, UNCHECKED, WRONG, Finding, judge
 from fuxictr_me.bars.leaderboard import read_row
-from fuxictr_me.bars.private import find_personal
-from fuxictr_me.bars.reading import FILES, Entry, expid_hash, file_names
+from fuxictr_me.bars.private_text import find_personal
+from fuxictr_me.bars.read_entry import FILES, Entry, expid_hash, file_names
 from fuxictr_me.bars.readme import SECTIONS
 from fuxictr_me.bars.tuner import old_tuner_hash, tuner_hash
 from fuxictr_me.errors import UsageError, missing

@@ -6,25 +6,25 @@ from pathlib import Path
 
 from fuxictr_me.bars.check import check_entry
 from fuxictr_me.bars.environment import environment_text, read_environment
+from fuxictr_me.bars.finished_runs import read_run, read_runs
 from fuxictr_me.bars.leaderboard import leaderboard_row
-from fuxictr_me.bars.model import is_multi_embedding, own_code, title_of
-from fuxictr_me.bars.private import clean_log, find_personal, relative_settings
+from fuxictr_me.bars.model_code import is_multi_embedding, own_code, title_of
+from fuxictr_me.bars.private_text import clean_log, find_personal, relative_settings
 from fuxictr_me.bars.readme import readme_text
-from fuxictr_me.bars.rows import Row, lines
-from fuxictr_me.bars.runs import read_run, read_runs
+from fuxictr_me.bars.result_rows import Row, lines
 from fuxictr_me.bars.tuner import EXPID, HASHED, is_named, name_runs, plain_id, yaml_text
+from fuxictr_me.compat.versions import versions
 from fuxictr_me.config import find_config, read_entries
 from fuxictr_me.errors import RunError, UsageError
-from fuxictr_me.find_model import short_name
 from fuxictr_me.io.atomic import new_folder
-from fuxictr_me.versions import versions
+from fuxictr_me.zoo.find_model import short_name
 
 SCRIPT = '''"""python run_expid.py --config FOLDER --expid EXPID --gpu 0, with fuxictr-me {version}."""
 
 import os
 import sys
 
-from fuxictr_me.cli import main
+from fuxictr_me.commands.main import main
 
 if __name__ == "__main__":
     os.chdir(os.path.dirname(os.path.realpath(__file__)))

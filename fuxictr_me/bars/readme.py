@@ -7,9 +7,9 @@ import yaml
 
 from fuxictr_me.bars import SEEDS
 from fuxictr_me.bars.environment import environment_parts
-from fuxictr_me.bars.model import described, install_commands
-from fuxictr_me.find_model import short_name
-from fuxictr_me.resources import bundled
+from fuxictr_me.bars.model_code import described, install_commands
+from fuxictr_me.io.resources import bundled
+from fuxictr_me.zoo.find_model import short_name
 
 SECTIONS = ("Environments", "Dataset", "Code", "Results", "Logs")
 HOSTS = {  # where the two FuxiCTR of one number come from

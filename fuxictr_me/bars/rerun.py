@@ -8,13 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fuxictr_me.bars.finding import OK, UNCHECKED, WRONG, Finding
-from fuxictr_me.bars.reading import Entry
+from fuxictr_me.bars.check_result import OK, UNCHECKED, WRONG, Finding
+from fuxictr_me.bars.read_entry import Entry
 from fuxictr_me.bars.tuner import plain_id, yaml_text
 from fuxictr_me.config import is_built
 from fuxictr_me.config.splits import DATA_KEYS
 from fuxictr_me.errors import RunError, UsageError, missing
-from fuxictr_me.find_model import MODULES, OURS, find_model
+from fuxictr_me.zoo.find_model import MODULES, OURS, find_model
 
 TOLERANCE = 1e-4
 SUBJECT = "first row run again"

@@ -13,7 +13,7 @@ from fuxictr.autotuner import enumerate_params
 from fuxictr.utils import print_to_json
 
 from fuxictr_me.config import is_built, read_entries
-from fuxictr_me.find_model import short_name
+from fuxictr_me.zoo.find_model import short_name
 
 EXPID = re.compile(r"(?P<base>.+)_(?P<index>\d{3,})_(?P<hash>[0-9a-f]{8})")
 HASHED = re.compile(r"(?P<base>.+)_(?P<hash>[0-9a-f]{8})")

@@ -53,7 +53,7 @@ def principal_angles(A, B):
 def table_space_similarity(fields):
     """Mean squared singular value of E⁽ᵐ⁾ᵀ E⁽ⁿ⁾ of whole tables, over pairs of sets.
 
-    As the authors' code defines it for batches (``fuxictr_me.penalties.space_similarity``): the k-th largest
+    As the authors' code defines it for batches (``fuxictr_me.nn.penalties.space_similarity``): the k-th largest
     singular values are averaged over the fields before they are squared,
     mean_{m<n, k} (mean_i σ_k(E_i⁽ᵐ⁾ᵀ E_i⁽ⁿ⁾))². It grows with the scale of the tables and with D: compare
     it only between models of one data set and initialisation, or use ``principal_angles``.
@@ -86,7 +86,7 @@ def table_space_similarity(fields):
 def variance_of_norms(norms):
     """Across-set variance of ‖W⁽ᵐ⁾_{i→j}‖²_F for each pair of fields: do the sets learn different interactions?
 
-    Its mean over pairs is the penalty ``fuxictr_me.penalties.norm_alignment`` of one layer (paper, figures 8c
+    Its mean over pairs is the penalty ``fuxictr_me.nn.penalties.norm_alignment`` of one layer (paper, figures 8c
     and 8d).
 
     Args:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from fuxictr_me.config.kinds import Integer, Number, shown
 from fuxictr_me.config.names import check_column_name, check_field_name, check_unique
 from fuxictr_me.config.options import COLUMN_OPTIONS, LABEL_OPTIONS, SPEC_OPTIONS, WITH_VOCABULARY, Option
+from fuxictr_me.config.value_kinds import Integer, Number, shown
 from fuxictr_me.errors import UsageError, unknown
 
 NEEDED = ("name", "dtype", "type")

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from fuxictr_me.config.columns import check_columns, check_feature_specs, check_labels_of, names_of
-from fuxictr_me.config.kinds import shown
 from fuxictr_me.config.options import DATASET_OPTIONS, READING_OPTIONS, Option
 from fuxictr_me.config.pretrained import check_pretrained
 from fuxictr_me.config.splits import DATA_KEYS
+from fuxictr_me.config.value_kinds import shown
 from fuxictr_me.errors import UsageError, missing, unknown
 
 NAMED_ELSEWHERE = ("dataset_id", "model_id", "model", "expid")  # an entry is named by its key

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fuxictr_me.compat import fuxictr_layers as layers
-from fuxictr_me.config.kinds import shown
+from fuxictr_me.config.value_kinds import shown
 from fuxictr_me.errors import UsageError, unknown
 
 PREPROCESSING = (

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from fuxictr_me.config.kinds import Checked, Choice, Integer, Kind, ListOf, Text, optional, shown
 from fuxictr_me.config.names import check_column_name, check_field_name, check_plain_name, check_unique
 from fuxictr_me.config.options import COLUMN_OPTIONS, FIELD_TYPES, WITH_VOCABULARY
+from fuxictr_me.config.value_kinds import Checked, Choice, Integer, Kind, ListOf, Text, optional, shown
 from fuxictr_me.errors import UsageError
 
 COUNT = Integer(0, 2**62)

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from fuxictr_me.config.datasets import check_dataset_values, check_entry_keys
-from fuxictr_me.config.keys import DATASET_KEYS
-from fuxictr_me.config.kinds import shown
+from fuxictr_me.config.known_keys import DATASET_KEYS
 from fuxictr_me.config.names import check_plain_name
-from fuxictr_me.config.training import check_training_options, check_training_values
+from fuxictr_me.config.training_settings import check_training_options, check_training_values
+from fuxictr_me.config.value_kinds import shown
 from fuxictr_me.config.yaml_files import read_yaml
 from fuxictr_me.errors import UsageError, missing, unknown
-from fuxictr_me.resources import bundled, zoo_configs
+from fuxictr_me.io.resources import bundled, zoo_configs
 
 BASE = "Base"
 

@@ -1,8 +1,8 @@
 """Options of the models of this package, and of ``MultiEmbeddingOf``, which wraps any other."""
 
-from fuxictr_me.config.kinds import Boolean, Checked, Choice, Integer, ListOf, Number, Text, optional, shown
 from fuxictr_me.config.options import Option, table
 from fuxictr_me.config.training_options import ACTIVATIONS, DROPOUT, INITIALIZER
+from fuxictr_me.config.value_kinds import Boolean, Checked, Choice, Integer, ListOf, Number, Text, optional, shown
 from fuxictr_me.errors import UsageError
 
 MOST_SETS = 1_000  # the paper has up to ten; each set is a model's worth of layers

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from fuxictr_me.config.kinds import find_twice, shown
+from fuxictr_me.config.value_kinds import find_twice, shown
 from fuxictr_me.errors import UsageError
 
 LONGEST = 150  # bytes; file names of a run are longer by up to 40, and end at 255

@@ -6,7 +6,7 @@ The keys that are known and the checks of their values come from here. Options o
 from dataclasses import dataclass
 
 from fuxictr_me.config.expressions import PREPROCESSING, check_feature_encoder, check_preprocess
-from fuxictr_me.config.kinds import (
+from fuxictr_me.config.value_kinds import (
     Anything,
     Boolean,
     Checked,

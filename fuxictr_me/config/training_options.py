@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from fuxictr_me.config.expressions import check_initializer
-from fuxictr_me.config.kinds import (
+from fuxictr_me.config.options import Option, table
+from fuxictr_me.config.value_kinds import (
     Boolean,
     Checked,
     Choice,
@@ -22,7 +23,6 @@ from fuxictr_me.config.kinds import (
     optional,
     shown,
 )
-from fuxictr_me.config.options import Option, table
 from fuxictr_me.errors import UsageError, unknown
 
 REGRESSION_METRICS = ("MSE", "MAE", "RMSE")
@@ -130,7 +130,7 @@ def _check_metrics_list(label: str, value: object) -> None:
 
 
 def _check_callbacks(label: str, value: object) -> None:
-    from fuxictr_me.callbacks.config import check_callbacks  # which imports this package
+    from fuxictr_me.training.callbacks.from_config import check_callbacks  # which imports this package
 
     check_callbacks(value)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from fuxictr_me.config.kinds import shown
+from fuxictr_me.config.value_kinds import shown
 from fuxictr_me.errors import UsageError
 
 MOST_BYTES = 8_000_000

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fuxictr_me.data.layout import Layout, dtype_of
+from fuxictr_me.data.column_layout import Layout, dtype_of
 from fuxictr_me.errors import UsageError
 
 MAGIC = b"FXMESUM1"

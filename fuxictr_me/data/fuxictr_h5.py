@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.hdf5_access import get_dataset, open_hdf5
-from fuxictr_me.data.layout import Layout
 from fuxictr_me.errors import UsageError, unknown
 
 

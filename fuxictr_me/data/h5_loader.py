@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
+from fuxictr_me.data.column_layout import META, VALUES, dtype_of
 from fuxictr_me.data.label_values import BINARY, binary_labels
-from fuxictr_me.data.lanes import Lanes, mixed_seed, order_seed
-from fuxictr_me.data.layout import META, VALUES, dtype_of
-from fuxictr_me.data.order import WindowOrder
-from fuxictr_me.data.sources import Rows
+from fuxictr_me.data.rank_shares import Lanes, mixed_seed, order_seed
+from fuxictr_me.data.split_files import Rows
+from fuxictr_me.data.window_shuffle import WindowOrder
 from fuxictr_me.errors import UsageError, positive_int, unknown
 
 PLACEMENTS = ("auto", "device", "memory", "stream")

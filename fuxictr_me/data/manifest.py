@@ -38,7 +38,7 @@ def fingerprint(params: dict, raw_files: dict[str, list[Path]]) -> dict:
         digest]``; ``digest`` is of the whole file up to 16 MiB, of 64 blocks of 64 KiB of a larger one. So a change
         inside a large file that leaves its size and its time as they were can go unnoticed.
     """
-    from fuxictr_me.versions import flavour
+    from fuxictr_me.compat.versions import flavour
 
     raw = {split: [describe_file(file) for file in files] for split, files in raw_files.items()}
     settings = {key: params[key] for key in SETTINGS if params.get(key) is not None}

@@ -11,12 +11,12 @@ from fuxictr_me.compat import AvazuProcessor, CriteoProcessor
 from fuxictr_me.config.expressions import check_preprocess
 from fuxictr_me.config.pretrained import check_keys, check_pretrained
 from fuxictr_me.data import raw_values
-from fuxictr_me.data.counting import count_tokens
-from fuxictr_me.data.encode import chunks
+from fuxictr_me.data.count_tokens import count_tokens
+from fuxictr_me.data.encode_columns import chunks
 from fuxictr_me.data.group_column import check_group_column
 from fuxictr_me.data.raw_files import raw_files, separator
 from fuxictr_me.data.raw_rows import RawRows
-from fuxictr_me.data.shared_types import shared_as_one_type
+from fuxictr_me.data.shared_dtypes import shared_as_one_type
 from fuxictr_me.data.vocabulary_file import write_vocabularies
 from fuxictr_me.errors import UsageError
 

@@ -13,7 +13,7 @@ from fuxictr_me.data.raw_columns import (
     missing_as_null,
 )
 from fuxictr_me.data.raw_files import is_parquet
-from fuxictr_me.data.whole_rows import check_whole_rows, read_header
+from fuxictr_me.data.row_lengths import check_whole_rows, read_header
 from fuxictr_me.errors import UsageError, unknown
 
 READ_HOUR = ("convert_weekday", "convert_weekend", "convert_hour")  # FuxiCTR's, which read the column ``hour``

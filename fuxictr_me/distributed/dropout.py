@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn import functional as F
 
-from fuxictr_me.interactions import PerChannel, SetLinear
+from fuxictr_me.nn import PerChannel, SetLinear
 
 
 class DropoutOfPart(nn.Module):

@@ -2,7 +2,7 @@
 
 import torch
 
-from fuxictr_me.embedding import MultiEmbedding
+from fuxictr_me.nn.embedding_sets import MultiEmbedding
 
 
 def moments(model):

@@ -14,7 +14,7 @@ from fuxictr_me.distributed.optimizer_state import make_room, moments
 from fuxictr_me.distributed.ranks import answered
 from fuxictr_me.distributed.safe_metadata import check_metadata
 from fuxictr_me.distributed.sharded_table import copy_common, rows_of
-from fuxictr_me.distributed.weights import of_no_set, of_set
+from fuxictr_me.distributed.weights_by_set import of_no_set, of_set
 from fuxictr_me.errors import RunError, UsageError
 
 COUNTERS = ("_total_steps", "_best_metric", "_stopping_steps", "_stop_training")

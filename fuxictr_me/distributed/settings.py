@@ -2,16 +2,16 @@
 
 import inspect
 
-from fuxictr_me.callbacks import InformationAbundance, build
 from fuxictr_me.compat import BaseModel
-from fuxictr_me.distributed.abundance import AbundanceOverRanks
 from fuxictr_me.distributed.aggregation import AGGREGATIONS
+from fuxictr_me.distributed.sharded_abundance import AbundanceOverRanks
 from fuxictr_me.distributed.sharded_table import sharded_tables
-from fuxictr_me.embedding import dims_of_sets
 from fuxictr_me.errors import UsageError
 from fuxictr_me.models import MultiEmbeddingModel
 from fuxictr_me.models.assembly import check_options
+from fuxictr_me.nn.embedding_sets import dims_of_sets
 from fuxictr_me.training import FastTraining
+from fuxictr_me.training.callbacks import InformationAbundance, build
 
 NOT_BY_ENTRY = ("Adafactor", "LBFGS", "Muon")  # optimizers whose step of one entry depends on others
 PENALTIES = ("norm_alignment", "space_similarity", "singular_value", "restricted_interaction", "set_covariance")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fuxictr_me.table import FusedTable
+from fuxictr_me.nn.fused_table import FusedTable
 
 
 @dataclass(frozen=True)

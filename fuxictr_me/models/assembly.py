@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fuxictr_me.aggregation import build_aggregation
 from fuxictr_me.errors import UsageError
-from fuxictr_me.interactions import SharedBySets
-from fuxictr_me.models.towers import Head, Projections
+from fuxictr_me.nn import SharedBySets
+from fuxictr_me.nn.aggregation import build_aggregation
+from fuxictr_me.nn.head import Head, Projections
 
 
 class EachGroup(nn.ModuleList):
@@ -26,7 +26,7 @@ class Assembly:
     Attributes:
         groups (list of slice): sets that are computed together.
         interaction, projection (EachGroup)
-        aggregation (nn.Module): see ``fuxictr_me.aggregation``.
+        aggregation (nn.Module): see ``fuxictr_me.nn.aggregation``.
         head (Head)
     """
 

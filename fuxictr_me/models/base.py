@@ -7,20 +7,19 @@ import torch
 from fuxictr.pytorch.torch_utils import get_loss
 from torch import nn
 
-from fuxictr_me.aggregation import AGGREGATIONS
-from fuxictr_me.callbacks import attach, build
-from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.config.expressions import check_initializer
 from fuxictr_me.config.model_options import check_cuda_graph
-from fuxictr_me.config.training import check_bool, check_model_settings, check_optimizer_and_loss, check_weight
-from fuxictr_me.embedding import FUXICTR_INITIALIZER, MultiEmbedding
+from fuxictr_me.config.training_settings import check_bool, check_model_settings, check_optimizer_and_loss, check_weight
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.interactions import SetLinear
+from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.models.assembly import assemble, check_options
-from fuxictr_me.models.checked import CheckedModel
-from fuxictr_me.models.penalties import Penalties
-from fuxictr_me.models.towers import CutMLP, LinearOfAll
-from fuxictr_me.table import FusedTable
+from fuxictr_me.models.penalty_terms import Penalties
+from fuxictr_me.models.training_checks import CheckedModel
+from fuxictr_me.nn import SetLinear
+from fuxictr_me.nn.aggregation import AGGREGATIONS
+from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER, MultiEmbedding
+from fuxictr_me.nn.fused_table import FusedTable
+from fuxictr_me.nn.head import CutMLP, LinearOfAll
 from fuxictr_me.training import (
     PRECISIONS,
     CompiledOrEager,
@@ -28,6 +27,7 @@ from fuxictr_me.training import (
     build_optimizer,
     check_updates,
 )
+from fuxictr_me.training.callbacks import attach, build
 
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
 
@@ -62,7 +62,7 @@ class MultiEmbeddingModel(CheckedModel):
         shared_interaction (bool): one interaction module and projection for all sets (ablation ME-SI).
         norm_alignment_regularizer, space_similarity_regularizer, singular_value_regularizer,
         restricted_interaction_regularizer, set_covariance_regularizer (float): weights of what
-            ``fuxictr_me.penalties`` and ``CrossNetwork.distance_from_orthogonal`` compute; 0 leaves it out.
+            ``fuxictr_me.nn.penalties`` and ``CrossNetwork.distance_from_orthogonal`` compute; 0 leaves it out.
             They enter the training loss, and the log names each beside it.
         first_set_checkpoint (str): a checkpoint of a FuxiCTR model whose embeddings become set 0.
         fused_embedding (bool): one table for the plain categorical fields of all sets; False: M·F of FuxiCTR's.

@@ -4,10 +4,10 @@ from functools import partial
 
 from torch import nn
 
-from fuxictr_me.config.training import check_bool
+from fuxictr_me.config.training_settings import check_bool
 from fuxictr_me.errors import UsageError, positive_int, unknown
-from fuxictr_me.interactions import MLP, CrossNetwork, CrossNetworkMix
 from fuxictr_me.models.base import MultiEmbeddingModel
+from fuxictr_me.nn import MLP, CrossNetwork, CrossNetworkMix
 
 MODEL_STRUCTURES = ("crossnet_only", "stacked", "parallel", "stacked_parallel")
 

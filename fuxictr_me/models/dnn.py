@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from fuxictr_me.interactions import MLP
 from fuxictr_me.models.base import MultiEmbeddingModel
+from fuxictr_me.nn import MLP
 
 
 class DNN_ME(MultiEmbeddingModel):

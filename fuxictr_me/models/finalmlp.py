@@ -5,13 +5,13 @@ from functools import partial
 import torch
 from torch import nn
 
-from fuxictr_me.config.training import check_bool
-from fuxictr_me.embedding import MultiEmbedding
+from fuxictr_me.config.training_settings import check_bool
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.interactions import MLP, SetLinear
-from fuxictr_me.interactions.widths import loadable_width, pad_columns
 from fuxictr_me.models.base import MultiEmbeddingModel
-from fuxictr_me.models.towers import BilinearFusion, BilinearParts
+from fuxictr_me.nn import MLP, SetLinear
+from fuxictr_me.nn.embedding_sets import MultiEmbedding
+from fuxictr_me.nn.head import BilinearFusion, BilinearParts
+from fuxictr_me.nn.padded_widths import loadable_width, pad_columns
 
 
 class FinalMLP_ME(MultiEmbeddingModel):

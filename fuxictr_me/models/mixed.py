@@ -5,9 +5,8 @@ from functools import partial
 import torch
 from torch import nn
 
-from fuxictr_me.config.training import check_bool, check_dropout
+from fuxictr_me.config.training_settings import check_bool, check_dropout
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.interactions import MLP
 from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.models.dcnv2 import CrossedFields, cross_network
 from fuxictr_me.models.dnn import SideBySide
@@ -15,6 +14,7 @@ from fuxictr_me.models.finalmlp import FusedStreams
 from fuxictr_me.models.nfwfm import WeightedProducts
 from fuxictr_me.models.pnn import FieldProducts
 from fuxictr_me.models.xdeepfm import CompressedFields, check_cin
+from fuxictr_me.nn import MLP
 
 INTERACTIONS = ("DCNv2", "DNN", "FinalMLP", "NFwFM", "PNN", "xDeepFM")
 

@@ -4,9 +4,9 @@ from functools import partial
 
 from torch import nn
 
-from fuxictr_me.config.training import check_dropout
-from fuxictr_me.interactions import MLP, FieldWeightedFM, PerChannel, require_one_dim
+from fuxictr_me.config.training_settings import check_dropout
 from fuxictr_me.models.base import MultiEmbeddingModel
+from fuxictr_me.nn import MLP, FieldWeightedFM, PerChannel, require_one_dim
 
 
 class NFwFM_ME(MultiEmbeddingModel):

@@ -5,10 +5,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from fuxictr_me.config.training import check_bool
+from fuxictr_me.config.training_settings import check_bool
 from fuxictr_me.errors import unknown
-from fuxictr_me.interactions import MLP, InnerProduct, require_one_dim
 from fuxictr_me.models.base import MultiEmbeddingModel
+from fuxictr_me.nn import MLP, InnerProduct, require_one_dim
 
 
 class PNN_ME(MultiEmbeddingModel):

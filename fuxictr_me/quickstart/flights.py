@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fuxictr_me.files import replace_whole
+from fuxictr_me.io.atomic import replace_whole
 
 LATE_MINUTES = 15
 SPLITS = {"train": 0.8, "valid": 0.1, "test": 0.1}

@@ -8,14 +8,14 @@ from statistics import fmean
 import yaml
 from tqdm import tqdm
 
-from fuxictr_me.callbacks.information_abundance import ALL
 from fuxictr_me.collapse import abundance, field_tables, random_abundance, singular_values
-from fuxictr_me.embedding import FUXICTR_INITIALIZER
 from fuxictr_me.errors import require_extra
-from fuxictr_me.experiment import load_trained, run_expid
-from fuxictr_me.files import working_in
+from fuxictr_me.io.resources import PACKAGE, bundled
+from fuxictr_me.io.working_folder import working_in
+from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER
 from fuxictr_me.quickstart.flights import write_csv
-from fuxictr_me.resources import PACKAGE, bundled
+from fuxictr_me.runs.experiment import load_trained, run_expid
+from fuxictr_me.training.callbacks.information_abundance import ALL
 
 RUNS = {"SE_1x": "SE 1x (1 set of 10)", "SE_4x": "SE 4x (1 set of 40)", "ME_4x": "ME 4x (4 sets of 10)"}
 FAST = {"epochs": 1, "num_cross_layers": 2, "stacked_dnn_hidden_units": [64, 64]}

@@ -10,13 +10,13 @@ import polars as pl
 from tqdm import tqdm
 
 from fuxictr_me import __version__
-from fuxictr_me.checkpoint import check_no_nan
-from fuxictr_me.config.training import check_labels, check_model_settings
-from fuxictr_me.data.commands import md5
+from fuxictr_me.commands.data import md5
+from fuxictr_me.compat.versions import versions
+from fuxictr_me.config.training_settings import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError
-from fuxictr_me.find_model import find_model, is_ours
 from fuxictr_me.io.atomic import new_folder
-from fuxictr_me.run_files import find_run
+from fuxictr_me.io.checkpoints import check_no_nan
+from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.serving import predict
 from fuxictr_me.serving.compare import BATCHES, answers, check, inputs_of, largest_difference, random_rows
 from fuxictr_me.serving.formats import PACKAGES, check_format, write_model
@@ -24,7 +24,7 @@ from fuxictr_me.serving.origin import find_origin
 from fuxictr_me.serving.raw_rows import compare_rows
 from fuxictr_me.serving.summary import summary
 from fuxictr_me.serving.vocabulary import make_vocabulary
-from fuxictr_me.versions import versions
+from fuxictr_me.zoo.find_model import find_model, is_ours
 
 AS_SERVED = {"gpu": -1, "verbose": 0, "callbacks": None}
 OURS_AS_SERVED = {"compile": False, "precision": "float32", "fused_embedding": True, "embedding_updates": "dense"}

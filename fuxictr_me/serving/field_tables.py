@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fuxictr_me.embedding import MultiEmbedding
+from fuxictr_me.nn.embedding_sets import MultiEmbedding
 
 
 class FieldTables(nn.Module):

@@ -2,8 +2,8 @@
 
 import torch
 
-from fuxictr_me.checkpoint import load_state_dict
 from fuxictr_me.errors import UsageError, require_extra, unknown
+from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.serving.compare import answers, random_rows
 from fuxictr_me.serving.graph import read_onnx, read_pt2, trace, write_onnx, write_pt2
 

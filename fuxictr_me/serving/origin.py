@@ -70,7 +70,7 @@ def find_origin(run):
     """What the data set of a run was made from: by its manifest, or where it has none (FuxiCTR's), by the config.
 
     Args:
-        run (Run): of ``fuxictr_me.run_files.find_run``.
+        run (Run): of ``fuxictr_me.runs.finished_run.find_run``.
 
     Raises:
         UsageError: it was not made from raw data, or nothing tells how.

@@ -3,8 +3,8 @@
 import polars as pl
 
 from fuxictr_me.errors import UsageError
-from fuxictr_me.export_embeddings import VOCABULARY, read_vocabulary
 from fuxictr_me.serving.compare import inputs_of
+from fuxictr_me.serving.export_embeddings import VOCABULARY, read_vocabulary
 from fuxictr_me.serving.origin import raw_columns
 
 OOV, PAD = "__OOV__", "__PAD__"

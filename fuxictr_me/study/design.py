@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
-from fuxictr_me.callbacks import build as build_callbacks
 from fuxictr_me.config.columns import check_labels_of
 from fuxictr_me.config.datasets import check_dataset_values
 from fuxictr_me.config.names import check_plain_name
-from fuxictr_me.config.training import check_labels, check_model_settings
+from fuxictr_me.config.training_settings import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError, missing, positive_int, unknown
-from fuxictr_me.find_model import find_model, short_name
-from fuxictr_me.study.any_model import check_names, check_read
+from fuxictr_me.study.base_settings import find_dataset, start_of
 from fuxictr_me.study.design_checks import (
     MOST_SEED,
     OF_RUNS,
@@ -26,9 +24,11 @@ from fuxictr_me.study.design_checks import (
     check_scales,
     check_title,
 )
+from fuxictr_me.study.foreign_models import check_names, check_read
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
-from fuxictr_me.study.start import find_dataset, start_of
 from fuxictr_me.study.study_file import read_study_file
+from fuxictr_me.training.callbacks import build as build_callbacks
+from fuxictr_me.zoo.find_model import find_model, short_name
 
 CONTROLS = {"ensemble": {"aggregation": "ensemble"}, "ME-SI": {"shared_interaction": True}}  # changes of ME
 KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")

@@ -5,16 +5,16 @@ from statistics import fmean, median
 
 from tqdm import tqdm
 
-from fuxictr_me.config.training import check_model_settings
+from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.errors import UsageError
-from fuxictr_me.experiment import load_feature_map
-from fuxictr_me.files import working_in
-from fuxictr_me.find_model import find_model, is_ours
-from fuxictr_me.planning import plan as predict
-from fuxictr_me.planning.report import find_feature_map
-from fuxictr_me.planning.vocabulary import rows_of
+from fuxictr_me.estimates import plan as predict
+from fuxictr_me.estimates.report import find_feature_map
+from fuxictr_me.estimates.vocabulary import rows_of
+from fuxictr_me.io.working_folder import working_in
+from fuxictr_me.runs.experiment import load_feature_map
 from fuxictr_me.study.plan import PLAN, read_plan
-from fuxictr_me.study.state import read_state
+from fuxictr_me.study.progress import read_state
+from fuxictr_me.zoo.find_model import find_model, is_ours
 
 HEADER = ("cell", "sets", "runs", "left", "parameters", "memory", "time a run", "time left")
 
@@ -23,14 +23,14 @@ def dry_run_text(study, folder, slots=1, gpu_model="H100"):
     """A line a cell: runs, parameters, peak memory of a step, time.
 
     The time of a cell is the mean of its finished runs; that of a cell without, theirs in the ratio of what a step
-    moves and computes (``fuxictr_me.planning``). Before the first finished run it is the floor of an epoch on the GPU,
+    moves and computes (``fuxictr_me.estimates``). Before the first finished run it is the floor of an epoch on the GPU,
     and says so.
 
     Args:
         study (Study): None to read the plan that ``folder`` holds.
         folder (Path): of the study; nothing is written to it.
         slots (int): runs at a time.
-        gpu_model (str): of ``fuxictr_me.planning.GPUS``.
+        gpu_model (str): of ``fuxictr_me.estimates.GPUS``.
 
     Returns:
         str

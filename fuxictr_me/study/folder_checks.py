@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fuxictr_me.config import read_entries
 from fuxictr_me.errors import UsageError
-from fuxictr_me.find_model import OURS
 from fuxictr_me.study.plan_file import PLAN, Plan
+from fuxictr_me.zoo.find_model import OURS
 
 WRITTEN = ("config", "tuner", "running", "logs", "failed", "checkpoints", "report", "run_expid.py", PLAN)
 

@@ -4,12 +4,12 @@ import csv
 import json
 from pathlib import Path
 
-from fuxictr_me.callbacks.information_abundance import ALL
 from fuxictr_me.errors import UsageError
-from fuxictr_me.resources import bundled
+from fuxictr_me.io.resources import bundled
 from fuxictr_me.study.design_checks import check_comparable
+from fuxictr_me.study.progress import monitored, read_state
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
-from fuxictr_me.study.state import monitored, read_state
+from fuxictr_me.training.callbacks.information_abundance import ALL
 
 SHARED = ("optimizer", "learning_rate", "batch_size", "epochs", "early_stop_patience", "reduce_lr_on_plateau")
 SHARED += ("metrics", "embedding_initializer", "network_initializer", "embedding_regularizer", "net_regularizer")

@@ -18,18 +18,18 @@ from tqdm import tqdm
 
 from fuxictr_me.config import check_dataset, is_built, read_entries
 from fuxictr_me.data import feature_maps
-from fuxictr_me.data.digest import settings_digest
+from fuxictr_me.data.digests import settings_digest
 from fuxictr_me.errors import UsageError
-from fuxictr_me.files import working_in
-from fuxictr_me.model_source import variables_for
-from fuxictr_me.run_settings import load_settings
+from fuxictr_me.io.working_folder import working_in
+from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.study.plan_file import PLAN, Plan, Run, read_plan, write_plan
 from fuxictr_me.study.study_data import adopt_built_set
+from fuxictr_me.zoo.model_source import variables_for
 
 PARTS = ("config", "tuner")
 SCRIPT = '''"""python run_expid.py --config tuner/CELL --expid EXPID --gpu -1, as FuxiCTR's autotuner calls it."""
 
-from fuxictr_me.cli import run_entry
+from fuxictr_me.commands.main import run_entry
 
 if __name__ == "__main__":
     run_entry(__file__)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from fuxictr_me.config.names import check_plain_name
 from fuxictr_me.errors import UsageError
-from fuxictr_me.files import replace_whole
-from fuxictr_me.find_model import MODULES, SOURCE
+from fuxictr_me.io.atomic import replace_whole
 from fuxictr_me.study.design import Cell
 from fuxictr_me.study.design_checks import MOST_SEED, check_title
+from fuxictr_me.zoo.find_model import MODULES, SOURCE
 
 PLAN = "study.json"
 VARIABLES = (SOURCE, MODULES)  # the only ones that a plan may set

@@ -15,15 +15,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fuxictr_me.errors import RunError
-from fuxictr_me.files import replace_whole
-from fuxictr_me.find_model import MODULES
+from fuxictr_me.io.atomic import replace_whole
 from fuxictr_me.study.plan import Run
+from fuxictr_me.study.progress import claim, differences, find_results, processes_at, progress_of, read_state
 from fuxictr_me.study.result_files import read_result
-from fuxictr_me.study.state import claim, differences, find_results, processes_at, progress_of, read_state
+from fuxictr_me.zoo.find_model import MODULES
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 15  # to end by themselves after Ctrl-C
-START = "import sys; sys.path = [p for p in sys.path if p]; from fuxictr_me.cli import entry_point; entry_point()"
+START = (
+    "import sys; sys.path = [p for p in sys.path if p]; from fuxictr_me.commands.main import entry_point; entry_point()"
+)
 NO_SPACE = ("No space left", "is the disk full")  # the system's words, and ours where PyTorch's tell less
 
 

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from fuxictr_me.study.state import progress_of
+from fuxictr_me.study.progress import progress_of
 
 
 def status_text(plan, state, folder):

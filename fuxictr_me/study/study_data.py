@@ -7,12 +7,12 @@ from pathlib import Path
 from fuxictr_me.config import is_built
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data import build_dataset, build_h5
-from fuxictr_me.data.digest import count_rows, data_digest
+from fuxictr_me.data.build_folder import raw_files
+from fuxictr_me.data.digests import count_rows, data_digest
 from fuxictr_me.data.manifest import difference, fingerprint, read_manifest
-from fuxictr_me.data.place import raw_files
 from fuxictr_me.errors import UsageError
-from fuxictr_me.files import working_in
-from fuxictr_me.run_settings import load_settings
+from fuxictr_me.io.working_folder import working_in
+from fuxictr_me.runs.run_settings import load_settings
 
 
 def stale_reason(params: dict) -> str | None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fuxictr_me.training.adam_by_rows import adam_state, learning_rate
-from fuxictr_me.training.rows import dense_rows, find_kernels
+from fuxictr_me.training.table_updates import dense_rows, find_kernels
 from fuxictr_me.training.touched_rows import TouchedRows
 
 FIRST_STEPS = 200  # dense: only then do Adam's bias corrections change slowly enough for the series below

@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from fuxictr_me.interactions.widths import tensor_cores
+from fuxictr_me.nn.padded_widths import tensor_cores
 
 PRECISIONS = ("float32", "tf32", "bf16")
 

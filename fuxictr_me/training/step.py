@@ -5,10 +5,10 @@ from fuxictr.pytorch.torch_utils import get_regularizer
 
 from fuxictr_me.compat import FeatureEmbeddingDict
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.table import FusedTable
+from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.training.catch_up import CaughtUpRows
 from fuxictr_me.training.cpu_memory import keep_freed_memory
-from fuxictr_me.training.rows import UPDATES, dense_rows
+from fuxictr_me.training.table_updates import UPDATES, dense_rows
 from fuxictr_me.training.touched_rows import LazyRows
 
 

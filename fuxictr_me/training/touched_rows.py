@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fuxictr_me.training.adam_by_rows import adam_state, corrections, learning_rate, move_rows
-from fuxictr_me.training.rows import DenseRows, find_kernels, squared_norm
+from fuxictr_me.training.table_updates import DenseRows, find_kernels, squared_norm
 
 
 class TouchedRows(DenseRows):

@@ -1,6 +1,6 @@
 """python run_expid.py --expid EXPID --gpu -1 (--config FOLDER: another than the config/ beside this file)."""
 
-from fuxictr_me.cli import run_entry
+from fuxictr_me.commands.main import run_entry
 
 if __name__ == "__main__":
     run_entry(__file__)

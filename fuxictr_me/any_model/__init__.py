@@ -1,5 +1,0 @@
-"""Multi-embedding for any FuxiCTR model: its class is left as it is."""
-
-from fuxictr_me.any_model.wrapper import MultiEmbeddingOf, own_keys, with_configured_sets
-
-__all__ = ["MultiEmbeddingOf", "own_keys", "with_configured_sets"]

@@ -1,0 +1,8 @@
+"""What a run takes, predicted before it: parameters, memory, operations and bytes of a step, and its floor in time."""
+
+from fuxictr_me.estimates.gpus import GPUS
+from fuxictr_me.estimates.plan import Plan, plan, what_would_fit
+from fuxictr_me.estimates.report import run
+from fuxictr_me.estimates.simulate import Memory, simulate
+
+__all__ = ["GPUS", "Memory", "Plan", "plan", "run", "simulate", "what_would_fit"]

@@ -1,0 +1,79 @@
+"""Checkpoints as FuxiCTR writes them, a state dict a file; whole or not there, and never run as code."""
+
+import pickle
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fuxictr_me.errors import UsageError, missing
+from fuxictr_me.io.atomic import replace_whole
+
+
+def save_state_dict(state_dict: dict[str, Tensor], path: str | Path) -> None:
+    """Write ``state_dict`` to ``path``; whatever interrupts it, the file that was there stays whole.
+
+    Raises:
+        OSError: no space, no permission.
+    """
+    try:
+        replace_whole(path, lambda partial: torch.save(state_dict, partial))
+    except RuntimeError as error:  # torch's writer reports a full disk so
+        raise OSError(f"could not write {path} (is the disk full?): {' '.join(str(error).split())[:200]}") from error
+
+
+def load_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Return the state dict in a checkpoint file, on the CPU. No code in the file is run.
+
+    Raises:
+        UsageError: no such file, or not a file of weights: a name -> a tensor.
+        OSError: a file that may not be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's on foreign pickles, beside the error
+            state_dict = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise missing("checkpoint", path) from error
+    except (IsADirectoryError, PermissionError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise UsageError(
+            f"{path} is not a checkpoint of weights: what else it holds could run code, and is not loaded"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{path} is not a checkpoint of weights: it is cut short or cannot be read") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path} is not a checkpoint of weights: {reason[:200]}") from error
+    _check_tensors(state_dict, path)
+    return state_dict
+
+
+def check_no_nan(state_dict: dict[str, Tensor], path: str | Path) -> None:
+    """Refuse weights that are NaN, of which nothing can be measured or served.
+
+    Raises:
+        UsageError: with the first such weight.
+    """
+    for name, tensor in state_dict.items():
+        # One sum reads the tensor once and allocates nothing; only where it is NaN are values looked at.
+        if tensor.is_floating_point() and tensor.sum().isnan() and (count := int(tensor.isnan().sum())):
+            raise UsageError(
+                f"{path}: {count} of {tensor.numel()} values of {name!r} are NaN: the run that wrote it has diverged"
+            )
+
+
+def _check_tensors(state_dict: object, path: str | Path) -> None:
+    if not isinstance(state_dict, dict):
+        raise UsageError(f"{path} is not a checkpoint of weights: it holds a {type(state_dict).__name__}")
+    for name, value in state_dict.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            held = f"{name!r} -> {type(value).__name__}"
+            raise UsageError(f"{path} is not a checkpoint of weights, names -> tensors: it holds {held}")
+        if value.is_meta or value.layout is not torch.strided or value.is_complex() or value.is_quantized:
+            kind = "without values" if value.is_meta else f"{value.layout}, {value.dtype}"
+            raise UsageError(
+                f"{path} is not a checkpoint of weights: {name!r} is no plain tensor of numbers, but {kind}"
+            )

@@ -1,0 +1,47 @@
+"""The compressed interaction network of xDeepFM, all embedding sets in one pass."""
+
+import torch
+from fuxictr.pytorch.torch_utils import get_activation
+from torch import nn
+from torch.nn import functional as F
+
+from fuxictr_me.nn.padded_widths import loadable_width, pad_columns
+from fuxictr_me.nn.set_linear import SetLinear
+
+
+class CompressedInteraction(nn.Module):
+    """CIN within each set: x_{l+1, o} = φ(Σ_fc W_ofc (x_{0, f} ⊙ x_{l, c}) + b_o), summed over K, layers side by side.
+
+    Paper, section 2.1 (xDeepFM), φ = ReLU, no split of layers. FuxiCTR's ``CompressedInteractionNet``, up to its last
+    linear layer, is one set of it with no φ.
+
+    Args:
+        num_sets (int): M.
+        num_fields (int): F.
+        hidden_units (list of int): C, feature maps of each layer.
+        activation (str or None): φ.
+    """
+
+    def __init__(self, num_sets, num_fields, hidden_units, activation="ReLU"):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            SetLinear(num_sets, num_fields * maps_in, maps_out)
+            for maps_in, maps_out in zip([num_fields, *hidden_units], hidden_units, strict=False)
+        )
+        self.activation = get_activation(activation) or nn.Identity()
+        self.output_dim = sum(hidden_units)
+
+    def forward(self, x0):
+        """(B, M, F, K) -> (B, M, ΣC)."""
+        num_fields, dim = x0.shape[2:]
+        x0 = x0.permute(1, 0, 3, 2).flatten(1, 2)  # (M, B·K, F)
+        x0 = pad_columns(x0, loadable_width(num_fields, x0.device))
+        x, pooled = x0, []
+        for layer in self.layers:
+            weight = layer.weight.unflatten(2, (num_fields, -1))  # (M, C', F, C)
+            weight = F.pad(weight, (0, x.shape[-1] - weight.shape[-1], 0, x0.shape[-1] - num_fields))
+            factors = torch.einsum("mnf,mofc->mnco", x0, weight)
+            x = torch.einsum("mnc,mnco->mno", x, factors) + layer.bias.unsqueeze(1)
+            x = self.activation(x)  # (M, B·K, C')
+            pooled.append(x.unflatten(1, (-1, dim)).sum(dim=2))
+        return torch.cat(pooled, dim=-1).transpose(0, 1)

@@ -1,8 +1,0 @@
-"""What a run takes, predicted before it: parameters, memory, operations and bytes of a step, and its floor in time."""
-
-from fuxictr_me.planning.estimate import Plan, plan, what_would_fit
-from fuxictr_me.planning.gpus import GPUS
-from fuxictr_me.planning.report import run
-from fuxictr_me.planning.simulate import Memory, simulate
-
-__all__ = ["GPUS", "Memory", "Plan", "plan", "run", "simulate", "what_would_fit"]

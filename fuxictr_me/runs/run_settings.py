@@ -1,0 +1,44 @@
+"""The settings of a run: those of its config, checked against the model that they name."""
+
+from pathlib import Path
+
+from fuxictr_me.config.columns import check_labels_of
+from fuxictr_me.config.datasets import check_dataset
+from fuxictr_me.config.lookup import read_params
+from fuxictr_me.config.training_settings import check_gpu, check_labels, check_model_settings, counted_metrics
+from fuxictr_me.zoo.find_model import find_model, is_ours
+
+DEFAULTS = {"model_root": "./checkpoints/", "metrics": ["AUC", "logloss"], "verbose": 1}  # FuxiCTR has none
+
+
+def load_settings(config: str | Path, expid: str, gpu: int = -1, find_data: bool = True) -> dict:
+    """Return the merged settings of an experiment, with every key, value, name and path in them checked.
+
+    A path of raw data that does not exist as seen from the working directory is looked for from the folder that holds
+    the config folder, where FuxiCTR's scripts would have changed to. ``metrics`` also has what ``monitor`` watches.
+
+    Args:
+        config: the folder.
+        expid: experiment id.
+        gpu: device.
+        find_data: whether the raw data must be there.
+
+    Returns:
+        The settings, ``gpu`` and ``model_id`` included.
+
+    Raises:
+        UsageError: one line: what is wrong, what was found, what is allowed.
+    """
+    params = read_params(config, expid)
+    params["gpu"] = gpu
+    check_gpu(gpu)
+    model_class = find_model(params.get("model"), Path(config).resolve().parent)
+    if not is_ours(model_class):
+        params = DEFAULTS | params
+    check_model_settings(model_class, params)
+    if params.get("label_col"):
+        check_labels(model_class, params, [column["name"] for column in check_labels_of(params["label_col"])])
+    params["metrics"] = counted_metrics(params)
+    if find_data:
+        check_dataset(params, Path(config))
+    return params

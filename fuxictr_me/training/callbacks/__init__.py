@@ -1,0 +1,7 @@
+"""Callbacks for any FuxiCTR model: hooks, and the one that measures collapse while it trains."""
+
+from fuxictr_me.training.callbacks.base import Callback, attach
+from fuxictr_me.training.callbacks.from_config import build
+from fuxictr_me.training.callbacks.information_abundance import InformationAbundance
+
+__all__ = ["Callback", "InformationAbundance", "attach", "build"]
