@@ -26,9 +26,9 @@ def find_model(name: object, beside: Path | str | None = None, named: Path | str
 
     Args:
         name (str): a model of ours, e.g. ``DCNv2_ME``; ``package.module:Class``, a FuxiCTR model of your own, whose
-            module is found as ``fuxictr_me.config.user_code`` says; or a model of FuxiCTR's ``model_zoo``: of the checkout
-            that the environment variable FUXICTR_SRC names, else of the one that lies in the working directory or on
-            Python's path.
+            module is found as ``fuxictr_me.config.user_code`` says; or a model of FuxiCTR's ``model_zoo``: of the
+            checkout that the environment variable FUXICTR_SRC names, else of the one that lies in the working directory
+            or on Python's path.
         beside (Path): the folder that holds the config, from which nothing is imported: see ``import_named``.
         named (Path): a folder that the user named on the command line, from which a module may be imported, too.
 

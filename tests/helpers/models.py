@@ -1,0 +1,23 @@
+"""What tests read out of a model, and the fixed dropout mask that they compare with."""
+
+import torch
+
+from fuxictr_me import MultiEmbedding
+
+
+def gradients(model):
+    """Name in the state dict -> gradient, of every trained parameter; those of a fused table in parts."""
+    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    for prefix, module in model.named_modules():
+        table = getattr(module, "table", None)
+        if isinstance(module, MultiEmbedding) and table is not None:
+            whole = found.pop(f"{prefix}.table.weight")
+            for m, columns in enumerate(table.columns):
+                for field, rows in zip(table.fields, table.rows, strict=True):
+                    name = f"{prefix}.sets.{m}.embedding_layer.embedding_layers.{field}.weight"
+                    found[name] = None if whole is None else whole[rows, columns]
+    return found
+
+
+def mask_of(width):
+    return (torch.arange(width) % 3 != 1).float() / 0.8

@@ -1,0 +1,48 @@
+"""A study whose runs are stubs that take no time."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from fuxictr_me.study import schedule
+
+TINY = {"dataset_id": "tiny_flights", "models": {"DNN_ME": {"expid": "DNN_ME_test", "epochs": 1}}}
+STUB = """
+import json, sys, time, pathlib, yaml
+folder, expid = pathlib.Path(sys.argv[1]), sys.argv[2]
+settings = yaml.safe_load((folder / "model_config.yaml").read_text())[expid]
+with open("started.txt", "a") as file:
+    file.write(expid + chr(10))
+{behaviour}
+planned = json.loads(pathlib.Path("study.json").read_text())
+run = next(run for run in planned["runs"] if run["expid"] == expid)
+out = pathlib.Path("checkpoints") / settings["dataset_id"]
+out.mkdir(parents=True, exist_ok=True)
+auc = 0.7 + settings["num_sets"] / 100 + settings.get("embedding_regularizer", 0)
+result = {{"expid": expid, "settings": settings, "model": settings["model"], "dataset_id": settings["dataset_id"]}}
+result |= {{"valid": {{"AUC": auc, "logloss": 0.5}}, "test": {{"AUC": auc - 0.01, "logloss": 0.6}}, "versions": {{}}}}
+result |= {{"parameters": 1000, "parameters_without_embeddings": 100, "seconds": 1.0, "steps": 10, "peak_memory": None}}
+as_planned = json.loads(json.dumps(settings)) == run["settings"]
+result |= {{"data_digest": planned["data"].get("digest"), "settings_digest": run["settings_digest"] * as_planned}}
+(out / (expid + ".json")).write_text(json.dumps(result))
+"""
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """Runs that take no time: a result whose AUC tells the settings, after a behaviour of one's own."""
+
+    def use(behaviour=""):
+        Path("stub.py").write_text(STUB.format(behaviour=behaviour))
+        script = str(Path("stub.py").resolve())
+        command = lambda run, device: [sys.executable, script, run.config, run.expid]  # noqa: E731
+        monkeypatch.setattr(schedule, "command_of", command)
+        monkeypatch.setattr(schedule, "POLL_SECONDS", 0.02)
+
+    return use
+
+
+def started(folder):
+    path = Path(folder) / "started.txt"
+    return path.read_text().split() if path.exists() else []

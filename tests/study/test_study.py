@@ -1,0 +1,425 @@
+"""Studies: what they consist of, FuxiCTR's autotuner, killed, crashed, changed and doubled ones."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from fuxictr.utils import print_to_json
+from helpers.command_line import run_cli
+from helpers.forked_processes import Forked, run_forked
+from helpers.studies import STUB, TINY, started
+
+from fuxictr_me.commands.study import run, status
+from fuxictr_me.errors import RunError, UsageError
+from fuxictr_me.study.design import BARS_SEEDS, design, read_study
+from fuxictr_me.study.plan import make_plan, read_plan, write_plan
+from fuxictr_me.study.progress import claim, find_results, progress_of, read_state
+from fuxictr_me.study.study_data import prepare_data
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+STUBBED = """
+import pathlib, sys
+from fuxictr_me.study import schedule
+SCRIPT = str(pathlib.Path("stub.py").resolve())
+schedule.command_of = lambda run, device: [sys.executable, SCRIPT, run.config, run.expid]
+schedule.POLL_SECONDS = 0.02
+from fuxictr_me.commands.main import main
+sys.exit(main(["study", "s.yaml"]))
+"""
+
+
+# --- what a study consists of
+
+
+def test_cells_of_the_paper_layout():
+    study = design(
+        "s",
+        "tiny_flights",
+        {"DNN_ME": {"expid": "DNN_ME_test"}},
+        kinds=["SE", "ME", "ensemble", "ME-SI"],
+        scales=[2, 4],
+    )
+    sizes = {cell.name: (cell.settings["num_sets"], cell.settings["embedding_dim"]) for cell in study.cells}
+    assert sizes == {
+        "DNN_ME_base": (1, 4),
+        "DNN_ME_SE_2x": (1, 8),
+        "DNN_ME_SE_4x": (1, 16),
+        "DNN_ME_ME_2x": (2, 4),
+        "DNN_ME_ME_4x": (4, 4),
+        "DNN_ME_ensemble_2x": (2, 4),
+        "DNN_ME_ensemble_4x": (4, 4),
+        "DNN_ME_ME-SI_2x": (2, 4),
+        "DNN_ME_ME-SI_4x": (4, 4),
+    }
+    by_name = {cell.name: cell.settings for cell in study.cells}
+    assert by_name["DNN_ME_ensemble_2x"]["aggregation"] == "ensemble"
+    assert by_name["DNN_ME_ME-SI_4x"]["shared_interaction"] is True
+    assert study.seeds == (2021, 190034, 992817, 27011, 948432) == BARS_SEEDS
+    differing = {"num_sets", "embedding_dim"}
+    assert all(
+        {k: v for k, v in settings.items() if k not in differing}
+        == {k: v for k, v in by_name["DNN_ME_base"].items() if k not in differing}
+        for name, settings in by_name.items()
+        if "_SE_" in name or name.endswith(("_ME_2x", "_ME_4x"))
+    )
+    assert all("InformationAbundance" in settings["callbacks"] for settings in by_name.values())
+
+
+def test_an_own_kind_and_a_grid_for_each():
+    study = design(
+        "s",
+        "tiny_flights",
+        ["DNN_ME"],
+        kinds=["SE", "ME", {"wide-gated": {"aggregation": "gated"}}],
+        scales=[2],
+        grid={"SE": {"embedding_regularizer": [1e-6, 1e-5]}, "ME": {"embedding_regularizer": [1e-5, 1e-4]}},
+    )
+    grids = {cell.name: cell.grid["embedding_regularizer"] for cell in study.cells}
+    assert grids == {
+        "DNN_ME_base": [1e-6, 1e-5],
+        "DNN_ME_SE_2x": [1e-6, 1e-5],
+        "DNN_ME_ME_2x": [1e-5, 1e-4],
+        "DNN_ME_wide-gated_2x": [1e-5, 1e-4],
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dataset_id": "tiny_flight"}, "unknown dataset_id 'tiny_flight'; did you mean 'tiny_flights'"),
+        ({"models": ["DNN_EM"]}, "unknown model 'DNN_EM'; did you mean 'DNN_ME'"),
+        ({"models": {"DNN_ME": {"expid": "DNN_ME_tset"}}}, "did you mean 'DNN_ME_test'"),
+        ({"models": []}, "a study needs models"),
+        ({"kinds": ["SE", "EM"]}, "unknown kind 'EM'"),
+        ({"kinds": [{"mine": {"epochs": 3}}]}, "epochs must be equal for all kinds; kind 'mine' changes it"),
+        ({"kinds": [{"not one": {"aggregation": "gated"}}]}, "an own kind is a new name, without blanks"),
+        ({"kinds": [{"ME": {"aggregation": "gated"}}]}, "an own kind is a new name, without blanks"),
+        ({"kinds": "SE"}, "kinds must be a list, got 'SE'"),
+        ({"scales": [2, 0]}, "a scale must be an integer of 1 or more, got 0"),
+        ({"scales": [2.5]}, "a scale must be an integer of 1 or more, got 2.5"),
+        ({"seeds": 6}, "seeds: 6 is not 1 to 5"),
+        ({"seeds": [1, "2"]}, "a seed must be an integer of 0 to 4294967295, got '2'"),
+        ({"grid": {"epochs": [1, 2]}}, "epochs cannot be tuned"),
+        ({"grid": {"num_sets": [1, 2]}}, "num_sets cannot be tuned"),
+        ({"grid": {"learning_rate": 0.1}}, "learning_rate in the grid must be a list, got 0.1"),
+        ({"grid": {"ME": {"learning_rate": [0.1]}}}, "a grid for each kind needs SE and ME, got ME"),
+        ({"grid": {"SE": {}, "ME": {"learning_rate": [0.1]}}}, "learning_rate is tuned for one of SE and ME alone"),
+        ({"seed": 3}, "unknown setting of a study 'seed'; did you mean 'seeds'"),
+        ({"config": "nowhere"}, "no config folder at nowhere"),
+        (
+            {"models": {"DNN_ME": {"embedding_dim": [4, 8]}}},
+            "embedding_dim of DNN_ME must be one number to scale it, got [4, 8]",
+        ),
+    ],
+)
+def test_refused(change, words):
+    with pytest.raises(UsageError) as raised:
+        read_study(None, **{**TINY, "models": ["DNN_ME"], **change})
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_refused_before_anything_runs(stub):
+    stub()
+    Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": 1, "settings": {"net_droput": 0.1}}))
+    with pytest.raises(
+        UsageError, match="DNN_ME_base: unknown setting of DNN_ME 'net_droput'; did you mean 'net_dropout'"
+    ):
+        run("s.yaml")
+    assert {path.name for path in Path().iterdir()} == {"s.yaml", "stub.py"}  # nothing half made
+    Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": 1}))
+    assert "3 of 3 runs finished" in run("s.yaml")
+    Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [4], "seeds": 1, "settings": {"nonsense": 1}}))
+    before = {path: path.read_bytes() for path in Path("s").rglob("*.yaml")}
+    with pytest.raises(UsageError, match="nonsense"):
+        run("s.yaml", changed=True)
+    assert before == {path: path.read_bytes() for path in Path("s").rglob("*.yaml")}  # nor half changed
+
+
+def test_files_that_are_no_study():
+    Path("bad.yaml").write_text("models: [")
+    with pytest.raises(UsageError, match=r"bad.yaml is not valid YAML"):
+        run("bad.yaml")
+    Path("list.yaml").write_text("- 1")
+    with pytest.raises(UsageError, match=r"list.yaml must hold settings by name"):
+        run("list.yaml")
+    with pytest.raises(UsageError, match=r"no study file at missing.yaml"):
+        run("missing.yaml")
+    Path("full").mkdir()
+    Path("full/mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="full exists and is no study"):
+        run(out="full", **TINY)
+    with pytest.raises(UsageError, match=r"full is no study: there is no study.json in it"):
+        status("full")
+    Path("full/study.json").write_text("{}")
+    with pytest.raises(UsageError, match="is not a study's plan"):
+        status("full")
+
+
+# --- FuxiCTR's autotuner
+
+
+def test_expids_are_those_of_the_autotuner():
+    """Number by the product of what varies, md5 of the sorted characters of the settings' JSON (host.md)."""
+    Path("s").mkdir()
+    plan = make_plan(design("s", **TINY, scales=[2], seeds=[7, 8], grid={"learning_rate": [0.1, 0.01]}), Path("s"))
+    assert len(plan.runs) == 3 * 2 * 2
+    for r in plan.runs:
+        digest = hashlib.md5("".join(sorted(print_to_json(r.settings))).encode()).hexdigest()[:8]
+        number = 1 + [7, 8].index(r.seed) * 2 + [0.1, 0.01].index(r.settings["learning_rate"])
+        assert r.expid == f"{r.cell}_{number:03d}_{digest}"
+    dataset = yaml.safe_load(Path("s/tuner/DNN_ME_base.yaml").read_text())["dataset_config"]["tiny_flights"]
+    digest = hashlib.md5("".join(sorted(print_to_json(dataset))).encode()).hexdigest()[:8]
+    assert {r.settings["dataset_id"] for r in plan.runs} == {f"tiny_flights_{digest}"}
+    write_plan(plan, "s")
+    assert read_plan("s") == plan
+
+
+def test_added_seeds_keep_the_numbers_of_the_others():
+    Path("s").mkdir()
+    grid = {"learning_rate": [0.1, 0.01]}
+    few = make_plan(design("s", **TINY, scales=[2], seeds=[7], grid=grid), Path("s"))
+    more = make_plan(design("s", **TINY, scales=[2], seeds=[7, 8], grid=grid), Path("s"))
+    assert {r.expid for r in few.runs} < {r.expid for r in more.runs}
+
+
+def test_what_fuxictr_ran_is_not_run_again():
+    """Its grid_search on the folder that the study made, then the study with one seed more, in a process as always."""
+    Path("s").mkdir()
+    plan = make_plan(design("s", **TINY, scales=[1], seeds=[7]), Path("s"))
+    write_plan(plan, "s")
+    search = "from fuxictr import autotuner; autotuner.grid_search('tuner/DNN_ME_base', [-1])"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it runs what "python" means there
+    assert run_forked(code=f"import os; os.environ['PATH'] = {path!r}; {search}", cwd="s").returncode == 0
+    results = find_results(plan, Path("s"))
+    assert results.keys() == {r.expid for r in plan.runs}
+    before = {path: path.stat().st_mtime_ns for path in Path("s/checkpoints").glob("*/*")}
+    assert "2 of 2 runs finished" in run(out="s", **TINY, scales=[1], seeds=[7, 8])
+    after = {path: path.stat().st_mtime_ns for path in Path("s/checkpoints").glob("*/*")}
+    assert before.items() < after.items()
+
+
+# --- running
+
+
+def test_grid_with_the_first_seed_then_the_choice_with_all(stub):
+    stub()
+    text = run(out="s", **TINY, scales=[2], seeds=[1, 2, 3], grid={"embedding_regularizer": [0.001, 0.002]}, jobs=3)
+    assert "12 of 12 runs finished" in text
+    plan = read_plan("s")
+    state = read_state(plan, Path("s"))
+    assert state.chosen == {
+        cell: {"embedding_regularizer": 0.002} for cell in plan.cells
+    }  # the stub's AUC grows with it
+    ran = {(r.cell, r.seed, r.values["embedding_regularizer"]) for r in plan.runs if r.expid in started("s")}
+    expected = {(1, 0.001), (1, 0.002), (2, 0.002), (3, 0.002)}
+    assert ran == {(cell, *rest) for cell in plan.cells for rest in expected}
+    assert len(started("s")) == len(ran)
+
+
+def test_smaller_is_better_where_the_monitor_says_so(stub):
+    stub()
+    settings = {"monitor": {"AUC": 1}, "monitor_mode": "min"}  # a sum of weighted metrics, whatever it means
+    run(out="s", **TINY, scales=[1], seeds=[1], grid={"embedding_regularizer": [0.001, 0.002]}, settings=settings)
+    assert read_state(read_plan("s"), Path("s")).chosen == {"DNN_ME_base": {"embedding_regularizer": 0.001}}
+
+
+def test_a_failed_run_is_recorded_and_retried_on_demand(stub, capsys):
+    stub("if settings['num_sets'] == 2 and settings['seed'] == 1: print('fuxictr-me: error: it broke'); sys.exit(1)")
+    with pytest.raises(RunError, match="5 of 6 runs finished, 1 failed"):
+        run(out="s", **TINY, scales=[2], seeds=[1, 2])
+    assert "FAILED: it broke" in capsys.readouterr().err
+    assert "it broke" in status("s")
+    first = started("s")
+    with pytest.raises(RunError, match="1 failed"):
+        run("s")
+    assert started("s") == first  # what failed is not tried again unasked
+    stub()
+    assert "6 of 6 runs finished" in run("s", retry_failed=True)
+    assert len(started("s")) == 7
+    assert not list(Path("s/failed").glob("*"))
+
+
+def test_a_grid_of_which_one_failed_is_chosen_from_the_others(stub):
+    stub("if settings['embedding_regularizer'] == 0.002: sys.exit(1)")
+    with pytest.raises(RunError, match="2 of 3 runs finished, 1 failed"):
+        run(out="s", **TINY, scales=[1], seeds=[1, 2], grid={"embedding_regularizer": [0.001, 0.002]})
+    assert read_state(read_plan("s"), Path("s")).chosen == {"DNN_ME_base": {"embedding_regularizer": 0.001}}
+
+
+def test_reasons_of_failure(stub):
+    stub("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(RunError):
+        run(out="killed", **TINY, scales=[1], seeds=[1])
+    assert "killed by SIGKILL (out of memory?)" in status("killed")
+    stub("sys.exit(0)")
+    with pytest.raises(RunError):
+        run(out="empty", **TINY, scales=[1], seeds=[1])
+    assert "it ended without a result" in status("empty")
+    stub("settings['epochs'] = 9")
+    with pytest.raises(RunError):
+        run(out="other", **TINY, scales=[1], seeds=[1])
+    assert "was changed meanwhile: it ran with epochs: 9 in place of 1" in status("other")
+
+
+@pytest.mark.parametrize(
+    "words", ["[Errno 28] No space left on device", "could not write x.model (is the disk full?): unexpected pos 5"]
+)
+def test_a_full_disk_stops_and_goes_on(stub, words):
+    stub(f"if settings['seed'] == 2: print('fuxictr-me: error: {words}'); sys.exit(1)")
+    with pytest.raises(RunError, match="the disk is full; finished runs are kept"):
+        run(out="s", **TINY, scales=[2], seeds=[1, 2])
+    assert not list(Path("s").glob("failed/*"))
+    before = len(started("s"))
+    assert before == 4  # three with seed 1, one with seed 2
+    stub()
+    assert "6 of 6 runs finished" in run("s")
+    assert len(started("s")) == before + 3
+
+
+def test_two_studies_in_one_folder(stub):
+    stub("time.sleep(3)")
+    code = "import sys; from fuxictr_me.study.progress import only_study; from pathlib import Path\n"
+    code += "with only_study(Path('s')): print('locked', flush=True); sys.stdin.read()"
+    Path("s").mkdir()
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(UsageError, match=rf"another fuxictr-me study works in s \(process {other.pid}\)"):
+            run(out="s", **TINY, scales=[1], seeds=[1])
+    finally:
+        other.communicate()
+    assert started("s") == []
+
+
+def test_a_run_that_outlived_its_study_is_waited_for(stub):
+    stub()
+    Path("s").mkdir()
+    plan = make_plan(design("s", **TINY, scales=[1], seeds=[1, 2]), Path("s"))
+    write_plan(prepare_data(plan, Path("s")), "s")
+    claimed = claim(Path("s"), plan.runs[0].expid)
+    late = "time.sleep(1.5)"
+    script = Path("late.py")
+    script.write_text(STUB.format(behaviour=late))
+    command = [sys.executable, str(script.resolve()), plan.runs[0].config, plan.runs[0].expid]
+    orphan = subprocess.Popen(command, cwd="s", pass_fds=[claimed.fileno()])
+    claimed.close()
+    assert "1 running" in status("s")
+    assert "2 of 2 runs finished" in run("s")
+    orphan.wait()
+    assert sorted(started("s")) == sorted(r.expid for r in plan.runs)  # each once
+
+
+def test_a_changed_study(stub, capsys):
+    stub()
+    base = {**TINY, "scales": [2], "seeds": [1]}
+    run(out="s", **base)
+    assert "6 of 6" in run(out="s", **{**base, "seeds": [1, 2]})
+    assert "The study has changed: seeds added: 2" in capsys.readouterr().err
+    assert len(started("s")) == 6
+    changed = {**base, "settings": {"net_dropout": 0.3}}
+    with pytest.raises(UsageError, match=r"6 finished runs of other settings: net_dropout of DNN_ME_base: 0.1 before"):
+        run(out="s", **changed)
+    assert len(started("s")) == 6
+    assert "3 of 3 runs finished" in run(out="s", **changed, changed=True)
+    assert len(started("s")) == 9
+    assert "6 of 6" in run(out="s", **{**base, "seeds": [1, 2]}, changed=True)  # the old results are still there
+    assert len(started("s")) == 9
+
+
+def test_a_grid_that_grows_repeats_nothing(stub):
+    stub()
+    base = {**TINY, "scales": [1], "seeds": [1, 2]}
+    run(out="s", **base, grid={"embedding_regularizer": [0.002, 0.003]})
+    assert len(started("s")) == 3
+    text = run(out="s", **base, grid={"embedding_regularizer": [0.001, 0.002, 0.003]})
+    assert "4 of 4 runs finished" in text
+    assert len(started("s")) == 4  # only what is new, although FuxiCTR numbers all anew
+
+
+def test_killed_at_any_point_it_goes_on(stub):
+    """The study is killed in mid-run; what goes on repeats no finished run and loses none."""
+    stub('time.sleep(2 * (open("started.txt").read().count(chr(10)) == 2))')  # the second run outlives the study
+    Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": [1, 2]}))
+    study, deadline = Forked(code=STUBBED), time.monotonic() + 120
+    while len(started("s")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    study.kill()
+    finished = {path: path.read_bytes() for path in Path("s").glob("checkpoints/*/*.json")}
+    assert finished
+    stub("")
+    text = run("s")
+    assert "6 of 6 runs finished" in text
+    assert all(path.read_bytes() == content for path, content in finished.items())
+    ran = started("s")
+    assert len(set(ran)) == len(ran) == 6  # also the run that outlived the study
+    assert len(list(Path("s").glob("checkpoints/*/*.json"))) == 6
+
+
+def test_where_a_run_is():
+    """Lines as FuxiCTR's log has them."""
+    path = Path("s/checkpoints/d/x.log")
+    path.parent.mkdir(parents=True)
+    seen = []
+    lines = ["Total number of parameters: 5.", "Start training: 192 batches/epoch", "*** Epoch=1 start ***"]
+    lines += ["[Metrics] AUC: 0.76", "*** Epoch=1 end ***", "[Metrics] AUC: 0.77", "*** Epoch=2 end ***"]
+    lines += ["[Metrics] AUC: 0.75", "*** Epoch=3 early stop ***", "Training finished."]
+    for n in range(len(lines) + 1):
+        path.write_text("\n".join(lines[:n]))
+        seen.append(progress_of(Path("s"), "../data/d", "x"))
+    assert seen[:2] == ["", ""]
+    assert seen[2:4] == ["epoch 1", "epoch 1"]
+    assert seen[4:8] == ["epoch 1, AUC: 0.76", "epoch 2, AUC: 0.76", "epoch 2, AUC: 0.77", "epoch 3, AUC: 0.77"]
+    assert seen[-1] == "evaluating, AUC: 0.75"
+    assert progress_of(Path("s"), "../data/d", "y") == ""
+
+
+def test_interrupted_it_ends_its_runs(stub):
+    Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": [1, 2], "settings": {"epochs": 1}}))
+    study = Forked("study", "s.yaml", "--jobs", "2")
+    deadline = time.monotonic() + 120
+    while not list(Path("s").glob("logs/*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    study.send_signal(signal.SIGINT)
+    _, errors = study.communicate(timeout=60)
+    assert study.returncode == 130
+    assert "interrupted" in errors
+    plan = read_plan("s")
+    assert read_state(plan, Path("s")).running == set()
+    assert not list(Path("s").glob("failed/*"))
+
+
+# --- the command line
+
+
+def test_from_the_command_line(tmp_path):
+    options = ["--models", "DNN_ME", "--dataset", "tiny_flights", "--scales", "1,2", "--seeds", "2"]
+    done = run_cli("study", *options, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "6 runs, 6 left" in done.stdout
+    assert "DNN_ME_ME_2x" in done.stdout
+    assert not (tmp_path / "study_tiny_flights").exists()
+    done = run_cli("study", "--models", "DNN_ME", "--dataset", "tiny_flights", "--scales", "1,x", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--scales must be whole numbers such as 1,2,4, got '1,x'" in done.stderr
+
+
+def test_dry_run_counts_parameters_and_takes_time_from_what_is_done(stub):
+    from fuxictr_me.commands.study import run as study
+
+    stub()
+    study(out="s", **TINY, scales=[2], seeds=[1])
+    text = study("s", dry_run=True)
+    assert "3 runs, 0 left" in text
+    text = study(out="s", **{**TINY, "scales": [2], "seeds": [1, 2]}, dry_run=True)
+    assert "6 runs, 3 left: 3.0 s with 1 at a time (by the study's finished runs)" in text  # the stub's runs take 1 s
+    assert json.loads(Path("s/study.json").read_text())["seeds"] == [1]  # nothing is written
