@@ -30,7 +30,7 @@ def build(dataset_id, config=None, out=None, raw=None):
     from fuxictr_me.config import check_dataset, find_dataset
     from fuxictr_me.config.columns import check_columns, names_of
     from fuxictr_me.config.splits import SPLITS
-    from fuxictr_me.data.build_h5 import build_h5
+    from fuxictr_me.data.building.build_h5 import build_h5
 
     entry, folder = find_dataset(dataset_id, config)
     out = entry.get("data_root", "./data/") if out is None else str(out)
@@ -156,7 +156,7 @@ def _problem_of(check, *arguments):
 
 def _verify_file(path, manifest, stored):
     """Read all rows of a file, and compare it with its own checksums and with the manifest's."""
-    from fuxictr_me.data.h5_file import H5File, wrong_matrices
+    from fuxictr_me.data.h5.h5_file import H5File, wrong_matrices
     from fuxictr_me.data.manifest_checks import expected_file
 
     expected = expected_file(manifest, stored)
@@ -167,8 +167,8 @@ def _verify_file(path, manifest, stored):
 
 def _verify_split(folder, split, manifest):
     """Check that the rows of a split fit the feature map, and that no file of rows lies beside those of the build."""
-    from fuxictr_me.data.parquet_loader import read_columns
-    from fuxictr_me.data.split_files import Rows
+    from fuxictr_me.data.h5.split_rows import Rows
+    from fuxictr_me.data.loaders.parquet_loader import read_columns
 
     name = next(iter(manifest["splits"][split]["files"]))
     path = folder / (split if "/" in name else name)
@@ -211,7 +211,7 @@ def convert(source, target):
     Raises:
         UsageError: no such set, or ``target`` is there.
     """
-    from fuxictr_me.data.convert_ids import convert_set
+    from fuxictr_me.data.building.convert_ids import convert_set
 
     convert_set(Path(source), Path(target))
     return info(target)
@@ -229,8 +229,8 @@ def generate(out, rows=1_000_000, **settings):
         str: what ``info`` says of it, and the best AUC that a model can reach.
     """
     from fuxictr_me.config.training_options import SEED
-    from fuxictr_me.data.convert_ids import write_set
-    from fuxictr_me.data.generate import SyntheticClicks
+    from fuxictr_me.data.building.convert_ids import write_set
+    from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 
     positive_int("rows", rows)
     SEED.check("seed", settings.get("seed", 0))

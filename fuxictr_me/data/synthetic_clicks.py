@@ -259,7 +259,7 @@ def _cumulative_probability(size, exponent):
 
 def _refuse_beyond_memory(what: str, needed: int) -> None:
     """Raise a UsageError where the truth of the data takes more bytes than are free."""
-    from fuxictr_me.data.h5_loader import free_memory  # which needs torch
+    from fuxictr_me.data.loaders.h5_loader import free_memory  # which needs torch
 
     if needed > (free := free_memory()):
         raise UsageError(f"{what} takes at least {needed / 1e9:,.1f} GB of RAM, and {free / 1e9:,.1f} GB are free")
