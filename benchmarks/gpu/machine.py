@@ -86,7 +86,7 @@ def made_loader(
     """
     from fuxictr_me.data.column_layout import Layout, dtype_of
 
-    layout = Layout.of(feature_map)
+    layout = Layout.from_feature_map(feature_map)
     random = torch.Generator(device).manual_seed(seed)
     held = {
         name: torch.zeros(rows, width, dtype=getattr(torch, dtype_of(name)), device=device)
@@ -113,7 +113,6 @@ def loader_of(
     loader.device, loader.num_samples, loader.num_blocks, loader.lanes = device, rows, 1, None
     loader.rows, loader._held, loader.placement = types.SimpleNamespace(layout=layout), held, "device"
     loader._share = Lanes(rows, batch_size, 0, 1, shuffle)
-    loader._own = loader._share.rows
     return loader
 
 

@@ -30,7 +30,7 @@ def build(dataset_id, config=None, out=None, raw=None):
     from fuxictr_me.config import check_dataset, find_dataset
     from fuxictr_me.config.columns import check_columns, names_of
     from fuxictr_me.config.splits import SPLITS
-    from fuxictr_me.data.building.build_h5 import build_h5
+    from fuxictr_me.data import build_h5
 
     entry, folder = find_dataset(dataset_id, config)
     out = entry.get("data_root", "./data/") if out is None else str(out)
@@ -61,7 +61,7 @@ def info(folder):
 
     folder = Path(folder)
     feature_map, manifest = read_feature_map(folder), read_manifest(folder)
-    layout = Layout.of(feature_map)
+    layout = Layout.from_feature_map(feature_map)
     lines = [f"{folder}: {len(feature_map.features)} fields, {layout.row_bytes} bytes a row as H5"]
     if manifest is None:
         lines.append("no manifest: not built by fuxictr-me; damage to its rows would not be noticed")
@@ -167,7 +167,7 @@ def _verify_file(path, manifest, stored):
 
 def _verify_split(folder, split, manifest):
     """Check that the rows of a split fit the feature map, and that no file of rows lies beside those of the build."""
-    from fuxictr_me.data.h5.split_rows import Rows
+    from fuxictr_me.data.h5.split_rows import SplitRows
     from fuxictr_me.data.loaders.parquet_loader import read_columns
 
     name = next(iter(manifest["splits"][split]["files"]))
@@ -175,9 +175,9 @@ def _verify_split(folder, split, manifest):
     if name.endswith(".parquet"):
         read_columns(read_feature_map(folder), path, split)
         return
-    rows = Rows(read_feature_map(folder), path, split)
+    rows = SplitRows(read_feature_map(folder), path, split)
     for start in range(0, len(rows), VERIFY_ROWS):
-        rows.read_ranges(rows.pieces(start, min(start + VERIFY_ROWS, len(rows))))
+        rows.read_ranges(rows.divide(start, min(start + VERIFY_ROWS, len(rows))))
 
 
 def _verify_published(folder, content):

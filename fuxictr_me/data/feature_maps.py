@@ -1,4 +1,4 @@
-"""FuxiCTR's feature maps on disk, of every version since 1.0."""
+"""Reading of FuxiCTR's feature maps, of every version since 1.0."""
 
 import json
 import logging
@@ -12,19 +12,16 @@ from fuxictr_me.data.manifest_checks import check_listed_file
 from fuxictr_me.errors import UsageError
 
 
-def load(folder, dataset_id=None, params=None):
-    """The feature map of a built data set.
+def load(folder: str | Path, dataset_id: str | None = None, params: dict | None = None) -> FeatureMap:
+    """Load the feature map of a built data set.
 
     Args:
-        folder (Path): of the set.
-        dataset_id (str or None): that it must have; None takes what it says.
-        params (dict or None): settings of a run: ``use_features``, ``feature_specs``, ``group_id``, ``label_col``.
-
-    Returns:
-        FeatureMap
+        folder: of the data set.
+        dataset_id: that the feature map must have; None accepts any.
+        params: settings of a run: ``use_features``, ``feature_specs``, ``group_id``, ``label_col``.
 
     Raises:
-        UsageError: it is not there, not whole, or names features that it has not.
+        UsageError: there is no feature map, it is damaged, or the settings name a feature that it does not have.
     """
     path, params = Path(folder) / "feature_map.json", params or {}
     check_listed_file(path)
@@ -32,13 +29,13 @@ def load(folder, dataset_id=None, params=None):
     check_feature_specs(params.get("feature_specs"))
     is_version_1 = "feature_specs" in content
     if is_version_1:
-        logging.info(f"{path} is of FuxiCTR 1.x")
+        logging.info(f"{path} was written by FuxiCTR 1.x")
         content = _convert_version_1(path, content, params.get("label_col"))
     check_content(path, content)
     feature_map = FeatureMap(dataset_id or content["dataset_id"], str(folder))
     try:
         if is_version_1:
-            _fill(feature_map, content, params)
+            _fill_feature_map(feature_map, content, params)
         else:
             feature_map.load(str(path), params)
     except KeyError as error:
@@ -51,10 +48,10 @@ def load(folder, dataset_id=None, params=None):
 
 
 def read_content(path: Path) -> dict:
-    """Return what a feature map's file holds, not checked yet.
+    """Return the unchecked content of a feature map's file.
 
     Raises:
-        UsageError: it is not there, or no JSON file of names.
+        UsageError: the file does not exist, or holds no JSON mapping.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -74,22 +71,19 @@ def _convert_version_1(path: Path, content: dict, label_col: object) -> dict:
         raise UsageError(f"{path} is not a whole feature map of FuxiCTR 1.x: {error!r}") from error
 
 
-def from_version_1(content, label_col=None):
-    """A feature map of FuxiCTR 1.x in the form of today's: columns in the order of its ``index``, the label last.
+def from_version_1(content: dict, label_col: object = None) -> dict:
+    """Return a feature map of FuxiCTR 1.x in today's form: columns in the order of its ``index``, the label last.
 
     Args:
-        content (dict): of its JSON file.
-        label_col (dict or None): of the config: the map of 1.x does not name its label; ``label`` if None.
-
-    Returns:
-        dict
+        content: of the JSON file.
+        label_col: of the config, since a feature map of 1.x does not name its label; ``label`` if None.
     """
 
-    def first(spec):
+    def first_index(spec: dict) -> int:
         index = spec.get("index", 0)
         return index[0] if isinstance(index, list) else index
 
-    specs = sorted(content["feature_specs"].items(), key=lambda item: first(item[1]))
+    specs = sorted(content["feature_specs"].items(), key=lambda item: first_index(item[1]))
     features = []
     for name, old in specs:
         spec = {key: value for key, value in old.items() if key not in ("index", "min_categr_count", "encoder")}
@@ -107,8 +101,8 @@ def from_version_1(content, label_col=None):
     }
 
 
-def _fill(feature_map, content, params):
-    """What ``FeatureMap.load`` does with the content of a file."""
+def _fill_feature_map(feature_map: FeatureMap, content: dict, params: dict) -> None:
+    """Do what ``FeatureMap.load`` does with the content of a file."""
     if content["dataset_id"] != feature_map.dataset_id:
         raise RuntimeError(f"dataset_id={feature_map.dataset_id} does not match feature_map!")
     feature_map.labels = content["labels"]

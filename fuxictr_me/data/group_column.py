@@ -1,30 +1,30 @@
-"""The column by which gAUC, avgAUC, MRR and NDCG group rows."""
+"""Check of the column by which gAUC, avgAUC, MRR and NDCG group rows."""
 
 from fuxictr_me.config.training_options import GROUP_METRICS
 from fuxictr_me.errors import UsageError
 
 
-def check_group_column(group_id: str | None, features: dict, params: dict) -> None:
-    """Refuse to group by a field whose ids do not tell all groups apart.
+def check_group_column(group_id: object, features: dict[str, dict], params: dict) -> None:
+    """Refuse to group by a field whose ids do not distinguish all groups.
 
-    A categorical field gives one id to all values that are rare, or not in the training split. A column of
-    ``type: meta`` has an id of its own for each value of all splits.
+    In a categorical field, all values that are rare or absent from the training split share one id. In a column of
+    ``type: meta``, each value of any split has a separate id.
 
     Args:
         group_id: of the config.
-        features: name -> {"type": ...}; a name that is not there is left to other checks.
+        features: name -> {"type": ...}; absent names are left to other checks.
         params: settings of a run: ``metrics``, ``monitor``.
 
     Raises:
-        UsageError: a metric by group, and a ``group_id`` that is not of type meta.
+        UsageError: there is a metric by group, and ``group_id`` is not of type meta.
     """
     monitor = params.get("monitor") or []
     names = [*(params.get("metrics") or []), *(monitor if isinstance(monitor, dict) else [monitor])]
-    by_group = [str(name) for name in names if str(name).startswith(GROUP_METRICS)]
-    kind = features.get(group_id, {}).get("type", "meta")
-    if by_group and kind != "meta":
+    metrics = [str(name) for name in names if str(name).startswith(GROUP_METRICS)]
+    kind = features[group_id]["type"] if isinstance(group_id, str) and group_id in features else "meta"
+    if metrics and kind != "meta":
         raise UsageError(
-            f"group_id {group_id!r} is a {kind} field, in which rare and unseen values share one id, so {by_group[0]} "
+            f"group_id {group_id!r} is a {kind} field, in which rare and unseen values share one id, so {metrics[0]} "
             f"would mix their groups: add a column {{name: group, active: True, dtype: str, type: meta, "
             f"preprocess: copy_from({group_id})}} and set group_id: group"
         )

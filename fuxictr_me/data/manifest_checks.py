@@ -1,4 +1,4 @@
-"""Whether a manifest and the files that it lists are those that were written together."""
+"""Checks that a manifest and the files that it lists were written together."""
 
 import hashlib
 import json
@@ -10,20 +10,20 @@ from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.errors import UsageError
 
 NAME = "manifest.json"
-FORMATS = (1, 2)  # 1 kept no digests
+FORMATS = (1, 2)  # 1 has no digests
 LISTED = ("feature_map.json", "feature_vocab.json", "feature_processor.pkl", "pretrained_*")
 ADVICE = "restore it, or delete the data set and build it again"
 
 
 @dataclass(frozen=True)
 class ExpectedFile:
-    """What a manifest says of one file of rows.
+    """A manifest's entry of one file of rows.
 
     Attributes:
-        rows: how many; None if nothing is known.
-        trailer: digest of the checksums at its end; None for a file that was written without them.
+        rows: number of rows; None if unknown.
+        trailer: digest of the checksums at the end of the file; None for a file without them.
         checksums: matrix -> BLAKE2b of all its bytes.
-        names_by_trailer: of all files of the set, to say which of them was put in this one's place.
+        names_by_trailer: digest of the checksums -> name, of all files of the set, to name a file that was swapped in.
     """
 
     rows: int | None = None
@@ -33,26 +33,23 @@ class ExpectedFile:
 
 
 def digest_of_content(content: dict) -> str:
-    """Return BLAKE2b of a manifest's content without its own digest, however the JSON is laid out."""
+    """Return BLAKE2b of a manifest's content without its own digest, independent of the layout of the JSON."""
     rest = {key: value for key, value in content.items() if key != "content_digest"}
     return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def digests_of_files(folder: Path, splits: dict[str, Any]) -> dict[str, str]:
-    """Return name -> BLAKE2b of the files that hold no checksums themselves.
-
-    These are the feature map, vocabularies, pretrained vectors, and rows as parquet.
-    """
+    """Return name -> BLAKE2b of the files without checksums: feature map, vocabularies, pretrained vectors, parquet."""
     names = [file.name for pattern in LISTED for file in sorted(Path(folder).glob(pattern)) if file.is_file()]
     names += [name for split in splits.values() for name in split["files"] if name.endswith(".parquet")]
     return {name: _digest_of_file(Path(folder) / name) for name in names}
 
 
 def parse_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest and check that it is whole.
+    """Read a manifest and check that it is complete.
 
     Raises:
-        UsageError: not JSON, of another format, values of wrong types, or changed since it was written.
+        UsageError: it is not JSON, has another format or values of wrong types, or has changed since it was written.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -66,7 +63,7 @@ def parse_manifest(path: Path) -> dict[str, Any]:
 
 
 def find_manifest(file: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the folder and the manifest of the set that a file of rows belongs to, None if it has none."""
+    """Return the folder and the manifest of the data set that a file of rows belongs to, or None without a manifest."""
     folders = [file.parent, *([file.parent.parent] if file.parent.name in SPLITS else [])]
     for folder in folders:
         if (folder / NAME).exists():
@@ -75,23 +72,26 @@ def find_manifest(file: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def expected_files(files: list[Path], are_all: bool) -> list[ExpectedFile]:
-    """Return what the manifest says of each file of a split; nothing is expected where the set has no manifest.
+    """Return the manifest's entry of each file of a split, or empty entries if the data set has no manifest.
 
     Args:
         files: of one split.
-        are_all: whether they were found as all files of the split, rather than named one by one.
+        are_all: whether they are meant to be all files of the split, rather than named one by one.
 
     Raises:
-        UsageError: files that the manifest does not list, or not all that it lists of the split; a feature map
-            that is not the one of this set.
+        UsageError: the manifest does not list a file, or lists more files of the split; or the feature map is not that
+            of this data set.
     """
-    if (found := find_manifest(files[0])) is None:
+    if (located := find_manifest(files[0])) is None:
         return [ExpectedFile() for _ in files]
-    folder, manifest = found
+    folder, manifest = located
     names = [file.relative_to(folder).as_posix() for file in files]
-    listed = next((s["files"] for s in manifest["splits"].values() if not s["files"].keys().isdisjoint(names)), {})
-    if strange := [name for name in names if name not in listed]:
-        raise UsageError(f"{folder / strange[0]} is not of this data set: {folder / NAME} does not list it")
+    listed: dict[str, dict] = {}
+    for split in manifest["splits"].values():
+        if not listed and not split["files"].keys().isdisjoint(names):
+            listed = split["files"]
+    if foreign := [name for name in names if name not in listed]:
+        raise UsageError(f"{folder / foreign[0]} is not of this data set: {folder / NAME} does not list it")
     if are_all and (absent := [name for name in listed if name not in names]):
         raise UsageError(f"{folder / absent[0]} is missing: {folder / NAME} lists it; {ADVICE}")
     check_listed_file(folder / "feature_map.json", manifest)
@@ -99,20 +99,20 @@ def expected_files(files: list[Path], are_all: bool) -> list[ExpectedFile]:
 
 
 def check_parquet_rows(files: list[Path], are_all: bool) -> None:
-    """Refuse rows as parquet that are not those of the build, where the set has a manifest with their digests.
+    """Refuse parquet files that are not those of the build, if the data set has a manifest with their digests.
 
     Args:
         files: of one split.
         are_all: as in ``expected_files``.
 
     Raises:
-        UsageError: a file that has changed; one too many or too few, where they should be all of the split.
+        UsageError: a file has changed; or there are too many or too few files, if they should be all of the split.
     """
-    if (found := find_manifest(files[0])) is None:
+    if (located := find_manifest(files[0])) is None:
         return
-    folder, manifest = found
-    of_rows = {name for split in manifest["splits"].values() for name in split["files"]}
-    if are_all and of_rows & manifest.get("file_digests", {}).keys():
+    folder, manifest = located
+    names = {name for split in manifest["splits"].values() for name in split["files"]}
+    if are_all and names & manifest.get("file_digests", {}).keys():
         expected_files(files, are_all)
     for file in files:
         check_listed_file(file, manifest, file.relative_to(folder).as_posix())
@@ -120,8 +120,8 @@ def check_parquet_rows(files: list[Path], are_all: bool) -> None:
 
 def expected_file(manifest: dict[str, Any], entry: dict[str, Any]) -> ExpectedFile:
     """Return the manifest's entry of a file as an object."""
-    every = [item for split in manifest["splits"].values() for item in split["files"].items()]
-    names = {other["trailer"]: name for name, other in every if "trailer" in other}
+    files = [item for split in manifest["splits"].values() for item in split["files"].items()]
+    names = {other["trailer"]: name for name, other in files if "trailer" in other}
     return ExpectedFile(entry.get("rows"), entry.get("trailer"), entry.get("checksums", {}), names)
 
 
@@ -129,11 +129,12 @@ def check_listed_file(path: Path, manifest: dict[str, Any] | None = None, name: 
     """Refuse a file (feature map, vocabularies, parquet, ...) that is not the one whose digest the manifest lists.
 
     Args:
+        path: the file.
         manifest: of its folder; None reads it, if there is one.
-        name: of the file in the manifest; None for one beside the manifest.
+        name: of the file in the manifest; None for a file beside the manifest.
 
     Raises:
-        UsageError: the file has changed or is gone, or the manifest is damaged.
+        UsageError: the file has changed or is missing, or the manifest is damaged.
     """
     if manifest is None:
         manifest = parse_manifest(path.parent / NAME) if (path.parent / NAME).exists() else {}
@@ -146,7 +147,7 @@ def check_listed_file(path: Path, manifest: dict[str, Any] | None = None, name: 
         raise UsageError(f"{path} is damaged or of another build: {NAME} lists another content; {ADVICE}")
 
 
-def _digest_of_file(path):
+def _digest_of_file(path: Path) -> str:
     try:
         with open(path, "rb") as file:
             digest = hashlib.blake2b(digest_size=16)
@@ -157,8 +158,8 @@ def _digest_of_file(path):
     return digest.hexdigest()
 
 
-def _problem(content):
-    """In words, what is wrong with a manifest's types or digest; None if nothing is."""
+def _problem(content: Any) -> str | None:
+    """Return, in words, what is wrong with a manifest's types or digest, or None."""
     if not isinstance(content, dict):
         return f"it holds a {type(content).__name__}, not a mapping"
     if content.get("format") not in FORMATS or isinstance(content["format"], bool):
@@ -174,7 +175,7 @@ def _problem(content):
     return None if _is_text_by_name(content.get("file_digests", {})) else "file_digests are no texts by name"
 
 
-def _problem_of_split(split):
+def _problem_of_split(split: Any) -> str | None:
     if not isinstance(split, dict) or not isinstance(split.get("files"), dict):
         return "files are missing"
     if "rows" in split and not _is_count(split["rows"]):
@@ -193,9 +194,9 @@ def _problem_of_split(split):
     return None
 
 
-def _is_count(value):
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_text_by_name(value):
+def _is_text_by_name(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())

@@ -1,25 +1,22 @@
-"""Ids as npz, which FuxiCTR 2.2 wrote and its loader takes as they are: read them with every check."""
+"""Ids in npz files, which FuxiCTR 2.2 wrote: read them with every check, since FuxiCTR's loader makes none."""
 
 from pathlib import Path
 
 import numpy as np
 from fuxictr.features import FeatureMap
 
-from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.h5.split_rows import check
-from fuxictr_me.data.label_values import binary_labels, check_label
+from fuxictr_me.data.column_layout import META, Layout
+from fuxictr_me.data.row_checks import binary_labels, check_column, check_label
 from fuxictr_me.errors import UsageError, missing, unknown
-
-ROWS_A_TIME = 1 << 17
 
 
 def check_npz(path: str | Path, feature_map: FeatureMap, task: str | list[str] | None) -> None:
-    """Refuse a damaged npz split, and one with ids or labels that cannot be.
+    """Refuse an npz split that is damaged, or that has impossible ids or labels.
 
     Args:
         path: as FuxiCTR takes it: a file, a folder of blocks, or either without its ending.
         feature_map: of the data set.
-        task: of all labels, or of each.
+        task: one for all labels, or one per label.
 
     Raises:
         UsageError: see ``read_npz``; or labels other than 0 and 1 for binary_classification.
@@ -34,38 +31,40 @@ def check_npz(path: str | Path, feature_map: FeatureMap, task: str | list[str] |
 
 
 def read_npz(files: list[Path], feature_map: FeatureMap) -> dict[str, np.ndarray]:
-    """Read the columns of a split, checked file by file.
+    """Read and check the columns of a split, (N,) or (N, L), from one or several files.
 
     Raises:
-        UsageError: a damaged file, a missing column, or ids and values that do not fit the feature map; with the file.
+        UsageError: a damaged file, a missing column, or ids and values that do not fit the feature map.
     """
-    layout = Layout.of(feature_map)
-    parts = [_read_npz_file(file, layout) for file in files]
-    for file, columns in zip(files, parts, strict=True):
-        rows = max((len(values) for values in columns.values()), default=0)
-        for start in range(0, rows, ROWS_A_TIME):
-            stop = min(start + ROWS_A_TIME, rows)
-            try:
-                matrices = layout.gather({name: values[start:stop] for name, values in columns.items()}, stop - start)
-            except UsageError as error:
-                raise UsageError(f"{file}: {error}") from error
-            check(matrices, layout, feature_map, file)
+    layout = Layout.from_feature_map(feature_map)
+    parts = [_read_npz_file(file, layout, feature_map) for file in files]
     joined = {name: np.concatenate([columns[name] for columns in parts]) for name in layout.places}
     if len(next(iter(joined.values()))) == 0:
         raise UsageError(f"{files[0]} holds no rows")
     return joined
 
 
-def _read_npz_file(file: Path, layout: Layout) -> dict[str, np.ndarray]:
+def _read_npz_file(file: Path, layout: Layout, feature_map: FeatureMap) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             for name in layout.places:
                 if name not in arrays:
                     raise unknown(f"column (of the feature map, in {file})", name, arrays)
-                if arrays[name].ndim == 0:
-                    raise UsageError(f"{file}: column {name!r} holds a single value, not one for each row")
-            return {name: arrays[name] for name in layout.places}
+            columns = {name: arrays[name] for name in layout.places}
     except UsageError:
         raise
     except Exception as error:
         raise UsageError(f"{file} is not a whole npz file of numbers: {' '.join(str(error).split())[:200]}") from error
+    rows = max((len(values) for values in columns.values() if values.ndim), default=0)
+    for name, place in layout.places.items():
+        values, shape = columns[name], (rows, place.width) if place.is_vector else (rows,)
+        if values.ndim == 0:
+            raise UsageError(f"{file}: column {name!r} holds a single value, not one for each row")
+        if values.shape != shape:
+            raise UsageError(f"{file}: column {name!r} has shape {values.shape}, expected {shape}")
+        if values.dtype.kind not in "iufb":
+            raise UsageError(f"{file}: column {name!r} holds {values.dtype}, not numbers")
+        if place.matrix == META and values.dtype.kind == "f" and (values != np.floor(values)).any():
+            raise UsageError(f"{file}: column {name!r} holds ids that are not whole numbers")
+        check_column(values, feature_map.features.get(name), name, file)
+    return columns

@@ -3,13 +3,13 @@
 import copy
 from dataclasses import dataclass
 
-from fuxictr_me.data.loaders.h5_loader import free_memory
 from fuxictr_me.distributed.engines import ALONE, Engine, possible_groups
 from fuxictr_me.distributed.settings import Settings, all_dims, check_class
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.exchange import NUMBER, PER_NODE, exchanges_of
 from fuxictr_me.estimates.gpus import GPUS
 from fuxictr_me.estimates.simulate import simulate
+from fuxictr_me.io.free_memory import free_memory
 
 NEAR = 0.05  # times that differ by less are taken as equal
 

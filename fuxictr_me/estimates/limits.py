@@ -5,8 +5,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fuxictr_me.config.columns import names_of
 from fuxictr_me.config.options import WITH_VOCABULARY
-from fuxictr_me.data.loaders.h5_loader import free_memory
 from fuxictr_me.errors import UsageError
+from fuxictr_me.io.free_memory import free_memory
 from fuxictr_me.zoo.find_model import is_ours
 
 BYTES = 4  # of a float32

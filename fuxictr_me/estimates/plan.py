@@ -143,7 +143,7 @@ def place_data(feature_map, params, rows, free):
         if split not in rows:
             continue
         order = 8 if split == "train" and params.get("shuffle", True) else 0
-        sizes[split] = rows[split] * (Layout.of(feature_map).row_bytes + order)
+        sizes[split] = rows[split] * (Layout.from_feature_map(feature_map).row_bytes + order)
         if asked == "device" or (asked == "auto" and sizes[split] < SHARE_OF_FREE_MEMORY * free):
             on_gpu.append(split)
             free -= sizes[split]

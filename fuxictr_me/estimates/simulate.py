@@ -118,7 +118,7 @@ def simulate(model_class, feature_map, params, on_gpu=True, in_one_pass=True):
 def make_batch(feature_map, batch_size):
     """A batch of zeros in the shapes and dtypes in which ``H5DataLoader`` feeds it."""
     batch = {}
-    for name, place in Layout.of(feature_map).places.items():
+    for name, place in Layout.from_feature_map(feature_map).places.items():
         shape = (batch_size, place.stop - place.start) if place.is_vector else (batch_size,)
         batch[name] = torch.zeros(shape, dtype=torch.float32 if place.matrix == VALUES else torch.int64)
     return batch

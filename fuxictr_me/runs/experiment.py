@@ -21,8 +21,8 @@ from fuxictr_me.config.training_settings import check_labels
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.data.digests import data_digest, settings_digest
 from fuxictr_me.data.group_column import check_group_column
-from fuxictr_me.data.label_values import BINARY
 from fuxictr_me.data.npz_files import check_npz
+from fuxictr_me.data.row_checks import BINARY
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.runs.run_lock import check_writable, locked_run
 from fuxictr_me.runs.run_result import finish_results, result_row, write_result

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from fuxictr_me.config.splits import SPLITS
-from fuxictr_me.data.h5.split_rows import Rows
+from fuxictr_me.data.h5.split_rows import SplitRows
 from fuxictr_me.data.loaders.parquet_loader import read_columns
 from fuxictr_me.data.raw.find_files import CSV, ending, separator
 from fuxictr_me.errors import UsageError
@@ -77,5 +77,5 @@ def read_built(feature_map, origin, split):
     if path.with_suffix(".parquet").exists() or any(path.glob("*.parquet")):
         columns = read_columns(feature_map, path if path.is_dir() else path.with_suffix(".parquet"), split)
         return {name: column[:ROWS].numpy() for name, column in columns.items()}
-    rows = Rows(feature_map, path, split)
-    return rows.layout.take(rows.read(0, min(ROWS, len(rows))))
+    rows = SplitRows(feature_map, path, split)
+    return rows.layout.split_columns(rows.read(0, min(ROWS, len(rows))))

@@ -7,9 +7,9 @@ from pathlib import Path
 from fuxictr_me.config import is_built
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data import build_dataset, build_h5
-from fuxictr_me.data.building.build_folder import raw_files
 from fuxictr_me.data.digests import count_rows, data_digest
-from fuxictr_me.data.manifest import difference, fingerprint, read_manifest
+from fuxictr_me.data.manifest import describe_changes, fingerprint, read_manifest
+from fuxictr_me.data.raw.find_files import raw_files
 from fuxictr_me.errors import UsageError
 from fuxictr_me.io.working_folder import working_in
 from fuxictr_me.runs.run_settings import load_settings
@@ -29,7 +29,7 @@ def stale_reason(params: dict) -> str | None:
     if manifest is None or is_built(params):
         return None
     raw = {split: raw_files(params[f"{split}_data"]) for split in SPLITS if params.get(f"{split}_data")}
-    return difference(manifest["made_from"], fingerprint(params, raw)) or None
+    return describe_changes(manifest["made_from"], fingerprint(params, raw)) or None
 
 
 def adopt_built_set(dataset: dict, params: dict) -> tuple[dict, str | None]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from helpers.command_line import run_cli
-from helpers.h5_sets import SPLITS, random_columns, whole
+from helpers.h5_sets import SPLITS, random_columns, read_epoch
 from helpers.paths import ROOT
 from helpers.raw_files import write_raw
 from helpers.run_configs import write_config
@@ -166,7 +166,7 @@ def test_generate(capsys):
     assert main(["data", "generate", "--out", "like", "--rows", "5000", *small]) == 0
     assert "best AUC that a model can reach: 0." in capsys.readouterr().out
     feature_map = feature_maps.load(Path("like"))
-    rows = whole(H5DataLoader(feature_map, "like/valid.h5", batch_size=64))
+    rows = read_epoch(H5DataLoader(feature_map, "like/valid.h5", batch_size=64))
     clicks = SyntheticClicks(num_fields=6, num_ids=20_000, rank=2)
     chunk = next(clicks.chunks(500, part=1))
     for name, values in chunk.items():
@@ -204,8 +204,8 @@ def test_convert_from_parquet_npz_and_old_h5(tmp_path, block_size):
         assert main(["data", "convert", str(folder), str(tmp_path / f"from_{kind}")]) == 0
     for made in ("from_parquet", "from_npz", "from_h5"):
         for split in SPLITS:
-            mine = whole(H5DataLoader(feature_map, tmp_path / made / f"{split}.h5", batch_size=64))
-            theirs = whole(H5DataLoader(feature_map, expected[f"{split}_data"], batch_size=64))
+            mine = read_epoch(H5DataLoader(feature_map, tmp_path / made / f"{split}.h5", batch_size=64))
+            theirs = read_epoch(H5DataLoader(feature_map, expected[f"{split}_data"], batch_size=64))
             assert all(torch.equal(mine[name], theirs[name]) for name in theirs), (made, split)
 
 
@@ -239,7 +239,7 @@ def test_a_feature_map_of_fuxictr_1(tmp_path):
     ordered = [columns[name].reshape(100, -1) for name in ("clicks", "item", "user", "label")]
     with h5py.File(tmp_path / "train.h5", "w") as file:
         file["data"] = np.hstack(ordered).astype(np.float64)
-    rows = whole(H5DataLoader(feature_map, tmp_path / "train.h5", batch_size=64))
+    rows = read_epoch(H5DataLoader(feature_map, tmp_path / "train.h5", batch_size=64))
     np.testing.assert_array_equal(rows["user"].numpy(), columns["user"])
     np.testing.assert_array_equal(rows["click"].numpy(), columns["label"])
     with pytest.raises(UsageError, match="is of another data set"):

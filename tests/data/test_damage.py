@@ -21,9 +21,9 @@ from helpers.h5_sets import as_format_1, random_columns
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
 from fuxictr_me.data import H5DataLoader, feature_maps
-from fuxictr_me.data.building.build_h5 import SplitWriter
+from fuxictr_me.data.building.split_writer import SplitWriter
 from fuxictr_me.data.building.convert_ids import write_set
-from fuxictr_me.data.h5 import hdf5_rehearsal
+from fuxictr_me.data.h5 import untrusted_hdf5
 from fuxictr_me.data.h5.block_checksums import BLOCK_ROWS
 from fuxictr_me.data.h5.h5_file import H5File
 from fuxictr_me.errors import RunError
@@ -515,8 +515,8 @@ OLD = [
     (soft_link, "'tiny' is a link to another place"),
     (external_storage, "the rows of 'tiny' lie in other files"),
     (virtual_dataset, "the rows of 'tiny' lie in other files"),
-    (never_written, r"'tiny' of shape \(50,\) is not there as a whole"),
-    (a_chunk_missing, r"'tiny' of shape \(50,\) is not there as a whole"),
+    (never_written, r"rows of 'tiny', of shape \(50,\), are missing"),
+    (a_chunk_missing, r"rows of 'tiny', of shape \(50,\), are missing"),
     (texts, "'tiny' holds object of shape"),
     (a_group, "'tiny' is no dataset"),
     (another_width, r"column 'clicks' has shape \(50, 3\), expected \('rows', 4\)"),
@@ -540,10 +540,10 @@ def test_fuxictrs_old_files_load_with_a_word(tmp_path, caplog):
 def test_a_file_on_which_hdf5_hangs_or_crashes_is_named(tmp_path, monkeypatch):
     write_old_h5(tmp_path / "old", lambda file, columns: None)
     path, feature_map = tmp_path / "old/train.h5", make_feature_map(FEATURES)
-    parse = hdf5_rehearsal.PARSE
+    parse = untrusted_hdf5.PARSE
     for bad in ("import os; os.kill(os.getpid(), 11)", "import time; time.sleep(60)"):
-        monkeypatch.setattr("fuxictr_me.data.h5.hdf5_rehearsal.PARSE", parse.replace("list(file.attrs.items())", bad))
-        monkeypatch.setattr("fuxictr_me.data.h5.hdf5_rehearsal.SECONDS", 8)
+        monkeypatch.setattr("fuxictr_me.data.h5.untrusted_hdf5.PARSE", parse.replace("list(file.attrs.items())", bad))
+        monkeypatch.setattr("fuxictr_me.data.h5.untrusted_hdf5.SECONDS", 8)
         with limited(50), pytest.raises(UsageError, match=r"old/train\.h5 is damaged: HDF5 hangs or crashes on it"):
             H5DataLoader(feature_map, path)
 

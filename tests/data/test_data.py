@@ -69,9 +69,8 @@ def test_files_are_those_of_fuxictrs_build_dataset(tmp_path, block_size):
 def test_chunks_of_rows_make_the_same_file(tmp_path, monkeypatch):
     params = write_raw(tmp_path)
     whole = build_dataset(params)
-    monkeypatch.setattr(
-        "fuxictr_me.data.building.build_parquet.ROWS_A_CHUNK", 70
-    )  # 300 rows: borders inside, a short last chunk
+    # 300 rows: borders of chunks inside blocks, and a short last chunk.
+    monkeypatch.setattr("fuxictr_me.data.building.encode_columns.iterate_chunks.__defaults__", (70,))
     chunked = build_dataset({**params, "data_root": str(tmp_path / "chunked")})
     for split, path in whole.items():
         assert pq.read_table(path).equals(pq.read_table(chunked[split]))

@@ -21,7 +21,7 @@ from fuxictr_me.data.building.encode_columns import pad
 from fuxictr_me.data.building.vocabulary_file import write_vocabularies
 from fuxictr_me.data.group_column import check_group_column
 from fuxictr_me.data.npz_files import check_npz
-from fuxictr_me.data.raw.row_lengths import BLOCK, check_whole_rows
+from fuxictr_me.data.raw.row_lengths import BLOCK, check_row_lengths
 from fuxictr_me.io.resources import bundled
 
 USER = {"name": "user", "active": True, "dtype": "str", "type": "categorical"}
@@ -130,7 +130,7 @@ def test_labels_of_built_ids_are_checked(tmp_path):
         with pytest.raises(UsageError, match=r"train\.npz is not a whole npz file"):
             check_npz(tmp_path / "train", feature_map, "regression")
     np.savez(tmp_path / "train.npz", user=[1, 2, 300], label=[0.0, 1.0, 1.0])
-    with pytest.raises(UsageError, match="column 'user' has ids from 1 to 300, past"):
+    with pytest.raises(UsageError, match="field 'user' has ids from 1 to 300, but its vocabulary holds 0 to 4"):
         check_npz(tmp_path / "train", feature_map, "binary_classification")
 
 
@@ -184,11 +184,11 @@ def test_one_bad_row_among_many(tmp_path, gap):
     file = tmp_path / "a.csv"
     file.write_bytes(b"x,y,z\n" + b"".join(rows))
     assert file.stat().st_size > 80 * BLOCK
-    check_whole_rows(file, ",", 3)
+    check_row_lengths(file, ",", 3)
     for place in (3, 399_999):
         file.write_bytes(b"x,y,z\n" + b"".join([*rows[:place], gap, *rows[place:]]))
         with pytest.raises(UsageError):
-            check_whole_rows(file, ",", 3)
+            check_row_lengths(file, ",", 3)
 
 
 def test_rows_that_are_whole_pass(tmp_path):
@@ -202,7 +202,7 @@ def test_rows_that_are_whole_pass(tmp_path):
         writer.writerows(rows)
         for cut in (0, len(end)):  # with and without the last line's end
             file.write_text(text.getvalue()[: len(text.getvalue()) - cut], newline="")
-            check_whole_rows(file, ",", 3)
+            check_row_lengths(file, ",", 3)
 
 
 @FORMS

@@ -20,7 +20,7 @@ from fuxictr.features import FeatureMap
 from fuxictr.preprocess import FeatureProcessor
 from helpers.feature_maps import categorical, make_feature_map, sequence
 from helpers.forked_processes import Forked
-from helpers.h5_sets import FEATURES, SPLITS, as_format_1, random_columns, whole, write_split
+from helpers.h5_sets import FEATURES, SPLITS, as_format_1, random_columns, read_epoch, write_split
 from helpers.raw_files import write_raw
 from helpers.sample_files import SAMPLES, write_sample
 
@@ -47,7 +47,7 @@ def load_map(folder, **params):
 
 
 def test_each_field_has_the_smallest_dtype_that_holds_it(feature_map):
-    layout = Layout.of(feature_map)
+    layout = Layout.from_feature_map(feature_map)
     assert {name: place.matrix for name, place in layout.places.items()} == {
         "tiny": "uint8",
         "small": "int16",
@@ -59,15 +59,15 @@ def test_each_field_has_the_smallest_dtype_that_holds_it(feature_map):
     }
     assert layout.row_bytes == 1 + (1 + 4) * 2 + 4 + 2 * 4 + 8
     for size, dtype in ((256, "uint8"), (257, "int16"), (2**15, "int16"), (2**15 + 1, "int32"), (2**31 + 1, "int64")):
-        assert Layout.of(make_feature_map({"f": categorical(size)})).places["f"].matrix == dtype
+        assert Layout.from_feature_map(make_feature_map({"f": categorical(size)})).places["f"].matrix == dtype
     assert Layout.from_json(layout.to_json()).places == layout.places
 
 
 def test_rows_come_back_as_they_were_written(feature_map, columns, tmp_path):
     file = H5File(tmp_path / "train.h5")
-    assert file.rows == 1000 and file.layout.places == Layout.of(feature_map).places
+    assert file.rows == 1000 and file.layout.places == Layout.from_feature_map(feature_map).places
     for start, stop in ((0, 1000), (0, 0), (3, 4), (69, 141), (999, 1000)):
-        for name, values in file.layout.take(file.read(start, stop)).items():
+        for name, values in file.layout.split_columns(file.read(start, stop)).items():
             expected = columns[name][start:stop]
             np.testing.assert_array_equal(values, expected.astype(values.dtype), err_msg=name)
     with h5py.File(tmp_path / "train.h5") as plain:  # and h5py, which knows nothing of it, reads the same
@@ -75,8 +75,8 @@ def test_rows_come_back_as_they_were_written(feature_map, columns, tmp_path):
 
 
 def test_checksums_are_of_what_lies_in_the_file(feature_map, columns, tmp_path):
-    writer = H5Writer(tmp_path / "again.h5", Layout.of(feature_map), 1000)
-    writer.write(Layout.of(feature_map).gather(columns, 1000))
+    writer = H5Writer(tmp_path / "again.h5", Layout.from_feature_map(feature_map), 1000)
+    writer.write(Layout.from_feature_map(feature_map).gather(columns, 1000))
     writer.close()
     assert checksums(H5File(tmp_path / "train.h5")) == writer.checksums
     as_format_1(tmp_path / "train.h5")
@@ -96,7 +96,7 @@ def test_batches_without_shuffle_are_the_rows(feature_map, columns, tmp_path, pl
         feature_map, str(tmp_path / "train.h5"), batch_size=batch_size, data_placement=placement, window_rows=150
     )
     assert (loader.num_samples, loader.num_blocks, loader.placement) == (1000, 1, placement)
-    rows = whole(loader)
+    rows = read_epoch(loader)
     assert list(rows) == [*FEATURES, "label"]
     for name, values in rows.items():
         assert values.dtype == (torch.float32 if name in ("price", "label") else torch.int64), name
@@ -116,7 +116,7 @@ def test_every_row_once_an_epoch_in_an_order_of_the_seed(feature_map, columns, t
             data_placement=placement,
             window_rows=150,
         )
-        return [whole(loader) for _ in range(2)]
+        return [read_epoch(loader) for _ in range(2)]
 
     first, again, other = epochs(1), epochs(1), epochs(2)
     row_of = {price: row for row, price in enumerate(columns["price"].astype(np.float32))}
@@ -165,7 +165,7 @@ def test_an_epoch_cut_short_leaves_no_thread_and_the_next_is_whole(feature_map, 
     while any(t.name.startswith("h5-reader") for t in threading.enumerate()) and time.time() < deadline:
         time.sleep(0.05)
     assert not any(t.name.startswith("h5-reader") for t in threading.enumerate())
-    assert len(whole(loader)["label"]) == 1000
+    assert len(read_epoch(loader)["label"]) == 1000
 
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
@@ -173,7 +173,7 @@ def test_blocks_of_a_folder_are_one_set(feature_map, tmp_path, placement):
     parts = [write_split(feature_map, tmp_path / f"train/part_{i}.h5", 90 + i, seed=i) for i in range(12)]  # 10 after 9
     loader = H5DataLoader(feature_map, tmp_path / "train", batch_size=64, data_placement=placement, window_rows=100)
     assert loader.num_blocks == 12 and loader.num_samples == sum(range(90, 102))
-    rows = whole(loader)
+    rows = read_epoch(loader)
     for name in ("large", "clicks", "label"):
         expected = np.concatenate([part[name] for part in parts])
         np.testing.assert_array_equal(rows[name].numpy(), expected.astype(rows[name].numpy().dtype))
@@ -188,7 +188,7 @@ def test_a_path_that_fuxictr_has_rewritten_finds_the_h5_beside_it(feature_map, c
 
 def test_fewer_fields_than_the_file_holds(columns, tmp_path):
     narrow = make_feature_map({"large": FEATURES["large"], "clicks": FEATURES["clicks"]})
-    rows = whole(H5DataLoader(narrow, tmp_path / "train.h5", batch_size=64))
+    rows = read_epoch(H5DataLoader(narrow, tmp_path / "train.h5", batch_size=64))
     assert list(rows) == ["large", "clicks", "label"]
     np.testing.assert_array_equal(rows["clicks"].numpy(), columns["clicks"])
 
@@ -236,11 +236,11 @@ def test_mixing_measures_how_far_from_uniform_an_order_is():
 def test_h5_holds_the_ids_of_the_parquet_build(tmp_path, monkeypatch, block_size):
     params = write_raw(tmp_path)
     parquet = build_dataset(params)
-    monkeypatch.setattr("fuxictr_me.data.building.encode_columns.chunks.__defaults__", (70,))
+    monkeypatch.setattr("fuxictr_me.data.building.encode_columns.iterate_chunks.__defaults__", (70,))
     h5 = build_h5({**params, "data_format": "h5", "dataset_id": "h5", "data_block_size": block_size})
     feature_map = load_map(tmp_path / "ours" / "h5")
     for split in SPLITS:
-        rows = whole(H5DataLoader(feature_map, h5[f"{split}_data"], batch_size=64))
+        rows = read_epoch(H5DataLoader(feature_map, h5[f"{split}_data"], batch_size=64))
         expected = InMemoryLoader(feature_map, parquet[f"{split}_data"], batch_size=64).columns
         for name, values in expected.items():
             assert torch.equal(rows[name].double(), values.double().float().double()), name
@@ -276,7 +276,7 @@ def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
             raw = lazy[split].collect()
             columns = raw.to_pandas() if flavour() == "main" else {c: raw[c].to_numpy() for c in raw.columns}
             expected = reference.transform(columns)  # row by row, FuxiCTR's own
-            rows = whole(H5DataLoader(feature_map, built[f"{split}_data"], batch_size=64))
+            rows = read_epoch(H5DataLoader(feature_map, built[f"{split}_data"], batch_size=64))
             for column in rows:
                 np.testing.assert_allclose(rows[column].numpy(), np.array(list(expected[column])), rtol=1e-6)
 
@@ -292,7 +292,9 @@ def test_tokens_are_counted_over_chunks_as_at_once(tmp_path, monkeypatch):
             "clicks": ["^".join(map(str, random.integers(0, 30, n))) for n in random.integers(1, 7, 1000)],
         }
     )
-    monkeypatch.setattr("fuxictr_me.data.building.count_tokens.chunks", lambda lazy: lazy.collect().iter_slices(37))
+    monkeypatch.setattr(
+        "fuxictr_me.data.building.count_tokens.iterate_chunks", lambda lazy: lazy.collect().iter_slices(37)
+    )
     counts, longest = count_tokens(frame.lazy(), {"word": None, "number": None, "clicks": "^"})
     assert counts["word"] == pd.Series(frame["word"].to_list()).value_counts().to_dict()
     assert counts["number"] == pd.Series(frame["number"].to_list()).value_counts().to_dict()
@@ -369,11 +371,12 @@ def test_a_killed_build_leaves_nothing_and_the_next_is_whole(tmp_path):
     params = {**write_raw(tmp_path, rows=3000), "data_format": "h5"}
     (tmp_path / "params.json").write_text(json.dumps(params))
     code = (
-        "import json, sys, time; from fuxictr_me.data import build, build_h5\n"
-        "write = build.SplitWriter.write\n"
+        "import json, sys, time; from fuxictr_me.data import build_h5\n"
+        "from fuxictr_me.data.building.split_writer import SplitWriter\n"
+        "write = SplitWriter.write\n"
         "def slow(self, matrices):\n"
         f"    write(self, matrices); open({str(tmp_path / 'writing')!r}, 'w').close(); time.sleep(60)\n"
-        "build.SplitWriter.write = slow\n"
+        "SplitWriter.write = slow\n"
         f"build_h5(json.load(open({str(tmp_path / 'params.json')!r})), progress=False)"
     )
     child, deadline = Forked(code=code), time.monotonic() + 60
@@ -434,8 +437,8 @@ def damage(path, change):
 def rewrite(feature_map, path, **changed):
     """The split again, with columns changed, past the writer's own checks."""
     columns = random_columns(feature_map, 1000) | changed
-    layout = Layout.of(feature_map)
-    matrices = layout.empty(1000)
+    layout = Layout.from_feature_map(feature_map)
+    matrices = layout.allocate(1000)
     for name, place in layout.places.items():
         part = matrices[place.matrix][:, place.start : place.stop]
         part[...] = np.asarray(columns[name]).reshape(1000, -1)
@@ -469,7 +472,7 @@ def test_wrong_rows_never_become_a_batch(feature_map, columns, tmp_path, placeme
     labels[7:9] = 2
     assert "label 'label' must be 0 or 1 for binary_classification, found 2 in 2 rows" in message(label=labels)
     rewrite(feature_map, path, label=labels)
-    assert len(whole(H5DataLoader(feature_map, path, batch_size=64, task="regression"))["label"]) == 1000
+    assert len(read_epoch(H5DataLoader(feature_map, path, batch_size=64, task="regression"))["label"]) == 1000
 
 
 def test_damaged_files_are_named(feature_map, columns, tmp_path):
@@ -530,7 +533,7 @@ def test_permission_denied(feature_map, columns, tmp_path):
 
 
 def test_an_empty_split(feature_map, tmp_path):
-    H5Writer(tmp_path / "valid.h5", Layout.of(feature_map), 0).close()
+    H5Writer(tmp_path / "valid.h5", Layout.from_feature_map(feature_map), 0).close()
     with pytest.raises(UsageError, match="the valid split holds no rows"):
         H5DataLoader(feature_map, tmp_path / "valid.h5", split="valid")
     params = {**write_raw(tmp_path), "data_format": "h5"}
@@ -553,12 +556,12 @@ def test_an_empty_split(feature_map, tmp_path):
 )
 def test_what_cannot_be_written(feature_map, changed, message):
     with pytest.raises(UsageError) as caught:
-        Layout.of(feature_map).gather(random_columns(feature_map, 1000) | changed, 1000)
+        Layout.from_feature_map(feature_map).gather(random_columns(feature_map, 1000) | changed, 1000)
     assert message in str(caught.value)
 
 
 def test_a_writer_counts_its_rows(feature_map, tmp_path):
-    layout = Layout.of(feature_map)
+    layout = Layout.from_feature_map(feature_map)
     matrices = layout.gather(random_columns(feature_map, 10), 10)
     writer = H5Writer(tmp_path / "a.h5", layout, 15)
     writer.write(matrices)
@@ -580,7 +583,7 @@ def test_h5_of_fuxictr_2_0_to_2_1(feature_map, tmp_path):
                 dtype = {"clicks": np.int32, "label": np.float64, "price": np.float64}.get(name, np.int64)
                 file[name] = values.astype(dtype)
     for placement in ("memory", "stream"):
-        rows = whole(
+        rows = read_epoch(
             H5DataLoader(feature_map, tmp_path / "train", batch_size=64, data_placement=placement, window_rows=60)
         )
         for name, values in rows.items():
@@ -601,7 +604,7 @@ def test_h5_of_fuxictr_1(tmp_path):
     for part, (start, stop) in enumerate(((0, 120), (120, 200))):
         with h5py.File(tmp_path / f"train_part_{part}.h5", "w") as file:
             file["data"] = np.hstack(ordered)[start:stop].astype(np.float64)
-    rows = whole(H5DataLoader(feature_map, tmp_path / "train.h5", batch_size=64))
+    rows = read_epoch(H5DataLoader(feature_map, tmp_path / "train.h5", batch_size=64))
     for name, values in rows.items():
         np.testing.assert_array_equal(values.numpy(), columns[name].astype(values.numpy().dtype), err_msg=name)
     narrow = make_feature_map({"user": categorical(300)})

@@ -11,7 +11,7 @@ from fuxictr_me import UsageError
 from fuxictr_me.data import H5DataLoader, Lanes
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.h5.h5_file import H5Writer
-from fuxictr_me.data.h5.split_rows import Rows
+from fuxictr_me.data.h5.split_rows import SplitRows
 
 FEATURES = {
     "row": categorical(3000),
@@ -36,7 +36,7 @@ def load(feature_map, tmp_path):
     def loader(rows, batch_size, share=None, **more):
         path = tmp_path / f"{rows}.h5"
         if not path.exists():
-            layout, i = Layout.of(feature_map), np.arange(rows)
+            layout, i = Layout.from_feature_map(feature_map), np.arange(rows)
             clicks = np.stack([i, i + 1, i + 2, i + 3], axis=1)
             columns = {"row": i, "clicks": clicks, "price": i / 2, "group": i + 2**40, "label": i % 2}
             writer = H5Writer(path, layout, rows)
@@ -226,13 +226,13 @@ def test_streamed_members_draw_orders_of_their_own(load):
 @pytest.mark.parametrize("placement", ["memory", "stream"])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_member_reads_its_own_rows_once(load, monkeypatch, placement, shuffle):
-    asked, read = [], Rows.read
+    asked, read = [], SplitRows.read
 
     def recorded(self, start, stop, into=None):
         asked.extend(range(start, stop))
         return read(self, start, stop, into)
 
-    monkeypatch.setattr(Rows, "read", recorded)
+    monkeypatch.setattr(SplitRows, "read", recorded)
     monkeypatch.setattr("fuxictr_me.data.loaders.h5_loader.LOAD_ROWS", 50)
     for members in MEMBERS:
         for g in range(members):

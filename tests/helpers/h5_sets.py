@@ -1,13 +1,12 @@
-"""Small H5 sets of random columns of every kind."""
+"""Small H5 data sets with random columns of every kind."""
 
 import h5py
 import numpy as np
-import pytest
 import torch
 
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.h5.h5_file import H5Writer
-from helpers.feature_maps import categorical, make_feature_map, sequence
+from helpers.feature_maps import categorical, sequence
 
 SPLITS = ("train", "valid", "test")
 FEATURES = {
@@ -33,7 +32,7 @@ def random_columns(feature_map, rows, seed=0):
 
 
 def write_split(feature_map, path, rows, seed=0):
-    layout, columns = Layout.of(feature_map), random_columns(feature_map, rows, seed)
+    layout, columns = Layout.from_feature_map(feature_map), random_columns(feature_map, rows, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = H5Writer(path, layout, rows)
     for start in range(0, rows, 70):
@@ -44,23 +43,13 @@ def write_split(feature_map, path, rows, seed=0):
 
 
 def as_format_1(path):
-    """Turn a file into one of the versions that kept no checksums in it: HDF5 drops what follows its own end."""
+    """Turn a file into one of format 1, without checksums; HDF5 drops the bytes after its own end."""
     with h5py.File(path, "r+") as file:
         file.attrs.modify("fuxictr_me", 1)
 
 
-@pytest.fixture
-def feature_map():
-    return make_feature_map(FEATURES)
-
-
-@pytest.fixture
-def columns(feature_map, tmp_path):
-    return write_split(feature_map, tmp_path / "train.h5", 1000)
-
-
-def whole(loader):
-    """All batches of an epoch, one after the other."""
+def read_epoch(loader):
+    """Return the rows of all batches of an epoch, one batch after another, and check the sizes of the batches."""
     batches = list(loader)
     label = loader.rows.feature_map.labels[0]
     assert [len(batch[label]) for batch in batches[:-1]] == [loader.batch_size] * (len(batches) - 1)

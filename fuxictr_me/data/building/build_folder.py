@@ -1,4 +1,4 @@
-"""The folder of a built data set: one builder at a time, whole or not there, never stale in silence."""
+"""The folder of a built data set: builds are atomic, exclusive, and repeated when settings or raw files change."""
 
 import contextlib
 import fcntl
@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from fuxictr_me import __version__
 from fuxictr_me.config.splits import SPLITS
@@ -22,11 +23,8 @@ from fuxictr_me.data.building.owned_files import (
     refuse_foreign_files,
     write_journal,
 )
-from fuxictr_me.data.manifest import NAME, difference, is_same, read_manifest, unknown_to, write_manifest
-from fuxictr_me.data.raw.find_files import raw_files
+from fuxictr_me.data.manifest import NAME, describe_changes, describe_gaps, read_manifest, write_manifest
 from fuxictr_me.errors import UsageError
-
-__all__ = ["build_once", "folder_of", "is_current", "is_generated", "locked", "put_in_place", "raw_files"]
 
 
 def folder_of(params: dict) -> Path:
@@ -44,24 +42,24 @@ def folder_of(params: dict) -> Path:
 def build_once(
     data_dir: Path, made_from: dict, raw: dict[str, list[Path]], needed: list[str], write: Callable[[Path], dict]
 ) -> None:
-    """Build a data set unless it is there and current; a set that is current is only read.
+    """Build a data set unless it is current.
 
     Args:
         data_dir: folder of the data set.
-        made_from: of ``fingerprint``.
-        raw: split -> files that are read.
-        needed: names of the splits' files or folders that a run of these settings reads.
-        write: takes an empty folder, writes the data set to ``<folder>/<dataset_id>`` and returns what the manifest
-            says of each split.
+        made_from: result of ``fingerprint``.
+        raw: split -> raw files.
+        needed: names of the splits' files or folders that a run with these settings reads.
+        write: takes an empty folder, writes the data set to ``<folder>/<dataset_id>`` and returns the manifest's entry
+            of each split.
 
     Raises:
         UsageError: the build would overwrite or mix with files that fuxictr-me did not write.
-        OSError: no space, no permission.
+        OSError: no space or no permission.
     """
     if is_current(data_dir, made_from, needed):
         return
     pretrained = pretrained_copies(made_from["settings"].get("feature_cols"))
-    with locked(data_dir):
+    with lock_folder(data_dir):
         if is_current(data_dir, made_from, needed, quiet=True):
             return
         refuse_foreign_files(data_dir, pretrained, raw)
@@ -71,20 +69,22 @@ def build_once(
             except OSError as error:
                 if error.filename is not None or error.errno is None:
                     raise
-                raise OSError(error.errno, error.strerror, str(data_dir)) from error  # such as: no space left
+                raise OSError(error.errno, error.strerror, str(data_dir)) from error  # e.g. no space left
             refuse_foreign_files(data_dir, pretrained, raw)  # a build may take hours
             put_in_place(Path(temporary) / data_dir.name, data_dir, made_from, splits)
 
 
 def is_current(data_dir: Path, made_from: dict, needed: list[str], quiet: bool = False) -> bool:
-    """Whether the data set is there and made from these settings and files; else the log says why not.
+    """Return whether the data set exists and was made from these settings and files; log why it was not.
 
-    A set without a manifest that FuxiCTR built as parquet is taken as it is, with a warning: nothing tells
-    what it was made from.
+    A parquet set without a manifest, which FuxiCTR built, counts as current, with a warning, since its origin is
+    unknown.
 
     Args:
-        data_dir, made_from, needed: as in ``build_once``.
-        quiet: say nothing.
+        data_dir: as in ``build_once``.
+        made_from: as in ``build_once``.
+        needed: as in ``build_once``.
+        quiet: whether to log nothing.
     """
     log = logging.getLogger().log if not quiet else lambda *_: None
     manifest = read_manifest(data_dir)
@@ -92,37 +92,38 @@ def is_current(data_dir: Path, made_from: dict, needed: list[str], quiet: bool =
         is_h5 = made_from["settings"].get("data_format") == "h5"
         if is_h5 or os.path.lexists(data_dir / JOURNAL):
             return False
-        there = all((data_dir / name).exists() for name in ("feature_map.json", *needed))
-        if there:
+        is_complete = all((data_dir / name).exists() for name in ("feature_map.json", *needed))
+        if is_complete:
             log(
                 logging.WARNING,
                 f"{data_dir} was not built by fuxictr-me, so it cannot be known whether it fits these settings; "
                 "it is used as it is. Delete it to build it anew.",
             )
-        return there
-    if not is_same(manifest["made_from"], made_from):
-        log(logging.WARNING, f"{data_dir} is built anew: {difference(manifest['made_from'], made_from)}")
+        return is_complete
+    if changes := describe_changes(manifest["made_from"], made_from):
+        log(logging.WARNING, f"{data_dir} is built anew: {changes}")
         return False
     files = [name for split in manifest["splits"].values() for name in split["files"]]
-    if gone := [name for name in ("feature_map.json", *files) if not (data_dir / name).exists()]:
-        log(logging.WARNING, f"{data_dir} is built anew: {', '.join(gone)} is not there any more")
+    if absent := [name for name in ("feature_map.json", *files) if not (data_dir / name).exists()]:
+        log(logging.WARNING, f"{data_dir} is built anew: {', '.join(absent)} is not there any more")
         return False
     log(logging.INFO, f"Data set {data_dir} is there already, of these settings and files.")
-    if not_known := unknown_to(manifest["made_from"], made_from):
-        log(logging.WARNING, f"{data_dir} was built by an earlier version, which did not record {not_known}.")
+    if gaps := describe_gaps(manifest["made_from"], made_from):
+        log(logging.WARNING, f"{data_dir} was built by an earlier version, which did not record {gaps}.")
     return True
 
 
 def put_in_place(built: Path, data_dir: Path, made_from: dict, splits: dict) -> None:
-    """Replace the files of an earlier build by those in ``built``; the manifest comes last.
+    """Replace the files of an earlier build by those in ``built``, and write the manifest last.
 
-    Only files that fuxictr-me wrote are removed, and none is overwritten. A kill at any moment leaves the old set, the
-    new one, or no ``feature_map.json`` and a list of what was being moved, by which the next build recognises it.
+    Only files that fuxictr-me has written are removed, and none is overwritten. A kill at any moment leaves the old
+    set, the new one, or no ``feature_map.json`` and a journal by which the next build recognises the files.
 
     Args:
-        built, data_dir: folders on one file system.
-        made_from: of ``fingerprint``.
-        splits: split -> what the manifest says of it.
+        built: folder of the new files, on the file system of ``data_dir``.
+        data_dir: folder of the data set.
+        made_from: result of ``fingerprint``.
+        splits: split -> entry of the manifest.
     """
     files = list_files(built)
     write_journal(data_dir, built)
@@ -131,18 +132,18 @@ def put_in_place(built: Path, data_dir: Path, made_from: dict, splits: dict) -> 
     for name in sorted(old, key=lambda name: name != "feature_map.json"):
         (data_dir / name).unlink(missing_ok=True)
     for split in SPLITS:
-        with contextlib.suppress(OSError):  # not there, or not empty
+        with contextlib.suppress(OSError):  # absent, or not empty
             (data_dir / split).rmdir()
     for name in sorted(files, key=lambda name: name == "feature_map.json"):
         (data_dir / name).parent.mkdir(exist_ok=True)
         _move(built / name, data_dir / name)
-    by = f"fuxictr_me {__version__}"
-    write_manifest(data_dir, made_by=by, made_from=made_from, splits=splits, files=files)
+    made_by = f"fuxictr_me {__version__}"
+    write_manifest(data_dir, made_by=made_by, made_from=made_from, splits=splits, files=files)
     (data_dir / JOURNAL).unlink()
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename a file to a name that is free; unlike ``os.rename``, never overwrite."""
+    """Rename a file, but unlike ``os.rename`` never overwrite one."""
     try:
         os.link(source, target, follow_symlinks=False)
     except FileExistsError as error:
@@ -156,11 +157,11 @@ def _move(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
-    """Let one process at a time build ``data_dir``, and clear what a killed build left; the lock lies beside it.
+def lock_folder(data_dir: Path) -> Iterator[None]:
+    """Let one process at a time build ``data_dir``, and remove what killed builds left. The lock file lies beside it.
 
     Raises:
-        UsageError: the folder or the lock is a symbolic link, which is not followed, or no folder and no file.
+        UsageError: the folder or the lock is a symbolic link, which is not followed, or not a folder or file.
     """
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     with _open_lock(data_dir.parent / f".{data_dir.name}.lock") as file:
@@ -177,8 +178,8 @@ def locked(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _open_lock(path: Path):
-    """Open the lock file, made where it is not there; of another user's, reading is enough."""
+def _open_lock(path: Path) -> BinaryIO:
+    """Open the lock file, which is created if necessary; for another user's file, reading is enough."""
     flags = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         try:
@@ -198,10 +199,10 @@ def _open_lock(path: Path):
 
 
 def _clear_killed_builds(data_dir: Path) -> None:
-    """Remove what killed builds left; called with the lock held, so no build is going on.
+    """Remove what killed builds left. The caller holds the lock, so no build is running.
 
-    Their folders are known by name and content: ``.building-<8 characters>`` with nothing in it but a folder named like
-    the data set, with nothing in it but files that builds write.
+    Their folders are recognised by name and content: ``.building-<8 characters>`` contains only a folder with the name
+    of the data set, which contains only files that builds write.
     """
     for left in data_dir.glob(".building-*"):
         if not re.fullmatch(r"\.building-[a-z0-9_]{8}", left.name) or left.is_symlink() or not left.is_dir():

@@ -1,45 +1,47 @@
-"""Ids that are there already, as our H5."""
+"""Conversion of a data set whose ids are already built (H5 of FuxiCTR, npz, parquet) to fuxictr-me's H5."""
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 from fuxictr.features import FeatureMap
 from tqdm import tqdm
 
 from fuxictr_me import __version__
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data import feature_maps
-from fuxictr_me.data.building.build_h5 import SplitWriter
 from fuxictr_me.data.building.owned_files import is_generated, list_files
+from fuxictr_me.data.building.split_writer import SplitWriter
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.h5.split_rows import Rows
+from fuxictr_me.data.h5.split_rows import SplitRows
 from fuxictr_me.data.loaders.parquet_loader import read_columns
 from fuxictr_me.data.manifest import write_manifest
 from fuxictr_me.data.npz_files import read_npz
 from fuxictr_me.errors import UsageError, missing
 from fuxictr_me.io.atomic import new_folder
 
-ROWS_A_TIME = 1 << 17
+CHUNK_ROWS = 1 << 17
+
+Columns = Mapping[str, np.ndarray]  # name -> (n,) or (n, L)
 
 
 def convert_set(source: Path, target: Path) -> None:
     """Write every split of a built data set as H5, with its feature map and vocabularies.
 
     Args:
-        source (Path): folder with ``feature_map.json``, and each split as H5 (of FuxiCTR 1.x to 2.1, or ours),
-            npz or parquet, a file or a folder of blocks.
-        target (Path): folder to write, which must not be there; its name becomes the ``dataset_id``.
+        source: folder with ``feature_map.json`` and the splits as H5, npz or parquet: files or folders of blocks.
+        target: folder to write; its name becomes the ``dataset_id``.
 
     Raises:
-        UsageError: no such set, ids that do not fit its feature map, or a ``target`` that is there.
+        UsageError: there is no such data set, its ids do not fit its feature map, or ``target`` exists.
     """
     if os.path.lexists(target):
         raise UsageError(f"{target} exists already")
     feature_map = feature_maps.load(source)
-    splits = {split: reader for split in SPLITS if (reader := _reader(source, split, feature_map))}
+    splits = {split: reader for split in SPLITS if (reader := _open_split(source, split, feature_map))}
     if not splits:
         raise missing("train, valid or test data (h5, npz or parquet)", source / "train")
     content = {
@@ -53,71 +55,69 @@ def convert_set(source: Path, target: Path) -> None:
     counts = {split: rows for split, (rows, _) in splits.items()}
     with tqdm(total=sum(counts.values()), unit="row", unit_scale=True, disable=None, desc=target.name) as bar:
 
-        def chunks(split):
+        def read_chunks(split: str) -> Iterator[Columns]:
             rows, read = splits[split]
-            for start in range(0, rows, ROWS_A_TIME):
-                stop = min(start + ROWS_A_TIME, rows)
+            for start in range(0, rows, CHUNK_ROWS):
+                stop = min(start + CHUNK_ROWS, rows)
                 yield read(start, stop)
                 bar.update(stop - start)
 
-        kept = ("feature_vocab", "pretrained_")
-        copied = (file for file in source.iterdir() if file.is_file() and is_generated(file.name))
-        extra = [file for file in copied if file.name.startswith(kept)]
-        write_set(target, content, counts, chunks, {"converted": {"from": source.name}}, extra)
+        files = (file for file in source.iterdir() if file.is_file() and is_generated(file.name))
+        extra = [file for file in files if file.name.startswith(("feature_vocab", "pretrained_"))]
+        write_set(target, content, counts, read_chunks, {"converted": {"from": source.name}}, extra)
 
 
 def write_set(
     target: Path,
     feature_map: dict,
     counts: dict[str, int],
-    chunks: Callable[[str], Iterator[dict]],
+    read_chunks: Callable[[str], Iterable[Columns]],
     made_from: dict,
     extra: Iterable[Path] = (),
 ) -> None:
-    """Write a data set whose ids are at hand; whole or not there.
+    """Write an H5 data set from ids, completely or not at all.
 
     Args:
-        target (Path): folder, which must not be there.
-        feature_map (dict): as FuxiCTR's ``feature_map.json``.
-        counts (dict): split -> rows.
-        chunks (callable): split -> an iterator over dicts of column -> array (n,) or (n, L).
-        made_from (dict): for the manifest.
-        extra (list of Path): files to copy along.
+        target: folder to write.
+        feature_map: content of FuxiCTR's ``feature_map.json``.
+        counts: split -> number of rows.
+        read_chunks: returns the chunks of a split, each a mapping of column -> array (n,) or (n, L).
+        made_from: origin of the ids, for the manifest.
+        extra: files to copy into the folder.
 
     Raises:
-        UsageError: ``target`` is there, or columns that do not fit the feature map.
+        UsageError: ``target`` exists, or columns do not fit the feature map.
     """
-    target = Path(target)
     with new_folder(target) as folder:
         (folder / "feature_map.json").write_text(json.dumps(feature_map, indent=4))
-        layout, splits = Layout.of(feature_maps.load(folder)), {}
+        layout, splits = Layout.from_feature_map(feature_maps.load(folder)), {}
         for split, rows in counts.items():
             with SplitWriter(folder, split, layout, rows) as writer:
-                for columns in chunks(split):
-                    writer.write(layout.gather(columns, len(next(iter(columns.values())))))
-            splits[split] = {"rows": rows, "files": writer.files}
+                for columns in read_chunks(split):
+                    writer.write(columns)
+            splits[split] = writer.manifest_entry()
         for file in extra:
             shutil.copy(file, folder / file.name)
-        by, files = f"fuxictr_me {__version__}", list_files(folder)
-        write_manifest(folder, made_by=by, made_from=made_from, splits=splits, files=files)
+        made_by, files = f"fuxictr_me {__version__}", list_files(folder)
+        write_manifest(folder, made_by=made_by, made_from=made_from, splits=splits, files=files)
 
 
-def _reader(source: Path, split: str, feature_map: FeatureMap) -> tuple[int, Callable] | None:
-    """(rows, read(start, stop) -> columns) of a split; None where there is none."""
+def _open_split(source: Path, split: str, feature_map: FeatureMap) -> tuple[int, Callable[[int, int], Columns]] | None:
+    """Return the number of rows of a split and a function that reads rows ``start`` to ``stop``; None if absent."""
     for kind in ("h5", "npz", "parquet"):
-        one, several = source / f"{split}.{kind}", list(source.glob(f"{split}/*.{kind}"))
-        if kind == "h5" and not one.exists() and not several:
-            several = list(source.glob(f"{split}_part_*.h5"))
-        if not one.exists() and not several:
+        file, blocks = source / f"{split}.{kind}", sorted(source.glob(f"{split}/*.{kind}"))
+        if kind == "h5" and not file.exists() and not blocks:
+            blocks = sorted(source.glob(f"{split}_part_*.h5"))
+        if not file.exists() and not blocks:
             continue
         if kind == "h5":
-            rows = Rows(feature_map, one, split)
-            return len(rows), lambda start, stop, r=rows: r.layout.take(r.check(r.read(start, stop)))
+            rows = SplitRows(feature_map, file, split)
+            return len(rows), lambda start, stop, r=rows: r.layout.split_columns(r.check(r.read(start, stop)))
         if kind == "npz":
-            columns = read_npz([one] if one.exists() else sorted(several), feature_map)
+            columns = read_npz([file] if file.exists() else blocks, feature_map)
         else:
-            of_split = read_columns(feature_map, one if one.exists() else source / split, split)
-            columns = {name: column.numpy() for name, column in of_split.items()}
-        rows = len(next(iter(columns.values())))
-        return rows, lambda start, stop, c=columns: {name: values[start:stop] for name, values in c.items()}
+            tensors = read_columns(feature_map, file if file.exists() else source / split, split)
+            columns = {name: column.numpy() for name, column in tensors.items()}
+        count = len(next(iter(columns.values())))
+        return count, lambda start, stop, c=columns: {name: values[start:stop] for name, values in c.items()}
     return None

@@ -1,4 +1,4 @@
-"""Which files in the folder of a data set a build has written, and which it must leave alone."""
+"""Files in the folder of a data set that fuxictr-me has written, and files that a build must not touch."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.io.atomic import replace_whole
 
 FIXED = ("feature_map.json", "feature_vocab.json", "feature_processor.pkl")
-JOURNAL = ".fuxictr_me.moving.json"  # there while files are moved into place; lists the old and the new ones
+JOURNAL = ".fuxictr_me.moving.json"  # lists the old and the new files while they are moved into place
 GENERATED = re.compile(
     r"feature_map\.json|feature_vocab\.json|feature_processor\.pkl|pretrained_[^/\0]+"
     r"|(train|valid|test)\.(h5|parquet)|(train|valid|test)/part[-_][0-9][0-9-]*\.(h5|parquet)"
@@ -20,70 +20,68 @@ GENERATED = re.compile(
 
 
 def is_generated(name: str) -> bool:
-    """Whether a build writes files of this name, relative to the folder of the data set."""
+    """Return whether a build writes files of this name, relative to the folder of the data set."""
     return GENERATED.fullmatch(name) is not None
 
 
 def list_files(folder: Path) -> dict[str, int]:
-    """Return name -> bytes of all files in a folder and in the folders in it, names with ``/`` between."""
+    """Return name -> bytes of all files in a folder and its subfolders; names are relative paths with ``/``."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
     return {path.relative_to(folder).as_posix(): path.lstat().st_size for path in files}
 
 
 def owned_files(data_dir: Path) -> list[str]:
-    """Return the names of the files in ``data_dir`` that fuxictr-me wrote there, by its own records.
+    """Return the names of the files in ``data_dir`` that fuxictr-me has written, according to its records.
 
-    The records are a manifest and, after a killed build, the list of what it was moving. They may come from anyone: a
-    name counts only if builds write files of that name, if the file is a plain one reached through no symbolic link,
-    and if it has the recorded size. A file that was replaced or edited is not ours any more.
+    The records are the manifest and, after a killed build, the journal of the files that it was moving. Since anyone
+    could have written them, a name counts only if builds write files of that name, and if the file is a regular file
+    of the recorded size that is reached through no symbolic link. So a file that was replaced or edited is foreign.
 
     Raises:
-        UsageError: a manifest that is not one of fuxictr-me.
+        UsageError: the manifest is not one of fuxictr-me.
     """
     manifest, names = read_manifest(data_dir), []
-    recorded = {} if manifest is None else _recorded(manifest, data_dir)
+    recorded = {} if manifest is None else _recorded_sizes(manifest, data_dir)
     moving = _read_journal(data_dir)
     for name in dict.fromkeys([*recorded, *moving]):
         sizes = [*recorded.get(name, []), *moving.get(name, [])]
-        if is_generated(name) and _is_plain_file(data_dir, name, sizes):
+        if is_generated(name) and _is_regular_file(data_dir, name, sizes):
             names.append(name)
     return names
 
 
 def foreign_files(data_dir: Path, pretrained: list[str]) -> list[str]:
-    """Return the names in ``data_dir`` that a build would overwrite or mix with, and that fuxictr-me did not write.
+    """Return the files that a build would overwrite or mix with its own, and that fuxictr-me did not write.
 
-    Other files, such as raw csv files, may lie in the folder: no build and no loader touches them.
+    Other files in the folder, such as raw csv files, are not listed, since no build and no loader touches them.
 
     Args:
         data_dir: folder of a data set.
         pretrained: names of the copies of pretrained vectors that the build would write.
     """
-    owned, found = set(owned_files(data_dir)), []
-    blocks = [f"{split}.{kind}" for split in SPLITS for kind in ("h5", "parquet")]
-    for name in (*FIXED, *blocks, *pretrained):
-        if name not in owned and os.path.lexists(data_dir / name):
-            found.append(name)
+    owned = set(owned_files(data_dir))
+    names = (*FIXED, *(f"{split}.{kind}" for split in SPLITS for kind in ("h5", "parquet")), *pretrained)
+    foreign = [name for name in names if name not in owned and os.path.lexists(data_dir / name)]
     for split in SPLITS:
         folder = data_dir / split
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            found.append(split)
+            foreign.append(split)
         elif folder.is_dir():
             inside = (path.relative_to(data_dir).as_posix() for path in sorted(folder.rglob("*")))
-            found += [name for name in inside if name not in owned]
-    return found
+            foreign += [name for name in inside if name not in owned]
+    return foreign
 
 
 def refuse_foreign_files(data_dir: Path, pretrained: list[str], raw: dict[str, list[Path]]) -> None:
-    """Refuse to build where a build would overwrite or mix with files that fuxictr-me did not write.
+    """Refuse a build that would overwrite or mix with files that fuxictr-me did not write.
 
     Args:
         data_dir: folder of the data set.
         pretrained: as in ``foreign_files``.
-        raw: split -> files that are read, which no build may overwrite, whoever wrote them.
+        raw: split -> raw files, which no build may overwrite, whoever wrote them.
 
     Raises:
-        UsageError
+        UsageError: names the files.
     """
     advice = "set another dataset_id or data_root, or move them away"
     for file in (file.resolve() for files in raw.values() for file in files):
@@ -98,7 +96,7 @@ def refuse_foreign_files(data_dir: Path, pretrained: list[str], raw: dict[str, l
 
 
 def write_journal(data_dir: Path, built: Path) -> None:
-    """List the files that are there and those that are about to come, for what finds the folder after a kill."""
+    """List the present files and the files of the new build, so that the next build recognises them after a kill."""
     sizes: dict[str, list[int]] = {}
     for folder, names in ((data_dir, owned_files(data_dir)), (built, list_files(built))):
         for name in names:
@@ -115,8 +113,8 @@ def _read_journal(data_dir: Path) -> dict[str, list]:
         return {}
 
 
-def _recorded(manifest: dict, data_dir: Path) -> dict[str, list]:
-    """Return name -> sizes that it may have; those of an older manifest, which lists no sizes, are None."""
+def _recorded_sizes(manifest: dict, data_dir: Path) -> dict[str, list]:
+    """Return name -> sizes that the file may have; an older manifest lists no sizes, so that they are None."""
     if isinstance(manifest.get("files"), dict):
         return {name: [size] for name, size in manifest["files"].items()}
     settings = manifest["made_from"].get("settings")
@@ -124,7 +122,7 @@ def _recorded(manifest: dict, data_dir: Path) -> dict[str, list]:
     for entry in manifest["splits"].values():
         for name in entry["files"]:
             folder = data_dir / name
-            if name in SPLITS and folder.is_dir() and not folder.is_symlink():  # older: blocks by their folder
+            if name in SPLITS and folder.is_dir() and not folder.is_symlink():  # an older manifest lists folders
                 names += [f"{name}/{path.name}" for path in folder.iterdir()]
             else:
                 names.append(name)
@@ -142,8 +140,8 @@ def pretrained_copies(feature_cols: object) -> list[str]:
     return copies
 
 
-def _is_plain_file(data_dir: Path, name: str, sizes: list) -> bool:
-    """Whether a file lies in ``data_dir``, reached through no link, of one of the sizes (None: of any)."""
+def _is_regular_file(data_dir: Path, name: str, sizes: list) -> bool:
+    """Return whether a regular file of one of the sizes (None: any) lies in ``data_dir``, reached through no link."""
     path = data_dir / name
     if path.parent != data_dir and path.parent.is_symlink():
         return False

@@ -6,22 +6,22 @@ from pathlib import Path
 
 
 def write_vocabularies(path: str | Path, vocabularies: Iterable[tuple[str, dict]]) -> None:
-    """Write what ``json.dumps(…, indent=4)`` gives of them, several times as fast, each in the order of its ids.
+    """Write vocabularies, sorted by id, as ``json.dumps(..., indent=4)`` would, but several times as fast.
 
     Args:
-        path: of the file.
-        vocabularies: (field, token -> id); tokens are text or numbers, numpy's included.
+        path: file to write.
+        vocabularies: (field, token -> id); tokens are text or numbers, also of numpy.
     """
     with open(path, "w") as file:
         file.write("{")
         for i, (field, vocabulary) in enumerate(vocabularies):
             tokens = sorted(vocabulary.items(), key=lambda item: item[1])
-            lines = ",\n".join(f"        {_key(token)}: {identity}" for token, identity in tokens)
+            lines = ",\n".join(f"        {_as_json_key(token)}: {number}" for token, number in tokens)
             file.write(f"{',' if i else ''}\n    {encode_basestring_ascii(field)}: {{\n{lines}\n    }}")
         file.write("\n}")
 
 
-def _key(token) -> str:
+def _as_json_key(token: str | int | float) -> str:
     if isinstance(token, str):
         return encode_basestring_ascii(token)
     return f'"{float.__repr__(token) if isinstance(token, float) else int(token)}"'

@@ -115,7 +115,7 @@ class H5File:
         Raises:
             UsageError: the file has become shorter, or rows are not as they were written.
         """
-        into = self.layout.empty(stop - start) if into is None else into
+        into = self.layout.allocate(stop - start) if into is None else into
         if self._blocks and (state := self._stat()) != self._state:
             self._blocks.forget()
             self._state = state
@@ -262,7 +262,7 @@ def open_descriptor(path: Path) -> int:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def is_ours(path: Path) -> bool:
+def is_fuxictr_me_file(path: Path) -> bool:
     """Whether ``H5Writer`` wrote the file; HDF5 parses it only if it has no checksums."""
     descriptor = open_descriptor(Path(path))
     try:

@@ -1,5 +1,6 @@
-"""Batches of a data set that fits in memory."""
+"""Batches of a parquet data set that is held in memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,33 +10,44 @@ import pyarrow.parquet as pq
 import torch
 from fuxictr.features import FeatureMap
 
-from fuxictr_me.data.label_values import binary_labels, check_label
 from fuxictr_me.data.loaders.rank_shares import order_seed
 from fuxictr_me.data.manifest_checks import check_parquet_rows
+from fuxictr_me.data.row_checks import binary_labels, check_column, check_label
 from fuxictr_me.errors import UsageError, missing, unknown
 
 
 class InMemoryLoader:
-    """Ids from parquet, held as one tensor a column; a batch is one ``index_select`` of each.
+    """Loader that holds each column of a parquet data set as one tensor; a batch is one ``index_select`` per column.
 
-    It keeps the contract of FuxiCTR's loaders (shapes, keys, ``num_samples``, ``num_blocks``, ``len``), so
-    it can also be their ``data_loader``. The order of a shuffled epoch depends on ``seed`` alone, which
-    FuxiCTR's parquet loader on the wheel ignores, and no Ray is started.
+    It keeps the contract of FuxiCTR's loaders (shapes, keys, ``num_samples``, ``num_blocks``, ``len``), so it can also
+    be their ``data_loader``. It starts no Ray. The order of a shuffled epoch depends only on ``seed``, which FuxiCTR's
+    parquet loader (wheel) ignores.
 
     Args:
-        feature_map (FeatureMap): of FuxiCTR.
-        data_path (str): a parquet file, or a folder of them.
-        split (str): ``train``, ``valid`` or ``test``; for messages.
-        batch_size (int), shuffle (bool)
-        seed (int or None): of the order; None takes torch's, as ``torch.manual_seed`` left it.
-        task (str or list of str): of all labels, or of each: those of ``binary_classification`` must be 0 or 1.
+        feature_map: of the data set.
+        data_path: a parquet file, or a folder of them.
+        split: ``train``, ``valid`` or ``test``, for messages.
+        batch_size: rows of a batch; the last batch may have fewer.
+        shuffle: whether each epoch has a new random order.
+        seed: of the order; None takes torch's seed, as ``torch.manual_seed`` set it.
+        task: one for all labels, or one per label: those of ``binary_classification`` must be 0 or 1.
 
     Raises:
-        UsageError: no such file, a damaged one, a missing column, missing values, ids past the
-            vocabulary, labels other than 0 and 1, or no rows.
+        UsageError: no such file, a damaged file, a missing column, missing values, ids outside the vocabulary, labels
+            other than 0 and 1, or no rows.
     """
 
-    def __init__(self, feature_map, data_path, split="train", batch_size=32, shuffle=False, seed=None, task=None, **_):
+    def __init__(
+        self,
+        feature_map: FeatureMap,
+        data_path: str | Path,
+        split: str = "train",
+        batch_size: int = 32,
+        shuffle: bool = False,
+        seed: int | None = None,
+        task: str | list[str] | None = None,
+        **_: object,
+    ) -> None:
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.columns = read_columns(feature_map, data_path, split)
@@ -45,10 +57,10 @@ class InMemoryLoader:
         self.num_blocks = 1
         self._generator = torch.Generator().manual_seed(order_seed(seed))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-self.num_samples // self.batch_size)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         order = torch.randperm(self.num_samples, generator=self._generator) if self.shuffle else None
         for start in range(0, self.num_samples, self.batch_size):
             stop = start + self.batch_size
@@ -60,7 +72,7 @@ class InMemoryLoader:
 
 
 def read_columns(feature_map: FeatureMap, data_path: str | Path, split: str) -> dict[str, torch.Tensor]:
-    """column -> Tensor (N,), or (N, L) for sequences and vectors, of all features and labels.
+    """Return name -> Tensor (N,), or (N, L) for sequences and vectors, of all features and labels of a split.
 
     Raises:
         UsageError: see ``InMemoryLoader``.
@@ -71,23 +83,24 @@ def read_columns(feature_map: FeatureMap, data_path: str | Path, split: str) -> 
         raise missing("parquet data", data_path)
     check_parquet_rows(files, path.is_dir())
     names = [*feature_map.features, *feature_map.labels]
-    tables = [_read(file, names) for file in files]
-    read = [(file, table) for file, table in zip(files, tables, strict=True) if len(table)]
-    if not read:
+    tables = [(file, table) for file in files if len(table := _read_table(file, names))]
+    if not tables:
         raise UsageError(f"{data_path}: the {split} split holds no rows")
     columns = {}
     for name in names:
-        parts = [_as_tensor(table[name], file, name) for file, table in read]
-        for part, (file, _) in zip(parts, read, strict=True):
-            _check(part, feature_map.features.get(name), file, name)
-            if part.shape[1:] != parts[0].shape[1:]:
-                widths = [list(tensor.shape[1:]) or "one" for tensor in (part, parts[0])]
-                raise UsageError(f"{file}: column {name!r} has {widths[0]} values a row, in {read[0][0]} {widths[1]}")
-        columns[name] = torch.cat(parts)
+        parts: list[np.ndarray] = []
+        for file, table in tables:
+            part = _to_numpy(table[name], file, name)
+            check_column(part, feature_map.features.get(name), name, file)
+            if parts and part.shape[1:] != parts[0].shape[1:]:
+                widths = [list(array.shape[1:]) or "one" for array in (part, parts[0])]
+                raise UsageError(f"{file}: column {name!r} has {widths[0]} values a row, in {tables[0][0]} {widths[1]}")
+            parts.append(part)
+        columns[name] = torch.from_numpy(np.concatenate(parts))  # a copy, since arrow's memory is read-only
     return columns
 
 
-def _read(file: Path, names: list[str]) -> pa.Table:
+def _read_table(file: Path, names: list[str]) -> pa.Table:
     try:
         table = pq.ParquetFile(file)
         for name in names:
@@ -98,7 +111,8 @@ def _read(file: Path, names: list[str]) -> pa.Table:
         raise UsageError(f"{file} is not a whole parquet file: {str(error).splitlines()[0]}") from error
 
 
-def _as_tensor(column: pa.ChunkedArray, file: Path, name: str) -> torch.Tensor:
+def _to_numpy(column: pa.ChunkedArray, file: Path, name: str) -> np.ndarray:
+    """Return a column as an array (N,) or (N, L) of a dtype that torch has."""
     if column.null_count:
         raise UsageError(f"{file}: column {name!r} misses {column.null_count} of {len(column)} values")
     column = column.combine_chunks()
@@ -111,20 +125,6 @@ def _as_tensor(column: pa.ChunkedArray, file: Path, name: str) -> torch.Tensor:
         values = column.to_numpy(zero_copy_only=False)
     if values.dtype == object or values.dtype.kind not in "iufb":
         raise UsageError(f"{file}: column {name!r} holds {column.type}, not numbers: it has not been turned into ids")
-    if values.dtype.kind == "u" and values.dtype.itemsize > 1:  # torch has no arithmetic of these
+    if values.dtype.kind == "u" and values.dtype.itemsize > 1:  # torch lacks arithmetic for these
         values = values.astype(np.int64)
-    return torch.from_numpy(np.array(values))  # its own memory: arrow's is read-only
-
-
-def _check(column: torch.Tensor, spec: dict | None, path: Path, name: str) -> None:
-    if column.is_floating_point() and not (finite := column.isfinite()).all():
-        raise UsageError(f"{path}: column {name!r} has {int((~finite).sum())} values that are NaN or infinite")
-    if spec and spec["type"] in ("categorical", "sequence"):
-        if column.is_floating_point() and not (column == column.floor()).all():
-            raise UsageError(f"{path}: field {name!r} has ids that are not whole numbers")
-        low, high = int(column.min()), int(column.max())
-        if low < 0 or high >= spec["vocab_size"]:
-            raise UsageError(
-                f"{path}: field {name!r} has ids from {low} to {high}, "
-                f"but its vocabulary holds 0 to {spec['vocab_size'] - 1}"
-            )
+    return values

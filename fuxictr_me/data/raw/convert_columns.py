@@ -1,6 +1,4 @@
-"""Bring the columns of raw files to what the config says they are, alike for csv and parquet."""
-
-from collections.abc import Iterable
+"""Conversion of raw columns to the types that the config declares, with the same result for csv and parquet."""
 
 import polars as pl
 
@@ -11,7 +9,7 @@ TEXT_KINDS = (pl.String, pl.Categorical, pl.Enum)
 
 
 def label_value(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """Return a label as a number: text is parsed, true and false become 1 and 0, null where there is no number."""
+    """Return a label as a number: text is parsed, true and false become 1 and 0, and anything else becomes null."""
     if dtype in TEXT_KINDS:
         text = raw.cast(pl.String).str.strip_chars(" \t")
         boolean = pl.when(text.is_in(TRUE)).then(1.0).when(text.is_in(FALSE)).then(0.0)
@@ -20,13 +18,13 @@ def label_value(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 
 def is_allowed_label(value: pl.Expr, is_binary: bool, is_whole: bool) -> pl.Expr:
-    """Return whether a label is finite in 32 bits, 0 or 1 where it must be, and whole where its dtype is int."""
+    """Return whether a label is finite in 32 bits, 0 or 1 if ``is_binary``, and a whole number if ``is_whole``."""
     allowed = (value == 0) | (value == 1) if is_binary else value.cast(pl.Float32).is_finite()
     return allowed & (value == value.floor()) if is_whole else allowed
 
 
-def convert_label(name: str, dtype: pl.DataType, of_config: str, is_binary: bool) -> pl.Expr:
-    """Return a label as numbers, null where it is missing, no number or not allowed.
+def convert_label(name: str, dtype: pl.DataType, config_dtype: str, is_binary: bool) -> pl.Expr:
+    """Return a label as numbers; values that are missing, not numeric or not allowed become null.
 
     Raises:
         UsageError: a column of lists, dates or the like.
@@ -34,30 +32,30 @@ def convert_label(name: str, dtype: pl.DataType, of_config: str, is_binary: bool
     if not (dtype in TEXT_KINDS or dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
         raise UsageError(f"label {name!r} holds {dtype}, not numbers")
     value = label_value(pl.col(name), dtype)
-    value = pl.when(is_allowed_label(value, is_binary, of_config == "int")).then(value)
-    return value.cast(pl.Int64 if of_config == "int" else pl.Float64).alias(name)
+    value = pl.when(is_allowed_label(value, is_binary, config_dtype == "int")).then(value)
+    return value.cast(pl.Int64 if config_dtype == "int" else pl.Float64).alias(name)
 
 
 def convert_feature(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | None:
-    """Return a raw column as its ``dtype`` and ``type`` in the config want it; None where it is so already.
+    """Return a raw column converted to its ``dtype`` and ``type`` in the config, or None if it needs no conversion.
 
-    Lists become text with the column's ``splitter`` between elements, as a csv file has them.
+    Lists become text with the column's ``splitter`` between elements, as in a csv file.
 
     Raises:
-        UsageError: lists where the config has no sequence, or values that have no meaning in this ``dtype``.
+        UsageError: lists in a column that is not a sequence, or values that have no meaning in this ``dtype``.
     """
     kind, wanted = column["type"], column["dtype"]
     if kind == "embedding":
-        return _vectors(name, dtype)
+        return _to_vectors(name, dtype)
     if isinstance(dtype, pl.Array | pl.List) and kind == "sequence":
-        return _join(name, dtype, column.get("splitter", "^"))
+        return _join_lists(name, dtype, column.get("splitter", "^"))
     if dtype.is_nested():
         hint = "; lists are for columns of type: sequence" if isinstance(dtype, pl.Array | pl.List) else ""
         raise UsageError(f"column {name!r} of type {kind} holds {dtype}, not single values{hint}")
     if wanted == "str" or kind == "sequence":
         return None if dtype == pl.String else pl.col(name).cast(pl.String)
     if dtype in TEXT_KINDS:
-        text = pl.col(name).cast(pl.String)  # a categorical dtype would else give its codes
+        text = pl.col(name).cast(pl.String)  # otherwise a categorical dtype would yield its codes
         return pl.when(text != "").then(text).cast(pl.Float64 if wanted == "float" else pl.Int64).alias(name)
     if dtype.is_temporal() or dtype == pl.Binary:
         raise UsageError(f"column {name!r} holds {dtype}, which dtype: {wanted} cannot be; read it as dtype: str")
@@ -66,13 +64,8 @@ def convert_feature(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | No
     return None if dtype == pl.Int64 else pl.col(name).cast(pl.Int64)
 
 
-def missing_as_null(names: Iterable[str]) -> list[pl.Expr]:
-    """Return text columns with null in place of empty text, so that quoted empty values are missing as others are."""
-    return [pl.when(pl.col(name) != "").then(pl.col(name)).alias(name) for name in names]
-
-
 def check_parquet_values(rows: pl.LazyFrame, schema: dict, columns: dict) -> None:
-    """Refuse values of parquet columns that the conversion would change in silence.
+    """Refuse values of parquet columns that the conversion would change silently.
 
     Args:
         rows: of one file.
@@ -90,7 +83,7 @@ def check_parquet_values(rows: pl.LazyFrame, schema: dict, columns: dict) -> Non
         if column["dtype"] == "int" and (dtype.is_float() or dtype.is_decimal()):
             checks[name] = ~(pl.col(name) == pl.col(name).floor()).fill_null(True) | (pl.col(name).abs() >= 2**53)
         elif isinstance(dtype, pl.List | pl.Array) and column["type"] == "sequence" and dtype.inner in TEXT_KINDS:
-            elements = pl.col(name) if isinstance(dtype, pl.List) else pl.col(name).arr.to_list()
+            elements = _as_list(name, dtype)
             has_splitter = pl.element().cast(pl.String).str.contains(column.get("splitter", "^"), literal=True)
             checks[name] = elements.list.eval(has_splitter).list.any()
     if not checks:
@@ -104,17 +97,19 @@ def check_parquet_values(rows: pl.LazyFrame, schema: dict, columns: dict) -> Non
             raise UsageError(f"column {name!r} of dtype: int has {count} values that are not whole numbers")
 
 
-def _vectors(name: str, dtype: pl.DataType) -> pl.Expr:
+def _to_vectors(name: str, dtype: pl.DataType) -> pl.Expr:
     if not (isinstance(dtype, pl.Array | pl.List) and dtype.inner.is_numeric()):
         raise UsageError(f"column {name!r} of type embedding holds {dtype}, not vectors: lists of numbers in parquet")
-    vectors = pl.col(name) if isinstance(dtype, pl.List) else pl.col(name).arr.to_list()
-    return vectors.cast(pl.List(pl.Float64))
+    return _as_list(name, dtype).cast(pl.List(pl.Float64))
 
 
-def _join(name: str, dtype: pl.DataType, splitter: str) -> pl.Expr:
+def _join_lists(name: str, dtype: pl.Array | pl.List, splitter: str) -> pl.Expr:
     inner = dtype.inner
     if not (inner in TEXT_KINDS or inner.is_integer() or inner == pl.Null):
         raise UsageError(f"sequence {name!r} holds lists of {inner}; it may hold lists of text or of whole numbers")
-    lists = pl.col(name) if isinstance(dtype, pl.List) else pl.col(name).arr.to_list()
-    lists = lists.cast(pl.List(pl.String)).list.eval(pl.element().fill_null(""))
+    lists = _as_list(name, dtype).cast(pl.List(pl.String)).list.eval(pl.element().fill_null(""))
     return lists.list.join(splitter).alias(name)
+
+
+def _as_list(name: str, dtype: pl.DataType) -> pl.Expr:
+    return pl.col(name) if isinstance(dtype, pl.List) else pl.col(name).arr.to_list()

@@ -1,4 +1,4 @@
-"""Find the raw csv and parquet files of a data set."""
+"""Raw csv and parquet files of a data set: their paths, endings and separators."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ ENDINGS = ".csv, .tsv, .txt (each also with .gz) and .parquet (or .parq, .pq)"
 
 
 def raw_splits(params: dict) -> dict[str, list[Path]]:
-    """Return split -> raw files, of the splits that the settings of a run name.
+    """Return split -> raw files, for the splits whose paths the settings of a run contain.
 
     Raises:
-        UsageError: see ``raw_files``; or files of another kind than ``data_format`` says.
+        UsageError: see ``raw_files``; or the files do not have the format of ``data_format``.
     """
     raw = {split: raw_files(params[f"{split}_data"]) for split in SPLITS if params.get(f"{split}_data")}
     for split, files in raw.items():
@@ -27,11 +27,11 @@ def raw_splits(params: dict) -> dict[str, list[Path]]:
 def raw_files(path: str | Path) -> list[Path]:
     """Return the raw files of a split: the file itself, those of a folder, or those of a pattern such as ``part*.csv``.
 
-    A path that exists is taken as it is, ``raw[2024]/train.csv`` too. Hidden files are left out, and ``.txt`` files
-    where there are others, which are data then and the ``.txt`` files notes.
+    A path that exists is not treated as a pattern, so ``raw[2024]/train.csv`` works. Hidden files are skipped. ``.txt``
+    files are skipped if there are files with other endings, since they are notes then.
 
     Raises:
-        UsageError: there are none, none of an ending that is read, or some of several endings.
+        UsageError: there are no files, none with a supported ending, or files with different endings.
     """
     path = Path(path)
     if path.is_file():
@@ -39,31 +39,31 @@ def raw_files(path: str | Path) -> list[Path]:
             raise UsageError(f"{path} is not read: the endings that are read are {ENDINGS}")
         return [path]
     found = path.iterdir() if path.is_dir() else path.parent.glob(path.name)
-    there = sorted(file for file in found if file.is_file() and not file.name.startswith("."))
-    files = [file for file in there if ending(file)]
-    if any("txt" not in ending(file) for file in files):
-        files = [file for file in files if "txt" not in ending(file)]
-    if not files and path.exists():
-        names = ", ".join(file.name for file in there[:5]) or "nothing"
+    visible = sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+    endings = {file: known for file in visible if (known := ending(file))}
+    if any("txt" not in known for known in endings.values()):
+        endings = {file: known for file, known in endings.items() if "txt" not in known}
+    if not endings and path.exists():
+        names = ", ".join(file.name for file in visible[:5]) or "nothing"
         raise UsageError(f"no csv or parquet data at {path}: the endings that are read are {ENDINGS}; there: {names}")
-    if not files:
+    if not endings:
         raise missing("csv or parquet data", path)
-    if len(endings := sorted({ending(file) for file in files})) > 1:
-        raise UsageError(f"{path} holds {' and '.join(endings)} files; a split is files of one ending")
-    return files
+    if len(different := sorted(set(endings.values()))) > 1:
+        raise UsageError(f"{path} holds {' and '.join(different)} files; a split is files of one ending")
+    return list(endings)
 
 
 def ending(path: Path) -> str | None:
-    """Return the ending by which a raw file is read, in lower case; None if it is not read."""
+    """Return the ending that tells the format of a raw file, in lower case; None if it is not supported."""
     name = path.name.lower()
     return next((known for known in (*CSV, *PARQUET) if name.endswith(known)), None)
 
 
 def separator(file: Path, sep: str | None = None) -> str:
-    """Return what separates the columns of a csv file: ``sep`` of the config; else a tab for ``.tsv``, or a comma."""
+    """Return the column separator of a csv file: ``sep`` of the config, or a tab for ``.tsv`` and a comma otherwise."""
     return sep or ("\t" if ending(file) in (".tsv", ".tsv.gz") else ",")
 
 
 def is_parquet(file: Path) -> bool:
-    """Return whether a raw file is parquet; all others are csv."""
+    """Return whether a raw file is parquet rather than csv."""
     return ending(Path(file)) in PARQUET

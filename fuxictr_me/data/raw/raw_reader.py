@@ -1,54 +1,52 @@
-"""Read raw csv and parquet files as the columns of a config, so that both mean the same."""
+"""Reading of raw csv and parquet files as the columns of a config, so that both formats mean the same."""
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from fuxictr_me.data.raw.convert_columns import (
-    TEXT_KINDS,
-    check_parquet_values,
-    convert_feature,
-    convert_label,
-    missing_as_null,
-)
+from fuxictr_me.data.raw.convert_columns import TEXT_KINDS, check_parquet_values, convert_feature, convert_label
 from fuxictr_me.data.raw.find_files import is_parquet
-from fuxictr_me.data.raw.row_lengths import check_whole_rows, read_header
+from fuxictr_me.data.raw.row_lengths import check_row_lengths, read_header
 from fuxictr_me.errors import UsageError, unknown
 
-READ_HOUR = ("convert_weekday", "convert_weekend", "convert_hour")  # FuxiCTR's, which read the column ``hour``
+READS_HOUR = ("convert_weekday", "convert_weekend", "convert_hour")  # FuxiCTR's, which read the column ``hour``
 
 
-class RawRows:
-    """Read the raw files of one data set.
+class RawReader:
+    """Reader of the raw files of one data set.
 
     Args:
-        columns: entries of ``feature_cols``, of one name each.
-        labels: name -> (dtype of the config, whether it must be 0 or 1).
-        dtypes: name -> ``str``, ``int`` or ``float``, by which csv columns are parsed; others are read as text.
+        columns: entries of ``feature_cols`` with one name each.
+        labels: name -> (dtype in the config, whether the label must be 0 or 1).
+        dtypes: name -> ``str``, ``int`` or ``float``, by which csv columns are parsed; other columns are read as text.
+
+    Attributes:
+        needed: raw column -> entry of ``feature_cols`` that says how to read it.
     """
 
-    def __init__(self, columns: list[dict], labels: dict, dtypes: dict):
+    def __init__(self, columns: list[dict], labels: dict[str, tuple[str, bool]], dtypes: dict[str, Any]) -> None:
         self.labels, self.dtypes = labels, dtypes
         declared = {column["name"]: column for column in columns}
-        used = [column for column in columns if column.get("active") is not False]
-        self.needed = {}  # raw column -> entry that says how it is read
-        for column in used:
+        active = [column for column in columns if column.get("active") is not False]
+        self.needed: dict[str, dict] = {}
+        for column in active:
             source = _raw_source(column, declared)
             self.needed.setdefault(source, {**declared.get(source, column), "name": source})
-        copied = {_raw_source(column, declared) for column in used if column.get("preprocess")}
-        self._text = {
+        copied = {_raw_source(column, declared) for column in active if column.get("preprocess")}
+        self._text = sorted(  # text columns in which empty text is a missing value
             name
             for name, column in self.needed.items()
             if (column["dtype"] == "str" or column["type"] == "sequence")
             and (name in copied or column.get("fill_na", "") != "")
-        }
+        )
 
     def read(self, file: Path, sep: str = ",", n_rows: int | None = None) -> pl.LazyFrame:
-        """Return the columns of a file that are used: features in the dtypes of the config, labels as numbers or null.
+        """Return the needed columns of a file: features in the config's dtypes, labels as numbers or null.
 
         Raises:
-            UsageError: rows that are not whole, a column that is missing or holds another kind of value.
+            UsageError: rows are incomplete, or a column is missing or holds another kind of value.
         """
         try:
             rows = self.scan(file, sep, n_rows)
@@ -62,16 +60,16 @@ class RawRows:
             if is_parquet(file):
                 check_parquet_values(rows, schema, self.needed)
             else:
-                check_whole_rows(file, sep, len(schema))
+                check_row_lengths(file, sep, len(schema))
             used = {name: dtype for name, dtype in schema.items() if name in self.needed or name in self.labels}
             converted = [self._convert(name, dtype) for name, dtype in used.items()]
         except UsageError as error:
             raise error if str(error).startswith(str(file)) else UsageError(f"{file}: {error}") from error
         rows = rows.select(list(used)).with_columns([expr for expr in converted if expr is not None])
-        return rows.with_columns(missing_as_null(sorted(self._text)))
+        return rows.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)).alias(name) for name in self._text)
 
     def scan(self, file: Path, sep: str = ",", n_rows: int | None = None, as_text: bool = False) -> pl.LazyFrame:
-        """Return a file as it is, csv columns by ``dtypes``; or, ``as_text``, the columns that are text."""
+        """Return all columns of a file, csv columns parsed by ``dtypes``; or, if ``as_text``, its text columns."""
         if is_parquet(file):
             rows = pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
             return rows.select(pl.col(*TEXT_KINDS).cast(pl.String)) if as_text else rows
@@ -80,14 +78,14 @@ class RawRows:
 
     def _convert(self, name: str, dtype: pl.DataType) -> pl.Expr | None:
         if name in self.labels:
-            of_config, is_binary = self.labels[name]
-            return convert_label(name, dtype, of_config, is_binary)
+            config_dtype, is_binary = self.labels[name]
+            return convert_label(name, dtype, config_dtype, is_binary)
         return convert_feature(name, dtype, self.needed[name])
 
 
-def _raw_source(column: dict, declared: dict) -> str:
-    """Return the raw column that a column is made of, in the end."""
-    seen = set()
+def _raw_source(column: dict, declared: dict[str, dict]) -> str:
+    """Return the raw column from which a column is made, directly or through other columns."""
+    seen: set[str] = set()
     while (source := _source(column)) != column["name"] and source in declared and source not in seen:
         seen.add(source)
         column = declared[source]
@@ -96,4 +94,4 @@ def _raw_source(column: dict, declared: dict) -> str:
 
 def _source(column: dict) -> str:
     function, _, argument = (column.get("preprocess") or "").rstrip(")").partition("(")
-    return "hour" if function in READ_HOUR else argument or column["name"]
+    return "hour" if function in READS_HOUR else argument or column["name"]

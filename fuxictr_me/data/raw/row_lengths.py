@@ -1,17 +1,17 @@
-"""Check that every row of a csv file has as many fields as its header; polars fills short rows and cuts long ones."""
+"""Check that csv rows are as long as their header, since polars fills short rows and cuts long ones."""
 
 import csv
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from fuxictr_me.errors import UsageError
 
-BLOCK = 1 << 16  # bytes that are counted together
-COUNTED_ROW_BY_ROW = 1 << 22  # bytes: below this, a short and a long row cannot balance each other
+BLOCK = 1 << 16  # bytes in which separators are counted together
+COUNTED_ROW_BY_ROW = 1 << 22  # bytes of a smaller file are checked row by row, so that no two errors cancel out
 NEWLINE, QUOTE = ord("\n"), ord('"')
 
 
@@ -19,7 +19,7 @@ def read_header(file: Path, sep: str) -> list[str]:
     """Return the column names of a csv file.
 
     Raises:
-        UsageError: an empty file, one that is not UTF-8 text, or a name that occurs twice.
+        UsageError: the file is empty or is not UTF-8 text, or a name occurs twice.
     """
     try:
         names = next((row for row in _rows(file, sep) if row), None)
@@ -32,72 +32,72 @@ def read_header(file: Path, sep: str) -> list[str]:
     return names
 
 
-def check_whole_rows(file: Path, sep: str, fields: int) -> None:
+def check_row_lengths(file: Path, sep: str, fields: int) -> None:
     """Refuse a csv file with rows of more or fewer fields than its header, or with NUL bytes.
 
-    Separators and newlines are counted in blocks of bytes, which costs a small part of reading the file. Only a file in
-    which they do not add up is read once more, to name the rows.
+    Separators and newlines are counted in blocks of bytes, which costs little compared with reading the file. Only if
+    the counts do not match is the file read again, to name the rows.
 
     Args:
-        file: csv, or csv compressed by gzip.
+        file: csv, possibly compressed with gzip.
         sep: one character.
-        fields: columns of the header.
+        fields: number of columns in the header.
 
     Raises:
-        UsageError: with the number of such rows, and the first.
+        UsageError: names the number of such rows and the first one.
     """
     if len(sep.encode()) != 1:
-        return  # polars refuses it
+        return  # polars refuses such a separator
     with open_bytes(file) as stream:
-        is_whole = _adds_up(file, stream, ord(sep), fields)
-    if not is_whole:
+        has_whole_rows = _has_whole_rows(file, stream, ord(sep), fields)
+    if not has_whole_rows:
         raise UsageError(_name_bad_rows(file, sep, fields))
 
 
 def open_bytes(file: Path) -> BinaryIO:
     """Open a raw file for reading, decompressed."""
-    return gzip.open(file) if Path(file).suffix.lower() == ".gz" else open(file, "rb")
+    return cast(BinaryIO, gzip.open(file)) if Path(file).suffix.lower() == ".gz" else open(file, "rb")
 
 
-def _adds_up(file: Path, stream: BinaryIO, separator: int, fields: int) -> bool:
+def _has_whole_rows(file: Path, stream: BinaryIO, separator: int, fields: int) -> bool:
     head, more = stream.read(COUNTED_ROW_BY_ROW).lstrip(b"\r\n"), stream.read(BLOCK)
     if not more:
         _refuse_nul(file, head)
-        return _has_whole_rows(head, separator, fields)
-    separators = newlines = inside = 0
+        return _has_whole_lines(head, separator, fields)
+    separators = newlines = is_quoted = 0
     block, has_quotes = head + more, False
     while block:
         _refuse_nul(file, block)
         has_quotes = has_quotes or b'"' in block
-        found, inside = _specials(block, separator, inside) if has_quotes else (np.frombuffer(block, np.uint8), 0)
-        separators += np.count_nonzero(found == separator)
-        newlines += np.count_nonzero(found == NEWLINE)
+        marks, is_quoted = _unquoted(block, separator, is_quoted) if has_quotes else (np.frombuffer(block, np.uint8), 0)
+        separators += np.count_nonzero(marks == separator)
+        newlines += np.count_nonzero(marks == NEWLINE)
         after_last_newline = block[block.rfind(b"\n") + 1 :].count(separator)
         if not has_quotes and separators - after_last_newline != newlines * (fields - 1):
             return False
         ends_in_newline, block = block.endswith(b"\n"), stream.read(BLOCK)
     rows = newlines + (not ends_in_newline)
-    return not inside and separators == rows * (fields - 1)
+    return not is_quoted and separators == rows * (fields - 1)
 
 
-def _has_whole_rows(data: bytes, separator: int, fields: int) -> bool:
-    """Tell whether each line has ``fields`` fields, those of the last line included."""
-    found, inside = _specials(data, separator, 0)
-    ends = np.flatnonzero(found == NEWLINE)
+def _has_whole_lines(data: bytes, separator: int, fields: int) -> bool:
+    """Return whether each line, also one without a newline at the end, has ``fields`` fields."""
+    marks, is_quoted = _unquoted(data, separator, 0)
+    ends = np.flatnonzero(marks == NEWLINE)
     if data and not data.endswith(b"\n"):
-        ends = np.append(ends, len(found))
-    return not inside and bool((np.diff(ends, prepend=-1) == fields).all())
+        ends = np.append(ends, len(marks))
+    return not is_quoted and bool((np.diff(ends, prepend=-1) == fields).all())
 
 
-def _specials(block: bytes, separator: int, inside: int) -> tuple[np.ndarray, int]:
-    """Return the separators and newlines outside quotes, in order, and whether the block ends inside quotes."""
+def _unquoted(block: bytes, separator: int, is_quoted: int) -> tuple[np.ndarray, int]:
+    """Return the separators and newlines outside quotes, in order, and 1 if the block ends within quotes, else 0."""
     data = np.frombuffer(block, np.uint8)
-    special = (data == separator) | (data == NEWLINE)
-    if inside or b'"' in block:
-        parity = np.cumsum(data == QUOTE, dtype=np.uint8) + np.uint8(inside) & 1
-        special &= parity == 0
-        inside = int(parity[-1])
-    return data[special], inside
+    is_mark = (data == separator) | (data == NEWLINE)
+    if is_quoted or b'"' in block:
+        parity = np.cumsum(data == QUOTE, dtype=np.uint8) + np.uint8(is_quoted) & 1
+        is_mark &= parity == 0
+        is_quoted = int(parity[-1])
+    return data[is_mark], is_quoted
 
 
 def _refuse_nul(file: Path, block: bytes) -> None:
@@ -106,7 +106,7 @@ def _refuse_nul(file: Path, block: bytes) -> None:
 
 
 def _name_bad_rows(file: Path, sep: str, fields: int) -> str:
-    bad, first = 0, None
+    bad, first = 0, ""
     try:
         rows = _rows(file, sep)
         next(row for row in rows if row)  # the header

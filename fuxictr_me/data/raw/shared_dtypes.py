@@ -1,34 +1,36 @@
-"""One dtype for fields that share an embedding table, so that a value has one id in all of them."""
+"""One dtype for all fields that share an embedding table, so that equal values get equal ids."""
 
 import polars as pl
 
 from fuxictr_me.errors import UsageError
 
 
-def shared_as_one_type(rows: pl.LazyFrame, columns: dict) -> tuple[pl.LazyFrame, list[str]]:
-    """Return rows in which whole numbers are text where a field that shares their table holds text.
+def unify_shared_dtypes(rows: pl.LazyFrame, columns: dict[str, dict]) -> tuple[pl.LazyFrame, list[str]]:
+    """Turn whole numbers into text in fields that share an embedding table with a field of text.
 
-    FuxiCTR joins vocabularies by value: 35 of a field of ``dtype: int`` and ``"35"`` of a sequence, whose items are
-    always text, would be two ids.
+    FuxiCTR joins vocabularies by value: 35 in a field of ``dtype: int`` and ``"35"`` in a sequence, whose items are
+    always text, would get two ids.
 
     Args:
         rows: preprocessed.
-        columns: name -> entry of ``feature_cols``, of active columns.
+        columns: name -> entry of ``feature_cols`` of each active column.
 
     Returns:
         The rows, and the names of the fields that became text.
 
     Raises:
-        UsageError: a table of text and of numbers with a fraction, of which no text is sure to be the same.
+        UsageError: a table is shared by text and by numbers with a fraction, whose text form is ambiguous.
     """
-    groups = {}
+    groups: dict[str, dict[str, None]] = {}  # base field -> fields that share its table, in order
     for name, column in columns.items():
         if "share_embedding" in column:
-            base = _base(name, columns)
+            base = _base_field(name, columns)
             groups.setdefault(base, {base: None})[name] = None
     if not groups:
         return rows, []
-    schema, as_text, as_float = rows.collect_schema(), [], []
+    schema = rows.collect_schema()
+    as_text: list[str] = []
+    as_float: list[str] = []
     for names in groups.values():
         kinds = {name: schema[name] for name in names if name in schema}
         text = [name for name, dtype in kinds.items() if dtype == pl.String]
@@ -45,8 +47,8 @@ def shared_as_one_type(rows: pl.LazyFrame, columns: dict) -> tuple[pl.LazyFrame,
     return rows.with_columns(casts), as_text
 
 
-def _base(name: str, columns: dict) -> str:
-    seen = set()
+def _base_field(name: str, columns: dict[str, dict]) -> str:
+    seen: set[str] = set()
     while (base := columns.get(name, {}).get("share_embedding")) is not None and name not in seen:
         seen.add(name)
         name = base

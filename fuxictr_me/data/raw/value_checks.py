@@ -1,4 +1,8 @@
-"""Refuse raw values that would train as something else: by looking at chunks, and by naming file, column and row."""
+"""Checks of preprocessed raw values that would train as other values.
+
+Chunks of rows are checked while they are counted or encoded; only if one fails are the files read again, to name the
+file, the column and the row.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,54 +15,56 @@ from fuxictr_me.errors import UsageError
 EXACT = 2**53  # float64 holds every whole number below it
 
 
-def has_bad_values(frame: pl.DataFrame, labels: Iterable[str], columns: dict) -> bool:
-    """Tell whether preprocessed rows hold a value that ``name_bad_values`` refuses.
+def has_bad_values(frame: pl.DataFrame, labels: Iterable[str], columns: dict[str, dict]) -> bool:
+    """Return whether preprocessed rows hold a value that ``name_bad_values`` refuses.
 
     Args:
-        frame: any of the columns; labels are null where they are not allowed.
-        labels: names.
-        columns: name -> entry of ``feature_cols``, of the features to look at.
+        frame: some or all of the columns; labels that are not allowed are null.
+        labels: their names.
+        columns: name -> entry of ``feature_cols`` of each feature to check.
     """
     if any(frame[label].null_count() for label in labels if label in frame.columns):
         return True
-    bad = {name: _bad(name, dtype, columns[name]) for name, dtype in frame.schema.items() if name in columns}
-    found = [expr.any().alias(name) for name, expr in bad.items() if expr is not None]
-    return bool(found) and any(frame.select(found).row(0))
+    bad = {name: _is_bad(name, dtype, columns[name]) for name, dtype in frame.schema.items() if name in columns}
+    checks = [expr.any().alias(name) for name, expr in bad.items() if expr is not None]
+    return bool(checks) and any(frame.select(checks).row(0))
 
 
-def watched(schema: dict, columns: dict) -> dict:
+def checked_columns(schema: dict[str, pl.DataType], columns: dict[str, dict]) -> dict[str, dict]:
     """Return the columns of preprocessed rows that can hold a value to refuse: name -> entry of ``feature_cols``."""
     present = {name: column for name, column in columns.items() if name in schema}
-    return {name: column for name, column in present.items() if _bad(name, schema[name], column) is not None}
+    return {name: column for name, column in present.items() if _is_bad(name, schema[name], column) is not None}
 
 
 def name_bad_values(
-    file: Path, raw: pl.LazyFrame, rows: pl.LazyFrame, labels: dict, columns: dict
+    file: Path, raw: pl.LazyFrame, rows: pl.LazyFrame, labels: dict[str, tuple[str, bool]], columns: dict[str, dict]
 ) -> UsageError | None:
     """Return an error that names the first column of a file with bad values, how many there are, and the first row.
 
     Args:
-        raw: the file's rows as they are read.
-        rows: the same rows preprocessed.
-        labels: name -> (dtype of the config, whether it must be 0 or 1).
-        columns: name -> entry of ``feature_cols``, of the features to look at.
+        file: the raw file.
+        raw: its rows before preprocessing.
+        rows: its rows after preprocessing.
+        labels: name -> (dtype in the config, whether the label must be 0 or 1).
+        columns: name -> entry of ``feature_cols`` of each feature to check.
     """
     for label, (dtype, is_binary) in labels.items():
         if problem := _label_problem(raw, label, dtype, is_binary):
             return UsageError(f"{file}: label {label!r} {problem}")
     for name, column in columns.items():
         frame = rows.select(name).collect(engine="streaming")
-        bad = _bad(name, frame.schema[name], column)
-        if problem := bad is not None and _describe(frame.select(bad=bad, value=pl.col(name))):
+        bad = _is_bad(name, frame.schema[name], column)
+        if bad is not None and (problem := _describe(frame.select(bad=bad, value=pl.col(name)))):
             return UsageError(f"{file}: column {name!r} {_rule(frame.schema[name], column)}; not so in {problem}")
     return None
 
 
-def name_unreadable(file: Path, raw: pl.LazyFrame, columns: dict) -> UsageError | None:
-    """Return an error that names the first column of a file whose text is no number, None where all are.
+def name_unreadable(file: Path, raw: pl.LazyFrame, columns: dict[str, dict]) -> UsageError | None:
+    """Return an error that names the first column of numbers in a file with text that is not a number, if any.
 
     Args:
-        raw: the columns of text.
+        file: the raw file.
+        raw: its text columns.
         columns: name -> entry of ``feature_cols``.
     """
     names = raw.collect_schema().names()
@@ -73,8 +79,8 @@ def name_unreadable(file: Path, raw: pl.LazyFrame, columns: dict) -> UsageError 
     return None
 
 
-def _bad(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | None:
-    """Return what is true where a value is refused; None where any value will do."""
+def _is_bad(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | None:
+    """Return an expression that is true for values to refuse, or None if all values of the column are allowed."""
     value = pl.col(name)
     if column["type"] == "embedding":
         is_finite = value.list.eval(pl.element().cast(pl.Float32).is_finite().fill_null(False)).list.all()
@@ -91,7 +97,7 @@ def _bad(name: str, dtype: pl.DataType, column: dict) -> pl.Expr | None:
 
 
 def _rule(dtype: pl.DataType, column: dict) -> str:
-    """Say what a column must hold."""
+    """Return, in words, what a column must hold."""
     if column["type"] == "embedding":
         dim = column.get("pretrain_dim")
         return f"of type embedding must hold {dim} (its pretrain_dim) numbers that are finite in 32 bits"
@@ -123,11 +129,11 @@ def _label_problem(rows: pl.LazyFrame, label: str, dtype: str, is_binary: bool) 
     return None
 
 
-def _describe(found: pl.DataFrame, example: bool = True) -> str | None:
-    """Say in how many rows ``bad`` is true, and which is the first; None where there is none."""
-    if not (count := int(found["bad"].sum())):
+def _describe(rows: pl.DataFrame, example: bool = True) -> str | None:
+    """Return, in words, in how many rows ``bad`` is true and which is the first; None if it is never true."""
+    if not (count := int(rows["bad"].sum())):
         return None
-    first = found["bad"].arg_true()[0]
-    value = repr(found["value"].gather([first]).to_list()[0])
+    first = rows["bad"].arg_true()[0]
+    value = repr(rows["value"].gather([first]).to_list()[0])
     value = value if len(value) < 60 else f"{value[:57]}..."
-    return f"{count:,} of {len(found):,} rows (the first: row {first + 1}{f', {value}' if example else ''})"
+    return f"{count:,} of {len(rows):,} rows (the first: row {first + 1}{f', {value}' if example else ''})"
