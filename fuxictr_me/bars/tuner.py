@@ -13,7 +13,7 @@ from fuxictr.autotuner import enumerate_params
 from fuxictr.utils import print_to_json
 
 from fuxictr_me.config import is_built, read_entries
-from fuxictr_me.zoo.find_model import short_name
+from fuxictr_me.zoo.find_model import get_class_name
 
 EXPID = re.compile(r"(?P<base>.+)_(?P<index>\d{3,})_(?P<hash>[0-9a-f]{8})")
 HASHED = re.compile(r"(?P<base>.+)_(?P<hash>[0-9a-f]{8})")
@@ -80,7 +80,7 @@ def name_runs(models, dataset_id, dataset):
     base = (
         EXPID.sub(r"\g<base>", first)
         if EXPID.fullmatch(first)
-        else f"{short_name(models[first]['model'])}_{dataset_id}"
+        else f"{get_class_name(models[first]['model'])}_{dataset_id}"
     )
     tuner = _tuner(base, list(models.values()), dataset_id, dataset)
     found, datasets = _enumerate(tuner)

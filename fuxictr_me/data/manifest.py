@@ -7,7 +7,7 @@ from typing import Any
 
 from fuxictr_me.data.manifest_checks import FORMATS, NAME, digest_of_content, digests_of_files, parse_manifest
 from fuxictr_me.errors import missing
-from fuxictr_me.io.atomic import replace_whole
+from fuxictr_me.io.atomic import write_atomically
 
 SETTINGS = (
     "data_format",
@@ -142,7 +142,7 @@ def write_manifest(folder: str | Path, **content: Any) -> None:
     content = {**content, "format": FORMATS[-1], "file_digests": digests_of_files(Path(folder), content["splits"])}
     content = json.loads(json.dumps(content))  # what will be read back
     text = json.dumps({**content, "content_digest": digest_of_content(content)}, indent=2) + "\n"
-    replace_whole(Path(folder) / NAME, lambda path: path.write_text(text, encoding="utf-8"))
+    write_atomically(Path(folder) / NAME, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:

@@ -8,12 +8,13 @@ import sysconfig
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-from fuxictr_me.zoo.find_model import MODULES, OURS, SOURCE, ZOO, backbone_of, is_wrapped
+from fuxictr_me.config.user_code import FUXICTR_ME_PATH
+from fuxictr_me.zoo.find_model import FUXICTR_SRC, MODEL_NAMES, ZOO_PACKAGE, get_backbone, is_wrapped
 
 OWN = "own"  # a file of the user's, neither of a checkout of FuxiCTR nor of an installed package
 
 
-def source_of(model_class):
+def describe_source(model_class):
     """What a result records of a model's class.
 
     Args:
@@ -24,7 +25,7 @@ def source_of(model_class):
         ``origin``: ``FuxiCTR <commit>`` of a checkout, ``<package> <version>`` of what is installed, else ``own``; and
         ``wrapped``: whether ``MultiEmbeddingOf`` gives it its sets. None of a model of ours.
     """
-    cls = backbone_of(model_class)
+    cls = get_backbone(model_class)
     if cls.__module__.startswith("fuxictr_me."):
         return None
     file = Path(inspect.getfile(cls)).resolve()
@@ -38,7 +39,7 @@ def source_of(model_class):
     }
 
 
-def variables_for(name):
+def find_environment_variables(name):
     """What a process that starts in another folder needs to find the model that this one has found.
 
     Args:
@@ -47,13 +48,13 @@ def variables_for(name):
     Returns:
         dict: an environment variable -> folder (Path); empty where nothing is needed.
     """
-    if name in OURS:
+    if name in MODEL_NAMES:
         return {}
-    module = name.partition(":")[0] if ":" in name else ZOO
+    module = name.partition(":")[0] if ":" in name else ZOO_PACKAGE
     folder = _folder_of(module)
     if folder in _installed():
         return {}
-    return {SOURCE if module.partition(".")[0] == ZOO else MODULES: folder}
+    return {FUXICTR_SRC if module.partition(".")[0] == ZOO_PACKAGE else FUXICTR_ME_PATH: folder}
 
 
 def md5_of(content):
@@ -68,7 +69,7 @@ def _folder_of(module):
 
 
 def _origin(package, folder):
-    if package == ZOO:
+    if package == ZOO_PACKAGE:
         return f"FuxiCTR {_commit(folder)}"
     if folder in _installed():
         names = packages_distributions().get(package, ())

@@ -25,7 +25,7 @@ from fuxictr_me.config.training_options import LOSSES, MULTI_TASK_OPTIONS, OPTIM
 from fuxictr_me.config.yaml_files import read_yaml
 from fuxictr_me.data import H5DataLoader, feature_maps
 from fuxictr_me.estimates.limits import check_memory, least_bytes
-from fuxictr_me.io.resources import bundled, zoo_configs
+from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 from fuxictr_me.runs.run_settings import load_settings
 
 
@@ -90,7 +90,7 @@ def test_yaml_that_is_a_config_is_read_as_pyyaml_reads_it(tmp_path):
 
 def test_the_merge_is_that_of_fuxictr(tmp_path):
     """Over the bundled model zoo, and over files in a folder, each of which may have a Base."""
-    for folder in [*zoo_configs().values()][:2]:
+    for folder in [*find_zoo_configs().values()][:2]:
         entries = read_entries(folder, "model_config")
         ready = [expid for expid, entry in entries.items() if expid != "Base" and entry.get("dataset_id") != "TBD"]
         for expid in ready[:: len(ready) // 3]:
@@ -148,7 +148,7 @@ def test_every_bundled_data_set_is_found_and_right(dataset_id, monkeypatch):
     entry, place = find_dataset(dataset_id)
     params = {**entry, "dataset_id": dataset_id}
     for split in ("train", "valid", "test"):  # the published files are not here
-        params[f"{split}_data"] = str(bundled("dataset_configs") / "tiny_flights" / "train.csv")
+        params[f"{split}_data"] = str(find_bundled_folder("dataset_configs") / "tiny_flights" / "train.csv")
     check_dataset(params, place)
     assert all(column["active"] in (True, False) for column in params["feature_cols"])
     assert find_dataset(dataset_id, place.parent)[0] == entry

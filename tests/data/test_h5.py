@@ -41,7 +41,7 @@ from fuxictr_me.data.h5_file import H5File, H5Writer, checksums
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.data.processor import PreparingProcessor
 from fuxictr_me.data.window_shuffle import WindowOrder, mixing
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.resources import find_bundled_folder
 
 
 
@@ -273,8 +273,8 @@ class Reference(PreparingProcessor):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
-    entries = yaml.safe_load((bundled("dataset_configs") / name / "dataset_config.yaml").read_text())
-    folder = json.loads((bundled("dataset_configs") / name / "files.json").read_text())["folder"]
+    entries = yaml.safe_load((find_bundled_folder("dataset_configs") / name / "dataset_config.yaml").read_text())
+    folder = json.loads((find_bundled_folder("dataset_configs") / name / "files.json").read_text())["folder"]
     write_sample(name, tmp_path / folder)
     for dataset_id, entry in entries.items():
         paths = {f"{s}_data": str(tmp_path / folder / Path(entry[f"{s}_data"]).name) for s in SPLITS}

@@ -109,10 +109,10 @@ import fuxictr_me.runs.experiment
 assert "ray" not in sys.modules
 from types import SimpleNamespace
 from fuxictr.pytorch.dataloaders import RankDataLoader
-from fuxictr_me.compat.loaders import rank_loaders
+from fuxictr_me.compat.loaders import make_rank_loaders
 pd.DataFrame({"a": range(5), "y": [0.0, 1, 0, 1, 1]}).to_parquet("x.parquet")
 feature_map = SimpleNamespace(features={"a": {}}, labels=["y"])
-data = rank_loaders(feature_map, stage="test", test_data="x.parquet", batch_size=2, data_format="parquet")
+data = make_rank_loaders(feature_map, stage="test", test_data="x.parquet", batch_size=2, data_format="parquet")
 assert [batch["a"].tolist() for batch in data] == [[0, 1], [2, 3], [4]]
 import ray
 from fuxictr.preprocess.build_dataset import SimpleFilenameProvider
@@ -276,7 +276,7 @@ def result_of(expid="mine"):
     return {"expid": expid, "dataset_id": "d", "valid": {"AUC": 0.75}, "test": {}}
 
 
-@pytest.mark.parametrize("killed_in", ["before json", "append_whole", "unlink"])
+@pytest.mark.parametrize("killed_in", ["before json", "append_atomically", "unlink"])
 def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch, tmp_path):
     class Killed(BaseException):
         pass
@@ -288,8 +288,8 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
     folder, row = tmp_path / "c", result_row("run_expid --expid mine", result_of())
     folder.mkdir()
     with monkeypatch.context() as patch:
-        if killed_in == "append_whole":
-            patch.setattr("fuxictr_me.runs.run_result.append_whole", killed)
+        if killed_in == "append_atomically":
+            patch.setattr("fuxictr_me.runs.run_result.append_atomically", killed)
         elif killed_in == "unlink":
             patch.setattr(Path, "unlink", lambda p, **more: killed() if p.suffix == ".result" else unlink(p, **more))
         else:
@@ -331,7 +331,7 @@ def test_sigterm_is_an_interrupt_and_the_handler_ends_with_the_command(monkeypat
 
 
 def test_a_result_is_written_before_an_interrupt_that_came_in_between(monkeypatch, tmp_path):
-    append = "fuxictr_me.runs.run_result.append_whole"
+    append = "fuxictr_me.runs.run_result.append_atomically"
     monkeypatch.setattr(append, lambda path, block: (signal.raise_signal(signal.SIGINT), Path(path).write_bytes(block)))
     with pytest.raises(KeyboardInterrupt):
         write_result(tmp_path, result_of(), "config.csv", result_row("x", result_of()))
