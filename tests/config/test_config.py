@@ -10,7 +10,7 @@ import torch
 import yaml
 from fuxictr.pytorch.torch_utils import get_loss
 from fuxictr.utils import load_config
-from helpers.bad_configs import ROWS, error_of, write
+from helpers.bad_configs import error_of, write
 from helpers.batches import make_batch
 from helpers.feature_maps import categorical, make_feature_map, sequence
 
@@ -27,14 +27,6 @@ from fuxictr_me.data import H5DataLoader, feature_maps
 from fuxictr_me.estimates.limits import check_memory, least_bytes
 from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 from fuxictr_me.runs.run_settings import load_settings
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("rows.csv").write_text(ROWS)
-    return tmp_path
-
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
 

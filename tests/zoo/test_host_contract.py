@@ -26,10 +26,10 @@ from helpers.batches import make_batch
 from helpers.feature_maps import MODEL, categorical, make_feature_map, sequence
 from helpers.paths import ROOT
 
-from fuxictr_me.compat.versions import flavour
+from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.config.known_keys import HOST_KEYS, find_known_keys
 
-WHEEL = flavour() == "wheel"
+WHEEL = detect_flavour() == "wheel"
 
 
 def named(function):
