@@ -38,7 +38,7 @@ def fingerprint(params: dict, raw_files: dict[str, list[Path]]) -> dict:
         digest]``; ``digest`` is of the whole file up to 16 MiB, of 64 blocks of 64 KiB of a larger one. So a change
         inside a large file that leaves its size and its time as they were can go unnoticed.
     """
-    from fuxictr_me.compat.versions import flavour
+    from fuxictr_me.compat.loaders import detect_flavour
 
     raw = {split: [describe_file(file) for file in files] for split, files in raw_files.items()}
     settings = {key: params[key] for key in SETTINGS if params.get(key) is not None}
@@ -48,7 +48,7 @@ def fingerprint(params: dict, raw_files: dict[str, list[Path]]) -> dict:
         for column in columns
         if isinstance(column, dict) and column.get("pretrained_emb")
     }
-    made_from = {"settings": settings, "raw": raw, "pretrained": pretrained, "fuxictr": flavour()}
+    made_from = {"settings": settings, "raw": raw, "pretrained": pretrained, "fuxictr": detect_flavour()}
     return json.loads(json.dumps(made_from, default=str))
 
 

@@ -32,7 +32,7 @@ from helpers.sample_files import SAMPLES, write_sample
 from helpers.raw_files import write_raw
 
 from fuxictr_me import UsageError
-from fuxictr_me.compat.versions import flavour
+from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.count_tokens import count_tokens
@@ -292,7 +292,7 @@ def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
             assert mine.read_text() == theirs.read_text()
         for split in SPLITS:
             raw = lazy[split].collect()
-            columns = raw.to_pandas() if flavour() == "main" else {c: raw[c].to_numpy() for c in raw.columns}
+            columns = raw.to_pandas() if detect_flavour() == "main" else {c: raw[c].to_numpy() for c in raw.columns}
             expected = reference.transform(columns)  # row by row, FuxiCTR's own
             rows = whole(H5DataLoader(feature_map, built[f"{split}_data"], batch_size=64))
             for column in rows:

@@ -30,7 +30,7 @@ from fuxictr_me import DNN_ME, MultiEmbeddingOf, UsageError
 from fuxictr_me.commands import main as cli
 from fuxictr_me.commands.interrupts import Terminated, sigterm_as_interrupt
 from fuxictr_me.commands.main import main
-from fuxictr_me.compat.versions import flavour
+from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.distributed.convert_checkpoint import run as convert
 from fuxictr_me.errors import RunError
 from fuxictr_me.io.checkpoints import load_state_dict
@@ -120,7 +120,7 @@ assert SimpleFilenameProvider.__mro__[1].__module__ == "ray.data.datasource.file
 """
 
 
-@pytest.mark.skipif(flavour() == "main", reason="FuxiCTR's main branch does not use ray")
+@pytest.mark.skipif(detect_flavour() == "main", reason="FuxiCTR's main branch does not use ray")
 def test_fuxictrs_own_parquet_loader_gets_ray_itself_when_it_is_used(tmp_path):
     """A ray of a few lines stands in the place of the real one, whose start takes half a minute."""
     package = tmp_path / "ray" / "data" / "datasource"
