@@ -4,8 +4,9 @@ from pathlib import Path
 
 from fuxictr_me.bars.leaderboard import PAPER
 from fuxictr_me.errors import UsageError
+from fuxictr_me.io.checksums import hash_file
 from fuxictr_me.zoo.find_model import FUXICTR_SRC, ZOO_PACKAGE, get_class_name
-from fuxictr_me.zoo.model_source import OWN, md5_of
+from fuxictr_me.zoo.model_source import OWN
 
 
 def is_multi_embedding(settings, source):
@@ -93,7 +94,7 @@ def own_code(run, config):
         raise UsageError(f"the result of {run.expid} names the code {str(name)!r}, which is no .py file in an entry")
     for folder in (run.folder, Path(config).resolve().parent, Path()):
         path = folder / source["file"]
-        if path.is_file() and md5_of(path.read_bytes()) == source["md5"]:
+        if path.is_file() and hash_file(path, "md5") == source["md5"]:
             return {source["file"]: path.read_text()}
     raise UsageError(
         f"{source['file']}, as {run.expid} ran with it (md5 {source['md5']}), is not there any more, neither in the "

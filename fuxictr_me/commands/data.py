@@ -1,6 +1,5 @@
 """``fuxictr-me data``: build, look at, verify, convert and generate data sets."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fuxictr_me.errors import UsageError, check_positive_int, missing, unknown
+from fuxictr_me.io.checksums import hash_file
 from fuxictr_me.io.resources import find_bundled_folder
 
 PARTS = {"train": 0, "valid": 1, "test": 2}
@@ -189,7 +189,7 @@ def _verify_published(folder, content):
         elif expected["md5"] is None:
             problem = None
         else:
-            found = md5(path)
+            found = hash_file(path, "md5", show_progress=True)
             problem = None if found == expected["md5"] else f"has md5 {found}, published is {expected['md5']}"
         wrong += [name] if problem else []
         lines.append(f"{path}: {problem or ('as published' if expected['md5'] else 'there; no md5 is published')}")
@@ -275,14 +275,3 @@ def read_feature_map(folder):
     from fuxictr_me.data.feature_maps import load
 
     return load(Path(folder))
-
-
-def md5(path):
-    """md5 of a file, with a bar where the output is a terminal."""
-    digest, path = hashlib.md5(usedforsecurity=False), Path(path)
-    bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, disable=None, desc=path.name)
-    with open(path, "rb") as file, bar:
-        while block := file.read(1 << 22):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()

@@ -10,12 +10,12 @@ import polars as pl
 from tqdm import tqdm
 
 from fuxictr_me import __version__
-from fuxictr_me.commands.data import md5
 from fuxictr_me.compat.versions import collect_versions
 from fuxictr_me.config.training_settings import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError
 from fuxictr_me.io.atomic import atomic_folder
 from fuxictr_me.io.checkpoints import check_no_nan
+from fuxictr_me.io.checksums import hash_file
 from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.serving import predict
 from fuxictr_me.serving.compare import BATCHES, answers, check, inputs_of, largest_difference, random_rows
@@ -107,7 +107,7 @@ def describe(found, file_format):
         "dataset_id": found.params["dataset_id"],
         "model": found.params["model"],
         "checkpoint": str(found.checkpoint),
-        "md5_of_checkpoint": md5(found.checkpoint),
+        "md5_of_checkpoint": hash_file(found.checkpoint, "md5", show_progress=True),
         "versions": {**collect_versions(), **packages},
         "file": f"model.{file_format}",
     }

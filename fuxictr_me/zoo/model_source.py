@@ -1,6 +1,5 @@
 """Where the class of a model that is not ours comes from: so that another process, and another person, find it."""
 
-import hashlib
 import inspect
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from fuxictr_me.config.user_code import FUXICTR_ME_PATH
+from fuxictr_me.io.checksums import hash_file
 from fuxictr_me.zoo.find_model import FUXICTR_SRC, MODEL_NAMES, ZOO_PACKAGE, get_backbone, is_wrapped
 
 OWN = "own"  # a file of the user's, neither of a checkout of FuxiCTR nor of an installed package
@@ -33,7 +33,7 @@ def describe_source(model_class):
     return {
         "class": f"{cls.__module__}:{cls.__qualname__}",
         "file": file.relative_to(folder).as_posix(),
-        "md5": md5_of(file.read_bytes()),
+        "md5": hash_file(file, "md5"),
         "origin": _origin(cls.__module__.partition(".")[0], folder),
         "wrapped": is_wrapped(model_class),
     }
@@ -55,11 +55,6 @@ def find_environment_variables(name):
     if folder in _installed():
         return {}
     return {FUXICTR_SRC if module.partition(".")[0] == ZOO_PACKAGE else FUXICTR_ME_PATH: folder}
-
-
-def md5_of(content):
-    """Of bytes, as hex digits."""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _folder_of(module):

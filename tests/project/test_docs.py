@@ -151,7 +151,9 @@ def prepare_bars_data(monkeypatch, slow):
     for name in ("frappe_x1", "criteo_x4"):
         content = yaml.safe_load((ROOT / "dataset_configs" / name / "files.json").read_text())
         published |= {(content["folder"], file): entry["md5"] for file, entry in content["files"].items()}
-    monkeypatch.setattr("fuxictr_me.commands.data.md5", lambda path: published[path.parent.name, path.name])
+    monkeypatch.setattr(
+        "fuxictr_me.commands.data.hash_file", lambda path, *_, **__: published[path.parent.name, path.name]
+    )
 
 
 def prepare_callbacks(monkeypatch, slow):
