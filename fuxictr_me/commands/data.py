@@ -1,14 +1,14 @@
 """``fuxictr-me data``: build, look at, verify, convert and generate data sets."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 from tqdm import tqdm
 
-from fuxictr_me.errors import UsageError, missing, positive_int, unknown
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.errors import UsageError, check_positive_int, missing, unknown
+from fuxictr_me.io.checksums import hash_file
+from fuxictr_me.io.resources import find_bundled_folder
 
 PARTS = {"train": 0, "valid": 1, "test": 2}
 VERIFY_ROWS = 1 << 18  # at a time
@@ -28,7 +28,7 @@ def build(dataset_id, config=None, out=None, raw=None):
         str: what ``info`` says of it.
     """
     from fuxictr_me.config import check_dataset, find_dataset
-    from fuxictr_me.config.columns import check_columns, names_of
+    from fuxictr_me.config.columns import check_columns, get_column_names
     from fuxictr_me.config.splits import SPLITS
     from fuxictr_me.data import build_h5
 
@@ -40,7 +40,7 @@ def build(dataset_id, config=None, out=None, raw=None):
         params |= {
             f"{s}_data": str(Path(raw) / Path(str(entry[f"{s}_data"])).name) for s in SPLITS if entry.get(f"{s}_data")
         }
-    group = [name for column in columns if column["type"] == "meta" for name in names_of(column)]
+    group = [name for column in columns if column["type"] == "meta" for name in get_column_names(column)]
     params["group_id"] = entry.get("group_id") or (group[0] if group else None)
     check_dataset(params, folder)
     build_h5(params)
@@ -111,7 +111,7 @@ def verify(folder):
     if (folder / "feature_map.json").exists() or (folder / "manifest.json").exists():
         return _verify_built(folder)
     published = {}
-    for file in sorted(bundled("dataset_configs").glob("*/files.json")):
+    for file in sorted(find_bundled_folder("dataset_configs").glob("*/files.json")):
         content = json.loads(file.read_text())
         published[content["folder"]] = content
     if folder.name not in published:
@@ -189,7 +189,7 @@ def _verify_published(folder, content):
         elif expected["md5"] is None:
             problem = None
         else:
-            found = md5(path)
+            found = hash_file(path, "md5", show_progress=True)
             problem = None if found == expected["md5"] else f"has md5 {found}, published is {expected['md5']}"
         wrong += [name] if problem else []
         lines.append(f"{path}: {problem or ('as published' if expected['md5'] else 'there; no md5 is published')}")
@@ -232,7 +232,7 @@ def generate(out, rows=1_000_000, **settings):
     from fuxictr_me.data.building.convert_ids import write_set
     from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 
-    positive_int("rows", rows)
+    check_positive_int("rows", rows)
     SEED.check("seed", settings.get("seed", 0))
     clicks, out = SyntheticClicks(**settings), Path(out)
     check_free_space(out, 2 * rows * len(clicks.field_names))  # of an id, two bytes or more
@@ -275,14 +275,3 @@ def read_feature_map(folder):
     from fuxictr_me.data.feature_maps import load
 
     return load(Path(folder))
-
-
-def md5(path):
-    """md5 of a file, with a bar where the output is a terminal."""
-    digest, path = hashlib.md5(usedforsecurity=False), Path(path)
-    bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, disable=None, desc=path.name)
-    with open(path, "rb") as file, bar:
-        while block := file.read(1 << 22):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuxictr_me.commands.arguments import parse_arguments
 from fuxictr_me.commands.interrupts import Terminated, sigterm_as_interrupt, write_traceback
-from fuxictr_me.errors import RunError, UsageError, positive_int, require_extra
+from fuxictr_me.errors import RunError, UsageError, check_positive_int, require_extra
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 1, 2, 130, 141, 143
 KEPT = "the last checkpoint and what was written before it stay whole"
@@ -124,9 +124,9 @@ def _quickstart(arguments):
 
 def _zoo(arguments):
     from fuxictr_me.errors import unknown
-    from fuxictr_me.io.resources import copy_config, zoo_configs
+    from fuxictr_me.io.resources import copy_zoo_config, find_zoo_configs
 
-    configs = zoo_configs()
+    configs = find_zoo_configs()
     if arguments.model is None:
         for name, folder in configs.items():
             print(f"{name:<12} {folder}")
@@ -138,7 +138,7 @@ def _zoo(arguments):
         return
     if Path(arguments.folder).exists():
         raise UsageError(f"{arguments.folder} exists already")
-    copy_config(configs[arguments.model], Path(arguments.folder))
+    copy_zoo_config(configs[arguments.model], Path(arguments.folder))
     print(f"{arguments.model}: config copied to {arguments.folder}")
 
 
@@ -198,8 +198,8 @@ def _convert(arguments):
 
 
 def _toy(arguments):
-    positive_int("--seeds", arguments.seeds)
-    positive_int("--iterations", arguments.iterations)
+    check_positive_int("--seeds", arguments.seeds)
+    check_positive_int("--iterations", arguments.iterations)
     require_extra("toy", ("matplotlib",), "report")
     from fuxictr_me.reports.collapse import toy_figure
 

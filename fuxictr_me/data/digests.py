@@ -1,6 +1,5 @@
 """Digests of the data and the settings of a run, to tell whether two runs had the same."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.manifest import SETTINGS as DATA_SETTINGS
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.errors import missing
+from fuxictr_me.io.checksums import hash_file, hash_json
 
 KINDS = ("parquet", "npz", "h5")  # endings that FuxiCTR adds to names
 # The data are covered by the data digest, and the place of a run does not change its result.
@@ -20,7 +20,7 @@ NOT_IN_SETTINGS -= {"group_id", "data_block_size"}
 
 def settings_digest(params: dict) -> str:
     """Return the SHA-256 of the settings of a run without those of its data and of the paths of its files."""
-    return _sha256_of({key: value for key, value in params.items() if key not in NOT_IN_SETTINGS})
+    return hash_json({key: value for key, value in params.items() if key not in NOT_IN_SETTINGS})
 
 
 def data_digest(params: dict) -> str:
@@ -39,14 +39,14 @@ def data_digest(params: dict) -> str:
     content: dict = {"feature_map": _read_feature_map(folder / "feature_map.json"), "files": {}}
     for name in ("feature_vocab.json", *_pretrained_files(content["feature_map"])):
         if (folder / name).is_file():
-            content["files"][name] = sha256(folder / name)
+            content["files"][name] = hash_file(folder / name)
     for split in SPLITS:
         if path := params.get(f"{split}_data"):
             entries = splits.get(split, {}).get("files", {})
             with_checksums = [entry for entry in entries.values() if "checksums" in entry]
             is_known = entries and len(with_checksums) == len(entries)
-            content[split] = with_checksums if is_known else [sha256(file) for file in find_id_files(path)]
-    return _sha256_of(content)
+            content[split] = with_checksums if is_known else [hash_file(file) for file in find_id_files(path)]
+    return hash_json(content)
 
 
 def count_rows(params: dict) -> dict[str, int]:
@@ -81,15 +81,6 @@ def find_id_files(path: str | Path) -> list[Path]:
     return files
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 hex digest of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _read_feature_map(path: Path) -> dict:
     """Return the content of a feature map without its name, which differs for an adopted data set."""
     if not path.is_file():
@@ -103,8 +94,3 @@ def _pretrained_files(feature_map: dict) -> list[str]:
     return sorted(
         {str(spec["pretrained_emb"]) for spec in specs if isinstance(spec, dict) and "pretrained_emb" in spec}
     )
-
-
-def _sha256_of(content: dict) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.io.free_memory import free_memory
 
 CRITEO_SIZES = (  # ids of I1..I13 and C1..C26 in Criteo's rows: a few very large fields, many small ones
@@ -72,7 +72,7 @@ class SyntheticClicks:
     ) -> None:
         _check_integer("num_fields", num_fields, 2)
         _check_integer("num_ids", num_ids, 2 * num_fields, f" (2 for each of {num_fields} fields)")
-        self.rank = positive_int("rank", rank)
+        self.rank = check_positive_int("rank", rank)
         self.noise = _check_number("noise", noise, 0, 100)
         self.seed = _check_integer("seed", seed, 0)
         _check_number("exponent", exponent, 0.01, 5)
@@ -107,9 +107,9 @@ class SyntheticClicks:
         Raises:
             UsageError: an argument is not an integer, or too small.
         """
-        return self._chunks(
-            positive_int("rows", rows), positive_int("chunk_rows", chunk_rows), _check_integer("part", part, 0)
-        )
+        check_positive_int("rows", rows)
+        check_positive_int("chunk_rows", chunk_rows)
+        return self._chunks(rows, chunk_rows, _check_integer("part", part, 0))
 
     def logits(self, ids: Columns) -> np.ndarray:
         """Return the true logits of given ids without the noise, (n,), float64.
@@ -139,7 +139,7 @@ class SyntheticClicks:
         """
         from sklearn.metrics import roc_auc_score  # slow to import
 
-        blocks = range(-(-positive_int("rows", rows) // BLOCK_ROWS))
+        blocks = range(-(-check_positive_int("rows", rows) // BLOCK_ROWS))
         sample = [self._labelled(AUC, 0, block)[1:] for block in blocks]
         logits, labels = (np.concatenate(column)[:rows] for column in zip(*sample, strict=True))
         if labels.min() == labels.max():
@@ -235,7 +235,7 @@ def _choose_pairs(sizes: list[int], rank: int, wanted: int | None, rng: np.rando
     pairs = list(itertools.combinations(large, 2))
     if not pairs:
         raise UsageError(f"rank must be at most {sorted(sizes)[-2]} (ids of the second largest field), got {rank}")
-    wanted = min(len(sizes), len(pairs)) if wanted is None else positive_int("num_interactions", wanted)
+    wanted = min(len(sizes), len(pairs)) if wanted is None else check_positive_int("num_interactions", wanted)
     if wanted > len(pairs):
         raise UsageError(
             f"num_interactions must be 1 to {len(pairs)} (pairs of fields with {rank} ids or more), got {wanted}"

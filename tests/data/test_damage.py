@@ -21,8 +21,8 @@ from helpers.h5_sets import as_format_1, random_columns
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
 from fuxictr_me.data import H5DataLoader, feature_maps
-from fuxictr_me.data.building.split_writer import SplitWriter
 from fuxictr_me.data.building.convert_ids import write_set
+from fuxictr_me.data.building.split_writer import SplitWriter
 from fuxictr_me.data.h5 import untrusted_hdf5
 from fuxictr_me.data.h5.block_checksums import BLOCK_ROWS
 from fuxictr_me.data.h5.h5_file import H5File

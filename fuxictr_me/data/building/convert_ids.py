@@ -21,7 +21,7 @@ from fuxictr_me.data.loaders.parquet_loader import read_columns
 from fuxictr_me.data.manifest import write_manifest
 from fuxictr_me.data.npz_files import read_npz
 from fuxictr_me.errors import UsageError, missing
-from fuxictr_me.io.atomic import new_folder
+from fuxictr_me.io.atomic import atomic_folder
 
 CHUNK_ROWS = 1 << 17
 
@@ -88,7 +88,7 @@ def write_set(
     Raises:
         UsageError: ``target`` exists, or columns do not fit the feature map.
     """
-    with new_folder(target) as folder:
+    with atomic_folder(target) as folder:
         (folder / "feature_map.json").write_text(json.dumps(feature_map, indent=4))
         layout, splits = Layout.from_feature_map(feature_maps.load(folder)), {}
         for split, rows in counts.items():

@@ -16,7 +16,7 @@ from fuxictr_me.data.h5.split_rows import SplitRows
 from fuxictr_me.data.loaders.rank_shares import Lanes, mix_seeds, order_seed
 from fuxictr_me.data.loaders.window_shuffle import WindowOrder
 from fuxictr_me.data.row_checks import BINARY, binary_labels
-from fuxictr_me.errors import UsageError, positive_int, unknown
+from fuxictr_me.errors import UsageError, check_positive_int, unknown
 from fuxictr_me.io.free_memory import free_memory
 
 PLACEMENTS = ("auto", "device", "memory", "stream")
@@ -85,7 +85,7 @@ class H5DataLoader:
         share: tuple[int, int] | None = None,
         **_: object,
     ) -> None:
-        self.batch_size = positive_int("batch_size", batch_size)
+        self.batch_size = check_positive_int("batch_size", batch_size)
         self.shuffle, self.seed, self.epoch = shuffle, order_seed(seed), 0
         self.device = torch.device("cpu" if gpu < 0 else f"cuda:{gpu}")
         self.rows = SplitRows(feature_map, data_path, split, binary_labels(feature_map.labels, task))
@@ -96,7 +96,7 @@ class H5DataLoader:
         layout = self.rows.layout
         if window_rows is None:
             window_rows = max(1, WINDOW_BYTES // layout.row_bytes)
-        positive_int("window_rows", window_rows)
+        check_positive_int("window_rows", window_rows)
         block_rows = min(window_rows, sorted((*BLOCK_ROWS, window_rows // BLOCKS_PER_WINDOW))[1])
         self.order = WindowOrder(len(self._share.rows), block_rows, window_rows, shuffle)
         self._held: Tensors = {} if self.placement == "stream" else self._load_all()
