@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fuxictr_me import __version__
 from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.data.manifest_checks import FORMATS, NAME, digest_of_content, digests_of_files, parse_manifest
 from fuxictr_me.errors import missing
@@ -132,11 +133,12 @@ def write_manifest(folder: str | Path, **content: Any) -> None:
 
     Args:
         folder: of the data set, with all its other files.
-        **content: ``made_by``; ``made_from``, the result of ``fingerprint`` or another origin; ``splits``, with rows
+        **content: ``made_from``, the result of ``fingerprint`` or another origin; ``splits``, with rows
             and files; and ``files``, name -> bytes of every file of the set, which are the only ones that a later build
             may remove.
     """
-    content = {**content, "format": FORMATS[-1], "file_digests": digests_of_files(Path(folder), content["splits"])}
+    digests = digests_of_files(Path(folder), content["splits"])
+    content = {"made_by": f"fuxictr_me {__version__}", **content, "format": FORMATS[-1], "file_digests": digests}
     content = json.loads(json.dumps(content))  # as it will be read back
     text = json.dumps({**content, "content_digest": digest_of_content(content)}, indent=2) + "\n"
     write_atomically(Path(folder) / NAME, lambda path: path.write_text(text, encoding="utf-8"))

@@ -1,7 +1,6 @@
 """Damaged H5 data sets: each damage gives exactly the right batches, or one line that names a file."""
 
 import contextlib
-import functools
 import json
 import logging
 import os
@@ -22,7 +21,6 @@ from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
 from fuxictr_me.data import H5DataLoader, feature_maps
 from fuxictr_me.data.building.convert_ids import write_set
-from fuxictr_me.data.building.split_writer import SplitWriter
 from fuxictr_me.data.h5 import untrusted_hdf5
 from fuxictr_me.data.h5.block_checksums import BLOCK_ROWS
 from fuxictr_me.data.h5.h5_file import H5File
@@ -53,10 +51,8 @@ def write_damageable_set(folder, seed=0, block_rows=0):
     vocabulary = folder.parent / "feature_vocab.json"
     vocabulary.write_text(json.dumps({"tiny": {str(i): i for i in range(200)}}))
     columns = {split: random_columns(feature_map, rows, seed + i) for i, (split, rows) in enumerate(ROWS.items())}
-    with pytest.MonkeyPatch.context() as patch:
-        writer = functools.partial(SplitWriter, block_rows=block_rows)
-        patch.setattr("fuxictr_me.data.building.convert_ids.SplitWriter", writer)
-        write_set(folder, content, ROWS, lambda split: [columns[split]], {"converted": {"from": "x"}}, [vocabulary])
+    made_from = {"converted": {"from": "x"}}
+    write_set(folder, content, ROWS, lambda split: [columns[split]], made_from, [vocabulary], block_rows)
     return columns
 
 

@@ -372,11 +372,11 @@ def test_a_killed_build_leaves_nothing_and_the_next_is_whole(tmp_path):
     (tmp_path / "params.json").write_text(json.dumps(params))
     code = (
         "import json, sys, time; from fuxictr_me.data import build_h5\n"
-        "from fuxictr_me.data.building.split_writer import SplitWriter\n"
-        "write = SplitWriter.write\n"
+        "from fuxictr_me.data.building.split_writer import H5SplitWriter\n"
+        "write = H5SplitWriter.write\n"
         "def slow(self, matrices):\n"
         f"    write(self, matrices); open({str(tmp_path / 'writing')!r}, 'w').close(); time.sleep(60)\n"
-        "SplitWriter.write = slow\n"
+        "H5SplitWriter.write = slow\n"
         f"build_h5(json.load(open({str(tmp_path / 'params.json')!r})), progress=False)"
     )
     child, deadline = Forked(code=code), time.monotonic() + 60

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from fuxictr_me import __version__
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.building.owned_files import (
     JOURNAL,
@@ -137,8 +136,7 @@ def put_in_place(built: Path, data_dir: Path, made_from: dict, splits: dict) -> 
     for name in sorted(files, key=lambda name: name == "feature_map.json"):
         (data_dir / name).parent.mkdir(exist_ok=True)
         _move(built / name, data_dir / name)
-    made_by = f"fuxictr_me {__version__}"
-    write_manifest(data_dir, made_by=made_by, made_from=made_from, splits=splits, files=files)
+    write_manifest(data_dir, made_from=made_from, splits=splits, files=files)
     (data_dir / JOURNAL).unlink()
 
 

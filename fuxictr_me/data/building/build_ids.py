@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.building.build_folder import build_once, folder_of
 from fuxictr_me.data.building.encode_columns import Encoder, count_rows, iterate_chunks
-from fuxictr_me.data.building.split_writer import ParquetSplitWriter, SplitWriter
+from fuxictr_me.data.building.split_writer import Columns, H5SplitWriter, ParquetSplitWriter, write_splits
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.manifest import fingerprint
 from fuxictr_me.data.raw.find_files import raw_splits
@@ -39,7 +40,7 @@ def build_h5(params: dict, progress: bool = True) -> dict[str, str | None]:
     Raises:
         UsageError: raw data are missing or do not fit the config, or files of others would be overwritten.
     """
-    return _build(params, SplitWriter, progress)
+    return _build(params, H5SplitWriter, progress)
 
 
 def build_dataset(params: dict, progress: bool = True) -> dict[str, str | None]:
@@ -63,7 +64,7 @@ def build_dataset(params: dict, progress: bool = True) -> dict[str, str | None]:
     return _build(params, ParquetSplitWriter, progress)
 
 
-def _build(params: dict, writer: type[SplitWriter], progress: bool) -> dict[str, str | None]:
+def _build(params: dict, writer: type[H5SplitWriter], progress: bool) -> dict[str, str | None]:
     data_dir, raw = folder_of(params), raw_splits(params)
     names = {split: split if params.get("data_block_size") else f"{split}.{writer.ending}" for split in raw}
 
@@ -75,7 +76,7 @@ def _build(params: dict, writer: type[SplitWriter], progress: bool) -> dict[str,
 
 
 def _write_files(
-    params: dict, raw: dict[str, list[Path]], folder: Path, data_dir: Path, writer: type[SplitWriter], progress: bool
+    params: dict, raw: dict[str, list[Path]], folder: Path, data_dir: Path, writer: type[H5SplitWriter], progress: bool
 ) -> dict[str, dict]:
     """Fit and write the data set into ``folder/<dataset_id>``; return the manifest's entry of each split."""
     from fuxictr_me.data.building.processor import PreparingProcessor, explain_errors  # pays for FuxiCTR's preprocess
@@ -93,15 +94,15 @@ def _write_files(
         counts = {split: count_rows(rows) for split, rows in lazy.items()}
         if empty := [split for split, count in counts.items() if count == 0]:
             raise UsageError(f"the {empty[0]} split holds no rows")
-        splits = {}
         with tqdm(total=sum(counts.values()), unit="row", unit_scale=True, disable=None if progress else True) as bar:
-            for split, rows in lazy.items():
+
+            def encode_chunks(split: str) -> Iterator[Columns]:
                 bar.set_description(f"{dataset_id} {split}")
-                with writer(folder / dataset_id, split, layout, counts[split], block_rows) as ids:
-                    for chunk in iterate_chunks(rows):
-                        ids.write(encoder.encode(chunk))
-                        bar.update(len(chunk))
-                splits[split] = ids.manifest_entry()
+                for chunk in iterate_chunks(lazy[split]):
+                    yield encoder.encode(chunk)
+                    bar.update(len(chunk))
+
+            splits = write_splits(writer, folder / dataset_id, layout, counts, encode_chunks, block_rows)
     processor.save_for(data_dir)
     return splits
 

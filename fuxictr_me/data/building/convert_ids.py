@@ -3,18 +3,16 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 from fuxictr.features import FeatureMap
 from tqdm import tqdm
 
-from fuxictr_me import __version__
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.building.owned_files import is_generated, list_files
-from fuxictr_me.data.building.split_writer import SplitWriter
+from fuxictr_me.data.building.split_writer import Columns, H5SplitWriter, write_splits
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.h5.split_rows import SplitRows
 from fuxictr_me.data.loaders.parquet_loader import read_columns
@@ -24,8 +22,6 @@ from fuxictr_me.errors import UsageError, missing
 from fuxictr_me.io.atomic import atomic_folder
 
 CHUNK_ROWS = 1 << 17
-
-Columns = Mapping[str, np.ndarray]  # name -> (n,) or (n, L)
 
 
 def convert_set(source: Path, target: Path) -> None:
@@ -74,6 +70,7 @@ def write_set(
     read_chunks: Callable[[str], Iterable[Columns]],
     made_from: dict,
     extra: Iterable[Path] = (),
+    block_rows: int = 0,
 ) -> None:
     """Write an H5 data set from ids, completely or not at all.
 
@@ -84,22 +81,18 @@ def write_set(
         read_chunks: returns the chunks of a split, each a mapping of column -> array (n,) or (n, L).
         made_from: origin of the ids, for the manifest.
         extra: files to copy into the folder.
+        block_rows: rows of a file; 0 writes one file per split.
 
     Raises:
         UsageError: ``target`` exists, or columns do not fit the feature map.
     """
     with atomic_folder(target) as folder:
         (folder / "feature_map.json").write_text(json.dumps(feature_map, indent=4))
-        layout, splits = Layout.from_feature_map(feature_maps.load(folder)), {}
-        for split, rows in counts.items():
-            with SplitWriter(folder, split, layout, rows) as writer:
-                for columns in read_chunks(split):
-                    writer.write(columns)
-            splits[split] = writer.manifest_entry()
+        layout = Layout.from_feature_map(feature_maps.load(folder))
+        splits = write_splits(H5SplitWriter, folder, layout, counts, read_chunks, block_rows)
         for file in extra:
             shutil.copy(file, folder / file.name)
-        made_by, files = f"fuxictr_me {__version__}", list_files(folder)
-        write_manifest(folder, made_by=made_by, made_from=made_from, splits=splits, files=files)
+        write_manifest(folder, made_from=made_from, splits=splits, files=list_files(folder))
 
 
 def _open_split(source: Path, split: str, feature_map: FeatureMap) -> tuple[int, Callable[[int, int], Columns]] | None:

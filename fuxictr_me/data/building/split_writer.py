@@ -1,9 +1,8 @@
-"""Writing a split as H5 or parquet, as one file or as blocks of a number of rows."""
+"""Writing of splits as H5 or parquet, as one file each or as blocks of a number of rows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,19 +12,10 @@ from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.h5.h5_file import H5Writer
 from fuxictr_me.errors import UsageError
 
-
-class _FileWriter(Protocol):
-    """One file of a split."""
-
-    @property
-    def left(self) -> int: ...
-    def write(self, values: dict[str, np.ndarray], /) -> None: ...
-    def close(self) -> None: ...
-    def abandon(self) -> None: ...
-    def manifest_entry(self) -> dict[str, Any]: ...
+Columns = Mapping[str, np.ndarray]  # name -> (n,) or (n, L)
 
 
-class SplitWriter:
+class H5SplitWriter:
     """Writer of a split in H5.
 
     Args:
@@ -47,14 +37,14 @@ class SplitWriter:
         self.files: dict[str, dict[str, Any]] = {}
         self._left = rows  # rows for which no file is open yet
         self._name = ""
-        self._writer: _FileWriter | None = None
+        self._writer: H5Writer | _ParquetFile | None = None
 
-    def __enter__(self) -> "SplitWriter":
+    def __enter__(self) -> "H5SplitWriter":
         (self.folder / self.split if self.block_rows else self.folder).mkdir(parents=True, exist_ok=True)
         return self
 
-    def write(self, columns: Mapping[str, np.ndarray]) -> None:
-        """Append rows: name -> array (n,) or (n, L).
+    def write(self, columns: Columns) -> None:
+        """Append rows.
 
         Raises:
             UsageError: the columns do not fit the layout, or there are more rows than announced.
@@ -73,13 +63,13 @@ class SplitWriter:
         """Return the split's entry of the manifest."""
         return {"rows": self.rows, "files": self.files}
 
-    def _arrange(self, columns: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    def _arrange(self, columns: Columns, rows: int) -> dict[str, np.ndarray]:
         return self.layout.gather(columns, rows)
 
-    def _open_file(self, path: Path, rows: int) -> _FileWriter:
+    def _open_file(self, path: Path, rows: int) -> "H5Writer | _ParquetFile":
         return H5Writer(path, self.layout, rows)
 
-    def _open_next(self) -> _FileWriter:
+    def _open_next(self) -> "H5Writer | _ParquetFile":
         if self._left == 0:
             raise UsageError(f"the {self.split} split has more than the {self.rows} rows that were counted")
         rows = min(self._left, self.block_rows) if self.block_rows else self._left
@@ -95,14 +85,14 @@ class SplitWriter:
             self.files[self._name] = self._writer.manifest_entry()
             self._writer = None
 
-    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._close()  # raises if rows are missing
         elif self._writer is not None:
             self._writer.abandon()
 
 
-class ParquetSplitWriter(SplitWriter):
+class ParquetSplitWriter(H5SplitWriter):
     """Writer of a split in parquet, with the file names of FuxiCTR's ``build_dataset``."""
 
     ending, block_name = "parquet", "part-{:06d}-0.parquet"
@@ -111,14 +101,16 @@ class ParquetSplitWriter(SplitWriter):
         """Return the split's entry of the manifest, which lists no rows for parquet."""
         return {"files": self.files}
 
-    def _arrange(self, columns: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    def _arrange(self, columns: Columns, rows: int) -> dict[str, np.ndarray]:
         return dict(columns)
 
-    def _open_file(self, path: Path, rows: int) -> _FileWriter:
+    def _open_file(self, path: Path, rows: int) -> "_ParquetFile":
         return _ParquetFile(path, rows)
 
 
 class _ParquetFile:
+    """Writer of one parquet file, with the interface of ``H5Writer``."""
+
     def __init__(self, path: Path, rows: int) -> None:
         self.path, self.left = path, rows
         self._writer: pq.ParquetWriter | None = None
@@ -150,3 +142,21 @@ def _to_arrow(values: np.ndarray) -> pa.Array:
         return pa.array(values)
     offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
+
+
+def write_splits(
+    writer: type[H5SplitWriter],
+    folder: Path,
+    layout: Layout,
+    counts: Mapping[str, int],
+    read_chunks: Callable[[str], Iterable[Columns]],
+    block_rows: int = 0,
+) -> dict[str, dict]:
+    """Write each split from its chunks of rows, and return the manifest's entry of each split."""
+    splits = {}
+    for split, rows in counts.items():
+        with writer(folder, split, layout, rows, block_rows) as ids:
+            for columns in read_chunks(split):
+                ids.write(columns)
+        splits[split] = ids.manifest_entry()
+    return splits
