@@ -10,7 +10,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fuxictr_me.data.block_checksums import ADVICE, RunningChecksums, VerifiedBlocks, append_trailer, read_trailer
+from fuxictr_me.data.block_checksums import (
+    ADVICE,
+    RunningChecksums,
+    VerifiedBlocks,
+    append_trailer,
+    read_trailer,
+    rows_per_block,
+)
 from fuxictr_me.data.hdf5_access import get_dataset, open_hdf5
 from fuxictr_me.data.layout import Layout, dtype_of
 from fuxictr_me.data.manifest_checks import ExpectedFile
@@ -107,7 +114,7 @@ class H5File:
 
         Args:
             start, stop: as in a slice, within the file.
-            into: matrix -> array (stop - start, width) to fill; new ones if None.
+            into: every matrix -> array (stop - start, width) to fill; new ones if None.
 
         Returns:
             matrix -> array.
@@ -119,18 +126,21 @@ class H5File:
         if self._blocks and (state := self._stat()) != self._state:
             self._blocks.forget()
             self._state = state
-        for matrix, target in into.items():
-            self._read_into(matrix, start, target)
-            if self._blocks:
-                self._blocks.check(matrix, start, stop, target, self._read_matrix)
+        self._read_unchecked(start, into)
+        if self._blocks:
+            self._blocks.check(start, stop, into, self._read_block)
         return into
 
-    def _read_matrix(self, matrix, start, stop):
-        rows = np.empty((stop - start, self.layout.widths[matrix]), dtype_of(matrix))
-        self._read_into(matrix, start, rows)
+    def _read_block(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        rows = self.layout.empty(stop - start)
+        self._read_unchecked(start, rows)
         return rows
 
-    def _read_into(self, matrix, start, target):
+    def _read_unchecked(self, start: int, into: dict[str, np.ndarray]) -> None:
+        for matrix, target in into.items():
+            self._read_into(matrix, start, target)
+
+    def _read_into(self, matrix: str, start: int, target: np.ndarray) -> None:
         row_bytes = target.shape[1] * target.itemsize
         view = memoryview(target).cast("B") if target.size else memoryview(b"")
         at, done = self._offsets[matrix] + start * row_bytes, 0
@@ -171,7 +181,7 @@ class H5Writer:
         self.path, self.layout, self.rows = Path(path), layout, rows
         self._written, self._trailer = 0, None
         self._hashes = {matrix: hashlib.blake2b(digest_size=16) for matrix in layout.widths}
-        self._blocks = {matrix: RunningChecksums() for matrix in layout.widths}
+        self._blocks = {matrix: RunningChecksums(rows_per_block(layout)) for matrix in layout.widths}
         self._file = h5py.File(self.path, "x")
         self._file.attrs["fuxictr_me"] = FORMAT
         self._file.attrs["layout"] = layout.to_json()

@@ -11,16 +11,13 @@ import torch
 from fuxictr_me.data.label_values import BINARY, binary_labels
 from fuxictr_me.data.lanes import Lanes, mixed_seed, order_seed
 from fuxictr_me.data.layout import META, VALUES, dtype_of
-from fuxictr_me.data.order import WindowOrder
+from fuxictr_me.data.order import WindowOrder, default_window_rows, streamed_block_rows
 from fuxictr_me.data.sources import Rows
 from fuxictr_me.errors import UsageError, positive_int, unknown
 
 PLACEMENTS = ("auto", "device", "memory", "stream")
 SHARE_OF_FREE_MEMORY = 0.5
 LOAD_ROWS = 1 << 18  # read at a time when all are held
-BLOCKS_A_WINDOW = 1 << 11  # the more, the nearer to a uniform shuffle; the fewer, the longer the reads
-BLOCK_ROWS = (16, 1 << 10)  # at least, at most
-WINDOW_BYTES = 1 << 28
 
 
 class H5DataLoader:
@@ -85,10 +82,11 @@ class H5DataLoader:
         self.placement = self._place(data_placement)
         layout = self.rows.layout
         if window_rows is None:
-            window_rows = max(1, WINDOW_BYTES // layout.row_bytes)
+            window_rows = default_window_rows(layout.row_bytes)
         positive_int("window_rows", window_rows)
-        block_rows = min(window_rows, sorted((*BLOCK_ROWS, window_rows // BLOCKS_A_WINDOW))[1])
-        self.order = WindowOrder(len(self._own), block_rows, window_rows, shuffle)
+        block_rows = streamed_block_rows(layout.row_bytes, window_rows)
+        origins = self.rows.file_starts(self._own)
+        self.order = WindowOrder(len(self._own), block_rows, window_rows, shuffle, origins)
         self._held = None if self.placement == "stream" else self._load_all()
         rows = f"{len(self._own):,} of {self.num_samples:,}" if share else f"{self.num_samples:,}"
         size = f"{rows} rows, {len(self._own) * layout.row_bytes / 1e6:,.0f} MB"
