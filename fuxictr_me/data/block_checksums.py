@@ -75,18 +75,17 @@ class RunningChecksums:
 
     def update(self, values: np.ndarray) -> None:
         """Append rows, (n, width), C-contiguous."""
-        at = 0
-        while at < len(values):
-            upto = min(len(values), at + self.block_rows - self._rows)
-            if upto - at == self.block_rows:
-                self._done.append(xxhash.xxh3_64_intdigest(values[at:upto]))
-            else:
-                self._update_open_block(values[at:upto])
-            at = upto
+        size, compute = self.block_rows, xxhash.xxh3_64_intdigest
+        at = min(len(values), size - self._rows) if self._rows else 0  # rows that the open block still takes
+        whole = at + (len(values) - at) // size * size
+        self._extend_open_block(values[:at])
+        self._done += [compute(values[start : start + size]) for start in range(at, whole, size)]
+        self._extend_open_block(values[whole:])
 
-    def _update_open_block(self, rows: np.ndarray) -> None:
-        self._open.update(rows)
-        self._rows += len(rows)
+    def _extend_open_block(self, rows: np.ndarray) -> None:
+        if len(rows):
+            self._open.update(rows)
+            self._rows += len(rows)
         if self._rows == self.block_rows:
             self._done.append(self._open.intdigest())
             self._open.reset()

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import yaml
@@ -21,6 +20,7 @@ from fuxictr_me.data import feature_maps
 from fuxictr_me.data.digest import settings_digest
 from fuxictr_me.errors import UsageError
 from fuxictr_me.files import working_in
+from fuxictr_me.io.atomic import temporary_folder
 from fuxictr_me.model_source import variables_for
 from fuxictr_me.run_settings import load_settings
 from fuxictr_me.study.plan_file import PLAN, Plan, Run, read_plan, write_plan
@@ -57,7 +57,7 @@ def make_plan(study, folder: str | Path, data: dict | None = None) -> Plan:
     parent = folder.resolve().parent
     parent.mkdir(parents=True, exist_ok=True)
     _clear_killed_planning(parent, folder.resolve().name)
-    with tempfile.TemporaryDirectory(prefix=f".planning-{folder.resolve().name}-", dir=parent) as beside:
+    with temporary_folder(f".planning-{folder.resolve().name}-", parent, folder) as beside:
         with working_in(beside):
             first = study.cells[0].settings
             adopted, line = adopt_built_set(dataset, {**first, **dataset, "dataset_id": study.dataset_id})
