@@ -410,7 +410,9 @@ def test_a_stale_set_that_may_not_be_written_is_one_line(tmp_path, data_format, 
         ):
             with pytest.raises(UsageError) as caught:
                 build({**params, **changed})
-            expected = f"the data set {name} must be built, but nothing can be written in {folder} (permission denied): "
+            expected = (
+                f"the data set {name} must be built, but nothing can be written in {folder} (permission denied): "
+            )
             assert str(caught.value).startswith(expected)
     assert list_files(data) == before
 

@@ -122,23 +122,21 @@ class H5File:
         Raises:
             UsageError: the file has become shorter, or rows are not as they were written.
         """
-        into = self.layout.empty(stop - start) if into is None else into
         if self._blocks and (state := self._stat()) != self._state:
             self._blocks.forget()
             self._state = state
-        self._read_unchecked(start, into)
+        into = self._read_unchecked(start, stop, into)
         if self._blocks:
-            self._blocks.check(start, stop, into, self._read_block)
+            self._blocks.check(start, stop, into, self._read_unchecked)
         return into
 
-    def _read_block(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        rows = self.layout.empty(stop - start)
-        self._read_unchecked(start, rows)
-        return rows
-
-    def _read_unchecked(self, start: int, into: dict[str, np.ndarray]) -> None:
+    def _read_unchecked(
+        self, start: int, stop: int, into: dict[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        into = self.layout.empty(stop - start) if into is None else into
         for matrix, target in into.items():
             self._read_into(matrix, start, target)
+        return into
 
     def _read_into(self, matrix: str, start: int, target: np.ndarray) -> None:
         row_bytes = target.shape[1] * target.itemsize
