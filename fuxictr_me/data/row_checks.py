@@ -10,6 +10,7 @@ from fuxictr_me.data.column_layout import ID_DTYPES, Layout, Matrices
 from fuxictr_me.errors import UsageError
 
 BINARY = "binary_classification"
+REDUCED_AT_ONCE = 1 << 10  # values in one row of a reduction
 
 
 def binary_labels(labels: list[str], task: str | list[str] | None) -> list[str]:
@@ -74,8 +75,8 @@ def check_matrices(
     Raises:
         UsageError: names the column, the wrong values and the allowed ones.
     """
-    lows = {matrix: values.min(axis=0) for matrix, values in matrices.items()}
-    highs = {matrix: values.max(axis=0) for matrix, values in matrices.items()}
+    lows = {matrix: reduce_columns(np.minimum, values) for matrix, values in matrices.items()}
+    highs = {matrix: reduce_columns(np.maximum, values) for matrix, values in matrices.items()}
     for name, place in layout.places.items():
         low, high = (bounds[place.matrix][place.start : place.stop] for bounds in (lows, highs))
         if matrices[place.matrix].dtype.kind == "f":
@@ -85,6 +86,21 @@ def check_matrices(
             _check_range(int(low.min()), int(high.max()), feature_map.features[name]["vocab_size"], name, path)
     for label in binary:
         check_label(layout.places[label].slice(matrices[layout.places[label].matrix]), label, path)
+
+
+def reduce_columns(function: np.ufunc, values: np.ndarray) -> np.ndarray:
+    """Return ``function.reduce(values, axis=0)`` of rows (n, width), n > 0, as (width,).
+
+    numpy reduces long rows ten times faster than short ones, so several rows are laid side by side first. ``function``
+    must not depend on the order of its operands, as minimum and maximum do not.
+    """
+    width = values.shape[1]
+    side_by_side = max(1, REDUCED_AT_ONCE // width)
+    whole = len(values) // side_by_side * side_by_side
+    if whole == 0:
+        return function.reduce(values, axis=0)
+    folded = function.reduce(values[:whole].reshape(-1, side_by_side * width), axis=0)
+    return function.reduce(np.concatenate([folded.reshape(side_by_side, width), values[whole:]]), axis=0)
 
 
 def _check_range(low: int, high: int, vocab_size: int, name: str, path: str | Path) -> None:

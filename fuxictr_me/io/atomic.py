@@ -79,7 +79,7 @@ def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
     if os.path.lexists(path) and not (replace and path.is_dir() and not path.is_symlink()):
         raise UsageError(f"{path} exists already")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=path.parent) as temporary:
+    with temporary_folder(".building-", path.parent, path) as temporary:
         folder = Path(temporary) / (path.name or "folder")
         folder.mkdir()
         yield folder
@@ -89,9 +89,28 @@ def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
         _replace_folder(folder, path)
 
 
+def temporary_folder(prefix: str, parent: Path, target: Path) -> tempfile.TemporaryDirectory:
+    """Return a temporary folder in ``parent`` whose content is meant for ``target``.
+
+    Raises:
+        OSError: no space, no permission. It names ``target``, not the temporary folder.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
+    except OSError as error:
+        raise _named_after(error, target) from error
+
+
+def _named_after(error: OSError, target: Path) -> OSError:
+    return OSError(error.errno, error.strerror, str(target))
+
+
 def _replace_folder(new: Path, path: Path) -> None:
     """Put ``new`` in the place of ``path``; what goes wrong leaves the old files there or in ``.replaced-*``."""
-    aside = Path(tempfile.mkdtemp(prefix=".replaced-", dir=path.parent))
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=".replaced-", dir=path.parent))
+    except OSError as error:
+        raise _named_after(error, path) from error
     old = path.rename(aside / path.name)
     try:
         new.rename(path)
@@ -117,7 +136,11 @@ def _create_partial_file(path: Path) -> tuple[Path, contextlib.AbstractContextMa
     """Create ``.<name>.<random>.part`` beside ``path``, locked while it is written; its path and its open file."""
     while True:
         partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.part"
-        file = open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "rb")  # noqa: SIM115
+        try:
+            descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise _named_after(error, path) from error
+        file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_SH)
         if partial.exists():  # else another process took it for what a killed one left, before it was locked

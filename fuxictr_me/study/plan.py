@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import yaml
@@ -20,6 +19,7 @@ from fuxictr_me.config import check_dataset, is_built, read_entries
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.digests import settings_digest
 from fuxictr_me.errors import UsageError
+from fuxictr_me.io.atomic import temporary_folder
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.study.plan_file import PLAN, Plan, Run, read_plan, write_plan
@@ -57,7 +57,7 @@ def make_plan(study, folder: str | Path, data: dict | None = None) -> Plan:
     parent = folder.resolve().parent
     parent.mkdir(parents=True, exist_ok=True)
     _clear_killed_planning(parent, folder.resolve().name)
-    with tempfile.TemporaryDirectory(prefix=f".planning-{folder.resolve().name}-", dir=parent) as beside:
+    with temporary_folder(f".planning-{folder.resolve().name}-", parent, folder) as beside:
         with change_directory(beside):
             first = study.cells[0].settings
             adopted, line = adopt_built_set(dataset, {**first, **dataset, "dataset_id": study.dataset_id})

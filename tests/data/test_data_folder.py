@@ -1,5 +1,7 @@
 """What a build may write and remove: its own files, whole or not there; and nothing of anybody else's."""
 
+import contextlib
+import ctypes
 import errno
 import json
 import logging
@@ -336,6 +338,72 @@ def test_a_current_set_is_only_read(tmp_path, monkeypatch):
         with pytest.raises(PermissionError):
             build({**params, "min_categr_count": 2})
     assert not (tmp_path / "data/.made.lock").exists()
+
+
+@contextlib.contextmanager
+def unprivileged():
+    """Take from root, for the while, the power to write where permissions forbid it; other users have no such power."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # of the version with 64 capabilities
+    assert libc.capget(header, data) == 0
+    before = data[0]
+    data[0] = before & ~0b110  # the effective ones without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+    assert libc.capset(header, data) == 0
+    try:
+        yield
+    finally:
+        data[0] = before
+        assert libc.capset(header, data) == 0
+
+
+@contextlib.contextmanager
+def read_only(*folders):
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        with unprivileged():
+            yield
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("data_format", ["csv", "h5"])
+@pytest.mark.parametrize("locked_before", [True, False])
+def test_a_stale_set_that_may_not_be_written_is_one_line(tmp_path, data_format, locked_before):
+    """It names the set and the folder that can be changed, never a temporary one; and a current set is used."""
+    params = write_small(tmp_path, data_format=data_format)
+    built, data = build(params), tmp_path / "data"
+    if not locked_before:
+        (data / ".made.lock").unlink()
+    before = list_files(data)
+    with read_only(data, data / "made"):
+        assert build(params) == built
+        where = data / "made" if locked_before else data
+        for changed, name, folder in (
+            ({"min_categr_count": 2}, data / "made", where),
+            ({"dataset_id": "new"}, data / "new", data),
+            ({"data_root": str(data / "more")}, data / "more/made", data / "more"),
+        ):
+            with pytest.raises(UsageError) as caught:
+                build({**params, **changed})
+            expected = (
+                f"the data set {name} must be built, but nothing can be written in {folder} (permission denied): "
+            )
+            assert str(caught.value).startswith(expected)
+    assert list_files(data) == before
+
+
+def test_temporary_names_are_not_in_errors(tmp_path):
+    (tmp_path / "there").mkdir()
+    with read_only(tmp_path):
+        for write in (lambda path: write_atomically(path, Path.touch), lambda path: atomic_folder(path).__enter__()):
+            with pytest.raises(PermissionError) as caught:
+                write(tmp_path / "new")
+            assert caught.value.filename == str(tmp_path / "new")
+        with pytest.raises(PermissionError) as caught, atomic_folder(tmp_path / "there", replace=True):
+            pass
+        assert caught.value.filename == str(tmp_path / "there")
 
 
 def test_links_where_we_would_write_are_not_followed(tmp_path):

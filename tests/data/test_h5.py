@@ -31,7 +31,8 @@ from fuxictr_me.data.building.count_tokens import count_tokens
 from fuxictr_me.data.building.encode_columns import Lookup, pad
 from fuxictr_me.data.building.processor import PreparingProcessor
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.h5.h5_file import H5File, H5Writer, checksums
+from fuxictr_me.data.h5.h5_file import H5File, checksums
+from fuxictr_me.data.h5.h5_writer import H5Writer
 from fuxictr_me.data.loaders.window_shuffle import WindowOrder, mixing
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.io.resources import find_bundled_folder
@@ -78,12 +79,12 @@ def test_checksums_are_of_what_lies_in_the_file(feature_map, columns, tmp_path):
     writer = H5Writer(tmp_path / "again.h5", Layout.from_feature_map(feature_map), 1000)
     writer.write(Layout.from_feature_map(feature_map).gather(columns, 1000))
     writer.close()
-    assert checksums(H5File(tmp_path / "train.h5")) == writer.checksums
+    assert checksums(H5File(tmp_path / "train.h5")) == writer.manifest_entry()["checksums"]
     as_format_1(tmp_path / "train.h5")
     with h5py.File(tmp_path / "train.h5", "r+") as file:
         file["uint8"][500, 0] ^= 1
     changed = checksums(H5File(tmp_path / "train.h5"))
-    assert {name for name in changed if changed[name] != writer.checksums[name]} == {"uint8"}
+    assert {name for name in changed if changed[name] != writer.manifest_entry()["checksums"][name]} == {"uint8"}
 
 
 # --- feeding -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from helpers.feature_maps import categorical, make_feature_map, sequence
 from fuxictr_me import UsageError
 from fuxictr_me.data import H5DataLoader, Lanes
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.h5.h5_file import H5Writer
+from fuxictr_me.data.h5.h5_writer import H5Writer
 from fuxictr_me.data.h5.split_rows import SplitRows
 
 FEATURES = {

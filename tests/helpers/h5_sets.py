@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.h5.h5_file import H5Writer
+from fuxictr_me.data.h5.h5_writer import H5Writer
 from helpers.feature_maps import categorical, sequence
 
 SPLITS = ("train", "valid", "test")

@@ -1,6 +1,7 @@
 """The folder of a built data set: builds are atomic, exclusive, and repeated when settings or raw files change."""
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -24,6 +25,9 @@ from fuxictr_me.data.building.owned_files import (
 )
 from fuxictr_me.data.manifest import NAME, describe_changes, describe_gaps, read_manifest, write_manifest
 from fuxictr_me.errors import UsageError
+from fuxictr_me.io.atomic import temporary_folder
+
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def folder_of(params: dict) -> Path:
@@ -52,8 +56,8 @@ def build_once(
             of each split.
 
     Raises:
-        UsageError: the build would overwrite or mix with files that fuxictr-me did not write.
-        OSError: no space or no permission.
+        UsageError: the build would overwrite or mix with files that fuxictr-me did not write, or may not write there.
+        OSError: no space.
     """
     if is_current(data_dir, made_from, needed):
         return
@@ -62,7 +66,7 @@ def build_once(
         if is_current(data_dir, made_from, needed, quiet=True):
             return
         refuse_foreign_files(data_dir, pretrained, raw)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=data_dir) as temporary:
+        with _open_building_folder(data_dir) as temporary:
             try:
                 splits = write(Path(temporary))
             except OSError as error:
@@ -71,6 +75,24 @@ def build_once(
                 raise OSError(error.errno, error.strerror, str(data_dir)) from error  # e.g. no space left
             refuse_foreign_files(data_dir, pretrained, raw)  # a build may take hours
             put_in_place(Path(temporary) / data_dir.name, data_dir, made_from, splits)
+
+
+def _open_building_folder(data_dir: Path) -> tempfile.TemporaryDirectory:
+    try:
+        return temporary_folder(".building-", data_dir, data_dir)
+    except OSError as error:
+        raise _refused(data_dir, data_dir, error) from error
+
+
+def _refused(data_dir: Path, folder: Path, error: OSError) -> UsageError | OSError:
+    """Return a UsageError if ``folder`` may not be written, and any other error unchanged."""
+    if error.errno not in NOT_WRITABLE:
+        return error
+    reason = (error.strerror or "unknown reason").lower()
+    return UsageError(
+        f"the data set {data_dir} must be built, but nothing can be written in {folder} ({reason}): "
+        "set another data_root, or let someone build it who may write there"
+    )
 
 
 def is_current(data_dir: Path, made_from: dict, needed: list[str], quiet: bool = False) -> bool:
@@ -161,8 +183,7 @@ def lock_folder(data_dir: Path) -> Iterator[None]:
     Raises:
         UsageError: the folder or the lock is a symbolic link, which is not followed, or not a folder or file.
     """
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
-    with _open_lock(data_dir.parent / f".{data_dir.name}.lock") as file:
+    with _open_lock_of(data_dir) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -171,9 +192,20 @@ def lock_folder(data_dir: Path) -> Iterator[None]:
         if data_dir.is_symlink() or (data_dir.exists() and not data_dir.is_dir()):
             what = "a symbolic link, and nothing is written through it" if data_dir.is_symlink() else "not a folder"
             raise UsageError(f"{data_dir}, where the data set would be built, is {what}")
-        data_dir.mkdir(exist_ok=True)
+        try:
+            data_dir.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _refused(data_dir, data_dir.parent, error) from error
         _clear_killed_builds(data_dir)
         yield
+
+
+def _open_lock_of(data_dir: Path) -> BinaryIO:
+    try:
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
+        return _open_lock(data_dir.parent / f".{data_dir.name}.lock")
+    except OSError as error:
+        raise _refused(data_dir, data_dir.parent, error) from error
 
 
 def _open_lock(path: Path) -> BinaryIO:
@@ -182,14 +214,17 @@ def _open_lock(path: Path) -> BinaryIO:
     try:
         try:
             descriptor = os.open(path, flags | os.O_RDWR, 0o666)
-        except PermissionError:
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE or not os.path.lexists(path):
+                raise
             descriptor = os.open(path, flags & ~os.O_CREAT | os.O_RDONLY)
         file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except OSError as error:  # a link (ELOOP), a folder (EISDIR), a socket
-        raise UsageError(f"{path} must be a plain file, the lock of a data set; it is not: {error.strerror}") from error
+    except OSError as error:
+        if error.errno in (errno.ENOENT, *NOT_WRITABLE):
+            raise
+        reason = error.strerror  # of a link (ELOOP), a folder (EISDIR), a socket
+        raise UsageError(f"{path} must be a plain file, the lock of a data set; it is not: {reason}") from error
     if not is_file:
         file.close()
         raise UsageError(f"{path} must be a plain file, the lock of a data set")

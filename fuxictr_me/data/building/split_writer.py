@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.h5.h5_file import H5Writer
+from fuxictr_me.data.h5.h5_writer import H5Writer
 from fuxictr_me.errors import UsageError
 
 Columns = Mapping[str, np.ndarray]  # name -> (n,) or (n, L)

@@ -11,7 +11,8 @@ import numpy as np
 from fuxictr.features import FeatureMap
 
 from fuxictr_me.data.column_layout import Layout, Matrices
-from fuxictr_me.data.h5.block_checksums import BLOCK_ROWS, has_trailer
+from fuxictr_me.data.h5.block_checksums import has_trailer
+from fuxictr_me.data.h5.block_sizes import streamed_block_rows
 from fuxictr_me.data.h5.fuxictr_file import FuxiCTRFile
 from fuxictr_me.data.h5.h5_file import H5File, is_fuxictr_me_file
 from fuxictr_me.data.h5.untrusted_hdf5 import rehearse_parsing
@@ -20,6 +21,7 @@ from fuxictr_me.data.row_checks import check_matrices
 from fuxictr_me.errors import UsageError, missing, unknown
 
 THREADS = max(1, min(4, os.cpu_count() or 1))  # for reading and checking
+PIECE_BYTES = 1 << 21  # small enough that rows are still in the processor's cache when their checksums are compared
 
 
 class SplitRows:
@@ -111,10 +113,16 @@ class SplitRows:
         return result
 
     def divide(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Divide a range of rows into about one range per thread, at borders of the blocks that have checksums."""
-        size = -(-(stop - start) // THREADS)
-        size = -(-size // BLOCK_ROWS) * BLOCK_ROWS
+        """Divide a range of rows into ranges of about ``PIECE_BYTES`` that consist of whole blocks of checksums."""
+        block_rows = streamed_block_rows(self.layout.row_bytes)
+        size = min(PIECE_BYTES // self.layout.row_bytes, (stop - start) // THREADS)
+        size = max(1, size // block_rows) * block_rows
         return [(first, min(first + size, stop)) for first in range(start, stop, size)]
+
+    def file_starts(self, own: range) -> list[int]:
+        """Return the first row of each file that holds some of the rows ``own``, counted from the first of these."""
+        first = bisect_right(self.starts, own.start) - 1
+        return [start - own.start for start in self.starts[first:-1] if start < own.stop]
 
     def check(self, matrices: Matrices) -> Matrices:
         """Return the rows if they can be fed to a model.

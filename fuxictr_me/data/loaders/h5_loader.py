@@ -12,6 +12,7 @@ import torch
 from fuxictr.features import FeatureMap
 
 from fuxictr_me.data.column_layout import META, VALUES, Matrices, dtype_of
+from fuxictr_me.data.h5.block_sizes import default_window_rows, streamed_block_rows
 from fuxictr_me.data.h5.split_rows import SplitRows
 from fuxictr_me.data.loaders.rank_shares import Lanes, mix_seeds, order_seed
 from fuxictr_me.data.loaders.window_shuffle import WindowOrder
@@ -22,9 +23,6 @@ from fuxictr_me.io.free_memory import free_memory
 PLACEMENTS = ("auto", "device", "memory", "stream")
 SHARE_OF_FREE_MEMORY = 0.5
 LOAD_ROWS = 1 << 18  # rows read at a time to hold them all
-BLOCKS_PER_WINDOW = 1 << 11  # more blocks make the shuffle more uniform, fewer make longer reads
-BLOCK_ROWS = (16, 1 << 10)  # smallest and largest block
-WINDOW_BYTES = 1 << 28
 
 Window = tuple[list[tuple[int, int]], np.ndarray | None]  # ranges of rows, and their order
 Read = TypeVar("Read")
@@ -95,10 +93,11 @@ class H5DataLoader:
         self.placement = self._choose_placement(data_placement)
         layout = self.rows.layout
         if window_rows is None:
-            window_rows = max(1, WINDOW_BYTES // layout.row_bytes)
+            window_rows = default_window_rows(layout.row_bytes)
         check_positive_int("window_rows", window_rows)
-        block_rows = min(window_rows, sorted((*BLOCK_ROWS, window_rows // BLOCKS_PER_WINDOW))[1])
-        self.order = WindowOrder(len(self._share.rows), block_rows, window_rows, shuffle)
+        block_rows = streamed_block_rows(layout.row_bytes, window_rows)
+        origins = self.rows.file_starts(self._share.rows)
+        self.order = WindowOrder(len(self._share.rows), block_rows, window_rows, shuffle, origins)
         self._held: Tensors = {} if self.placement == "stream" else self._load_all()
         count = len(self._share.rows)
         rows = f"{count:,} of {self.num_samples:,}" if share else f"{count:,}"

@@ -1,6 +1,7 @@
 """Shuffled reading order of a data set that does not fit in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,11 +18,16 @@ class WindowOrder:
         block_rows: rows of a block.
         window_rows: rows of a window, rounded to whole blocks, at least one.
         shuffle: False reads all rows in the order of the file.
+        origins: rows at which the counting of blocks starts again, ascending, such as the first row of each file. The
+            first is 0 or less. So blocks coincide with those of the checksums, even if the rows begin within a block.
     """
 
-    def __init__(self, num_rows: int, block_rows: int, window_rows: int, shuffle: bool) -> None:
+    def __init__(
+        self, num_rows: int, block_rows: int, window_rows: int, shuffle: bool, origins: Sequence[int] = (0,)
+    ) -> None:
         self.num_rows, self.block_rows, self.shuffle = num_rows, block_rows, shuffle
         self.blocks_per_window = max(1, window_rows // block_rows)
+        self._origins = origins
 
     def windows(self, seed: int, epoch: int) -> Iterator[tuple[list[tuple[int, int]], np.ndarray | None]]:
         """Yield the row ranges of the blocks of each window of an epoch, and the permutation (n,) of its rows or None.
@@ -29,14 +35,21 @@ class WindowOrder:
         The order depends only on ``seed`` and ``epoch``.
         """
         random = np.random.default_rng([seed, epoch])
-        starts = np.arange(0, self.num_rows, self.block_rows)
+        bounds = self._block_bounds()
+        blocks = np.arange(len(bounds) - 1)
         if self.shuffle:
-            random.shuffle(starts)
-        for first in range(0, len(starts), self.blocks_per_window):
-            window = starts[first : first + self.blocks_per_window]
-            ranges = [(int(start), int(min(start + self.block_rows, self.num_rows))) for start in window]
+            random.shuffle(blocks)
+        for first in range(0, len(blocks), self.blocks_per_window):
+            window = blocks[first : first + self.blocks_per_window]
+            ranges = list(zip(bounds[window].tolist(), bounds[window + 1].tolist(), strict=True))
             rows = sum(stop - start for start, stop in ranges)
             yield ranges, random.permutation(rows) if self.shuffle else None
+
+    def _block_bounds(self) -> np.ndarray:
+        """Return the first row of each block, ascending, and at the end the number of rows."""
+        ends = [min(origin, self.num_rows) for origin in (*self._origins, self.num_rows)]
+        starts = [np.arange(start, stop, self.block_rows) for start, stop in pairwise(ends)]
+        return np.unique(np.concatenate([*starts, [0, self.num_rows]]).clip(0))
 
     def rows(self, seed: int, epoch: int) -> np.ndarray:
         """Return all rows of an epoch in their order, (N,), to measure it with ``mixing``."""
