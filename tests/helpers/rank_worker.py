@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from fuxictr_me import models
 from fuxictr_me.collapse import FieldTables
-from fuxictr_me.data import Lanes
+from fuxictr_me.data import RankShares
 from fuxictr_me.distributed import distribute, distribute_as_asked, start, stop
 from fuxictr_me.distributed import sharded_abundance as abundance
 from fuxictr_me.distributed.engines import Engine
@@ -97,18 +97,20 @@ class InLanes:
 
     def __init__(self, data, member, members, shuffle, batch_size=12):
         columns = {name: torch.cat([batch[name] for batch in data]) for name in data[0]}
-        self.lanes = Lanes(len(columns["user"]), batch_size, member, members, shuffle)
-        self.columns = {name: x[self.lanes.rows.start : self.lanes.rows.stop] for name, x in columns.items()}
+        self.rank_shares = RankShares(len(columns["user"]), batch_size, member, members, shuffle)
+        self.columns = {
+            name: x[self.rank_shares.rows.start : self.rank_shares.rows.stop] for name, x in columns.items()
+        }
         self.epoch = 0
 
     def __len__(self):
-        return len(self.lanes)
+        return len(self.rank_shares)
 
     def __iter__(self):
-        order, self.epoch = self.lanes.order(3, self.epoch, "cpu"), self.epoch + 1
+        order, self.epoch = self.rank_shares.order(3, self.epoch, "cpu"), self.epoch + 1
         at = 0
         for i in range(len(self)):
-            _, start, stop = self.lanes.part(i)
+            _, start, stop = self.rank_shares.part(i)
             at, rows = at + stop - start, slice(at, at + stop - start)
             yield {name: x[rows] if order is None else x[order[rows]] for name, x in self.columns.items()}
 

@@ -14,7 +14,7 @@ from fuxictr.features import FeatureMap
 from fuxictr_me.data.column_layout import META, VALUES, Matrices, dtype_of
 from fuxictr_me.data.h5.block_sizes import default_window_rows, streamed_block_rows
 from fuxictr_me.data.h5.split_rows import SplitRows
-from fuxictr_me.data.loaders.rank_shares import Lanes, mix_seeds, order_seed
+from fuxictr_me.data.loaders.rank_shares import RankShares, mix_seeds, order_seed
 from fuxictr_me.data.loaders.window_shuffle import WindowOrder
 from fuxictr_me.data.row_checks import BINARY, binary_labels
 from fuxictr_me.errors import UsageError, check_positive_int, unknown
@@ -54,14 +54,14 @@ class H5DataLoader:
         window_rows: rows of a streamed window; None makes it about 256 MB.
         task: one for all labels, or one per label: those of ``binary_classification`` must be 0 or 1.
         share: (member, members) of the processes that share each batch. This process then reads and holds only its rows
-            and yields its part of each batch, which may be empty, see ``Lanes``. Streamed batches have the same size,
+            and yields its part of each batch, which may be empty, see ``RankShares``. Streamed batches have the same size,
             but their rows depend on the number of members.
 
     Attributes:
         num_samples: rows of the whole split.
         num_blocks: files of the whole split.
         placement: the chosen ``data_placement``.
-        lanes: the rows of this process; None without ``share``.
+        rank_shares: the rows of this process; None without ``share``.
 
     Raises:
         UsageError: the data are missing, damaged, or do not fit the feature map; or a batch has fewer rows than there
@@ -88,8 +88,8 @@ class H5DataLoader:
         self.device = torch.device("cpu" if gpu < 0 else f"cuda:{gpu}")
         self.rows = SplitRows(feature_map, data_path, split, binary_labels(feature_map.labels, task))
         self.num_samples, self.num_blocks = len(self.rows), len(self.rows.files)
-        self._share = Lanes(self.num_samples, batch_size, *(share or (0, 1)), shuffle)
-        self.lanes = self._share if share else None
+        self._share = RankShares(self.num_samples, batch_size, *(share or (0, 1)), shuffle)
+        self.rank_shares = self._share if share else None
         self.placement = self._choose_placement(data_placement)
         layout = self.rows.layout
         if window_rows is None:
@@ -115,7 +115,9 @@ class H5DataLoader:
     @property
     def holds_rows_on_device(self) -> bool:
         """Whether ``row_batches`` and ``select`` can be used: rows lie on the batches' device, unshared."""
-        return bool(self._held) and self.lanes is None and all(x.device == self.device for x in self._held.values())
+        return (
+            bool(self._held) and self.rank_shares is None and all(x.device == self.device for x in self._held.values())
+        )
 
     def row_batches(self) -> Iterator[torch.Tensor]:
         """Yield the row numbers of each batch of the next epoch, (B,) on the device, for ``select``."""
@@ -150,8 +152,8 @@ class H5DataLoader:
 
     def _epoch_order(self, epoch: int) -> torch.Tensor | None:
         device = next(iter(self._held.values())).device
-        if self.lanes is not None:
-            return self.lanes.order(self.seed, epoch, device)
+        if self.rank_shares is not None:
+            return self.rank_shares.order(self.seed, epoch, device)
         if not self.shuffle:
             return None
         generator = torch.Generator(device).manual_seed(mix_seeds(self.seed, epoch))
@@ -159,7 +161,7 @@ class H5DataLoader:
 
     def _iterate_windows(self, epoch: int) -> Iterator[Tensors]:
         """Yield the rows of each batch, as ``_iterate_held``; a batch may have rows of several windows."""
-        seed = self.seed if self.lanes is None else mix_seeds(self.seed, self.lanes.member)
+        seed = self.seed if self.rank_shares is None else mix_seeds(self.seed, self.rank_shares.member)
         with ThreadPoolExecutor(1, "h5-reader") as reader:
             windows = _read_ahead(reader, self._read_window, self.order.windows(seed, epoch))
             matrices, order, start, count = _to_tensors(self.rows.layout.allocate(0)), None, 0, 0

@@ -11,7 +11,7 @@ LANES = 64
 
 
 @dataclass(frozen=True)
-class Lanes:
+class RankShares:
     """Share of one process (a member) in the batches of a split.
 
     N rows in batches of B, q = ⌊N/B⌋ full ones and a last one of t = N mod B, are cut into V lanes, which lie one
@@ -72,7 +72,7 @@ class Lanes:
     def order(self, seed: int, epoch: int, device: torch.device | str) -> torch.Tensor | None:
         """Return this member's rows in the order of an epoch, batch after batch, which depends on seed and epoch.
 
-        Lanes are shuffled on the CPU, since a GPU's generator yields other numbers.
+        RankShares are shuffled on the CPU, since a GPU's generator yields other numbers.
 
         Returns:
             (rows,), int64, positions counted from ``rows.start``; None without shuffle.
@@ -100,7 +100,7 @@ class Lanes:
 
     @property
     def _lanes(self) -> range:
-        """Lanes of this member."""
+        """RankShares of this member."""
         return range(*(g * self._num_lanes // self.members for g in (self.member, self.member + 1)))
 
     def _before(self, lane: int, n: int) -> int:
