@@ -10,9 +10,9 @@ import polars as pl
 from tqdm import tqdm
 
 from fuxictr_me import __version__
-from fuxictr_me.commands.data import md5
 from fuxictr_me.compat.versions import versions
 from fuxictr_me.config.training_settings import check_labels, check_model_settings
+from fuxictr_me.data.verify_set import md5
 from fuxictr_me.errors import UsageError
 from fuxictr_me.io.atomic import new_folder
 from fuxictr_me.io.checkpoints import check_no_nan

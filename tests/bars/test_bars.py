@@ -1,6 +1,5 @@
 """Entries of BARS: written from finished runs, checked, and run again."""
 
-import argparse
 import csv
 import getpass
 import hashlib
@@ -32,7 +31,8 @@ from fuxictr_me.bars.read_entry import Entry
 from fuxictr_me.bars.rerun import compare, find_data, rerun
 from fuxictr_me.bars.result_rows import parse_row
 from fuxictr_me.bars.tuner import name_runs, tuner_hash
-from fuxictr_me.commands.bars import add_bars, run
+from fuxictr_me.commands.bars import run
+from fuxictr_me.commands.parser import parse_arguments
 from fuxictr_me.io.resources import bundled, zoo_configs
 from fuxictr_me.runs.experiment import run_expid
 
@@ -98,10 +98,8 @@ def pretend(expid, ran=None, **settings):
 
 
 def command(*words):
-    """``fuxictr-me bars``; what it returns."""
-    parser = argparse.ArgumentParser()
-    add_bars(parser.add_subparsers(dest="command"))
-    return run(parser.parse_args(["bars", *map(str, words)]))
+    """Run ``fuxictr-me bars`` and return its text."""
+    return run(parse_arguments(["bars", *map(str, words)]))
 
 
 def bad(folder):

@@ -24,12 +24,11 @@ from fuxictr_me.bars.check import check_entry
 from fuxictr_me.bars.check_result import OK, UNCHECKED
 from fuxictr_me.bars.entry import write_entry
 from fuxictr_me.bars.rerun import rerun
-from fuxictr_me.commands import data as commands
-from fuxictr_me.commands.study import run as study_run
+from fuxictr_me.commands.plan import plan_run
 from fuxictr_me.config.known_keys import needed_keys, unread_keys
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.data import H5DataLoader, build_h5
-from fuxictr_me.estimates import run as plan_run
+from fuxictr_me.data.convert_ids import convert_set
 from fuxictr_me.estimates import simulate
 from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.io.resources import bundled
@@ -41,6 +40,7 @@ from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.study.design import design
 from fuxictr_me.study.gather import read_abundance
+from fuxictr_me.study.launch import launch_study
 from fuxictr_me.study.plan import make_plan, read_plan
 from fuxictr_me.study.progress import read_state
 from fuxictr_me.study.schedule import variables
@@ -373,7 +373,7 @@ def test_each_label_is_checked_by_its_own_task(two_labels):
 def test_a_study_of_a_class_of_ones_own(mine):
     study = {"dataset_id": "tiny_flights", "config": "config", "models": ["mine_any:WideDNN"], "kinds": ["ME"]}
     Path("s.yaml").write_text(yaml.safe_dump({**study, "scales": [2], "seeds": [1, 2]}))
-    assert "4 of 4 runs finished" in study_run("s.yaml", out="far/away", jobs=2)
+    assert "4 of 4 runs finished" in launch_study("s.yaml", out="far/away", jobs=2)
     folder = Path("far/away")
     plan = read_plan(folder)
     assert list(plan.cells) == ["WideDNN_base", "WideDNN_ME_2x"] and plan.environment == {"FUXICTR_ME_PATH": ["../.."]}
@@ -518,7 +518,7 @@ def test_an_entry_of_the_zoo_names_the_checkout(mine, checkout):
 def test_autoint_and_din_of_fuxictrs_zoo(own_folder, monkeypatch):
     monkeypatch.setenv("FUXICTR_SRC", SOURCE)
     zoo = Path(SOURCE, "model_zoo").resolve()
-    commands.convert(zoo.parent / "data" / "tiny_seq", "tiny_seq")
+    convert_set(zoo.parent / "data" / "tiny_seq", Path("tiny_seq"))
     sets = {"AutoInt": (zoo.parent / "data", "tiny_parquet", "parquet"), "DIN": (Path(), "tiny_seq", "h5")}
     for name, (root, dataset_id, kind) in sets.items():
         entries = yaml.safe_load((zoo / name / "config" / "model_config.yaml").read_text())
