@@ -82,5 +82,6 @@ def _check(arguments: argparse.Namespace) -> str:
 def _refuse(arguments: argparse.Namespace, options: Iterable[str], form: str) -> None:
     """Refuse options of the other form of the command."""
     for name in options:
-        if getattr(arguments, name) not in (None, False):
+        value = getattr(arguments, name)
+        if value is not None and value is not False:  # --gpu 0 equals False
             raise UsageError(f"--{name.replace('_', '-')} goes with `bars {form}`")

@@ -1,6 +1,7 @@
 """The command line: arguments in, one-line errors out."""
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -63,8 +64,8 @@ def describe_bug(error: Exception) -> str:
 def entry_point() -> None:
     """Run ``fuxictr-me`` and ``python -m fuxictr_me``."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter such as σ
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for terminals that lack a letter such as σ
     sys.exit(main())
 
 

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Protocol
 
 
@@ -32,7 +31,7 @@ def add_commands(
     parser: argparse.ArgumentParser,
     commands: Mapping[str, Command],
     dest: str,
-    old_names: Mapping[str, str] = MappingProxyType({}),
+    old_names: Mapping[str, str] | None = None,
 ) -> None:
     """Add a sub-command to ``parser`` for each of ``commands``.
 
@@ -43,7 +42,8 @@ def add_commands(
         old_names: former name -> name in ``commands``. It works as before but is not listed.
     """
     subparsers = parser.add_subparsers(dest=dest, metavar=dest.upper(), required=True)
-    for name, current in ({name: name for name in commands} | dict(old_names)).items():
+    old_names = old_names or {}
+    for name, current in [*((name, name) for name in commands), *old_names.items()]:
         command = commands[current]
         add_parser = subparsers.add_parser if name in old_names else partial(subparsers.add_parser, help=command.HELP)
         added = add_parser(
