@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fuxictr_me.errors import UsageError, missing, positive_int, unknown
+from fuxictr_me.formatting import format_bytes, pluralize
 from fuxictr_me.io.resources import bundled
 
 PARTS = {"train": 0, "valid": 1, "test": 2}
@@ -72,9 +73,9 @@ def info(folder):
         lines.append(_protection(manifest))
         for split, entry in manifest["splits"].items():
             there = [folder / name for name in entry["files"] if (folder / name).is_file()]
-            size = sum(path.stat().st_size for path in there) / 1e6
+            size = sum(path.stat().st_size for path in there)
             rows = f"{entry['rows']:>12,} rows, " if "rows" in entry else ""  # parquet keeps no count in the manifest
-            lines.append(f"{split:<6} {rows}{len(entry['files'])} files, {size:,.1f} MB")
+            lines.append(f"{split:<6} {rows}{pluralize(len(entry['files']), 'file')}, {format_bytes(size)}")
     lines.append(f"{'field':<24} {'type':<12} {'vocabulary':>10}  stored as")
     for name, place in layout.places.items():
         spec = feature_map.features.get(name, {"type": "label"})
@@ -263,7 +264,7 @@ def check_free_space(folder: Path, needed: int) -> None:
         place = place.parent
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise UsageError(f"{folder} needs at least {needed / 1e9:,.1f} GB on disk, and {free / 1e9:,.1f} GB are free")
+        raise UsageError(f"{folder} needs at least {format_bytes(needed)} on disk, and {format_bytes(free)} are free")
 
 
 def read_feature_map(folder):
