@@ -6,6 +6,7 @@ from typing import Any
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.manifest import read_manifest
+from fuxictr_me.formatting import format_bytes, pluralize
 
 
 def describe_set(folder: Path) -> str:
@@ -25,9 +26,9 @@ def describe_set(folder: Path) -> str:
         lines += [f"made by {manifest['made_by']} ({how})", _describe_protection(manifest)]
         for split, entry in manifest["splits"].items():
             paths = [folder / name for name in entry["files"] if (folder / name).is_file()]
-            size = sum(path.stat().st_size for path in paths) / 1e6
+            size = sum(path.stat().st_size for path in paths)
             rows = f"{entry['rows']:>12,} rows, " if "rows" in entry else ""  # not recorded for parquet
-            lines.append(f"{split:<6} {rows}{len(entry['files'])} files, {size:,.1f} MB")
+            lines.append(f"{split:<6} {rows}{pluralize(len(entry['files']), 'file')}, {format_bytes(size)}")
     lines.append(f"{'field':<24} {'type':<12} {'vocabulary':>10}  stored as")
     for name, place in layout.places.items():
         spec = feature_map.features.get(name, {"type": "label"})

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.formatting import format_bytes
 
 CRITEO_SIZES = (  # ids of I1..I13 and C1..C26 in Criteo's rows: a few very large fields, many small ones
     *(49, 101, 126, 45, 223, 118, 84, 76, 95, 9, 30, 40, 75),
@@ -262,7 +263,7 @@ def _refuse_beyond_memory(what: str, needed: int) -> None:
     from fuxictr_me.data.h5_loader import free_memory  # which needs torch
 
     if needed > (free := free_memory()):
-        raise UsageError(f"{what} takes at least {needed / 1e9:,.1f} GB of RAM, and {free / 1e9:,.1f} GB are free")
+        raise UsageError(f"{what} takes at least {format_bytes(needed)} of RAM, and {format_bytes(free)} are free")
 
 
 def _normal(rng, *shape):

@@ -11,6 +11,7 @@ from fuxictr_me.config.training_options import SEED
 from fuxictr_me.data.convert_ids import write_set
 from fuxictr_me.data.generate import SyntheticClicks
 from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.formatting import format_bytes
 
 PARTS = {"train": 0, "valid": 1, "test": 2}  # random streams of ``SyntheticClicks``
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -54,4 +55,4 @@ def _check_free_space(folder: Path, needed: int) -> None:
         parent = parent.parent
     free = shutil.disk_usage(parent).free
     if needed > free:
-        raise UsageError(f"{folder} needs at least {needed / 1e9:,.1f} GB on disk, and {free / 1e9:,.1f} GB are free")
+        raise UsageError(f"{folder} needs at least {format_bytes(needed)} on disk, and {format_bytes(free)} are free")

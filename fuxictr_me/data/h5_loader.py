@@ -14,6 +14,7 @@ from fuxictr_me.data.rank_shares import Lanes, mixed_seed, order_seed
 from fuxictr_me.data.split_files import Rows
 from fuxictr_me.data.window_shuffle import WindowOrder
 from fuxictr_me.errors import UsageError, positive_int, unknown
+from fuxictr_me.formatting import format_bytes
 
 PLACEMENTS = ("auto", "device", "memory", "stream")
 SHARE_OF_FREE_MEMORY = 0.5
@@ -91,7 +92,7 @@ class H5DataLoader:
         self.order = WindowOrder(len(self._own), block_rows, window_rows, shuffle)
         self._held = None if self.placement == "stream" else self._load_all()
         rows = f"{len(self._own):,} of {self.num_samples:,}" if share else f"{self.num_samples:,}"
-        size = f"{rows} rows, {len(self._own) * layout.row_bytes / 1e6:,.0f} MB"
+        size = f"{rows} rows, {format_bytes(len(self._own) * layout.row_bytes)}"
         logging.info(f"{split} data of {Path(data_path)}: {size}, {self.placement}")
 
     def __len__(self):

@@ -9,6 +9,7 @@ from fuxictr_me.estimates.advice import fastest_settings
 from fuxictr_me.estimates.measured_steps import MEASURED
 from fuxictr_me.estimates.plan import plan, what_would_fit
 from fuxictr_me.estimates.vocabulary import rows_of
+from fuxictr_me.formatting import format_bytes, format_seconds
 from fuxictr_me.zoo.find_model import find_model, is_ours, short_name
 
 REMARKS = {"memory": "  (the rows stay in RAM)"}
@@ -33,7 +34,9 @@ def report_plan(expid: str, params: dict, feature_map: FeatureMap, source: str, 
     arguments = model_class, feature_map, params, gpu_model, rows
     found = plan(*arguments)
     lines = [f"{expid} on one {found.gpu.name} ({_speeds(found)})", source, "", *_table(found, rows), ""]
-    lines.append(f"{'fits' if found.fits else 'does not fit'}: {_size(found.needed)} of {found.gpu.memory / 1e9:g} GB")
+    lines.append(
+        f"{'fits' if found.fits else 'does not fit'}: {format_bytes(found.needed)} of {format_bytes(found.gpu.memory)}"
+    )
     if not found.fits:
         changes = what_would_fit(*arguments)
         lines += [_change(*change) for change in changes] or ["  no change of a single setting makes it fit"]
@@ -47,29 +50,29 @@ def _table(found, rows):
     yield f"{'parameters':<32}{found.parameters:>16,}"
     yield f"{'  embeddings':<32}{found.embedding_parameters:>16,}"
     yield f"{'  the rest':<32}{found.parameters - found.embedding_parameters:>16,}"
-    yield f"{'memory at the peak of a step':<32}{_size(memory.peak):>16}"
-    yield f"{'  weights':<32}{_size(memory.weights):>16}"
-    yield f"{'  gradients':<32}{_size(memory.gradients):>16}"
-    yield f"{'  optimizer state':<32}{_size(memory.optimizer_state):>16}"
-    yield f"{'  activations and temporaries':<32}{_size(memory.activations):>16}"
+    yield f"{'memory at the peak of a step':<32}{format_bytes(memory.peak):>16}"
+    yield f"{'  weights':<32}{format_bytes(memory.weights):>16}"
+    yield f"{'  gradients':<32}{format_bytes(memory.gradients):>16}"
+    yield f"{'  optimizer state':<32}{format_bytes(memory.optimizer_state):>16}"
+    yield f"{'  activations and temporaries':<32}{format_bytes(memory.activations):>16}"
     for split, size in found.data.items():
         where = "on the GPU" if split in found.on_gpu else "in RAM, or streamed"
-        yield f"{f'{split} data':<32}{_size(size):>16}  {where}"
+        yield f"{f'{split} data':<32}{format_bytes(size):>16}  {where}"
     yield f"a step of {found.batch_size:,} rows"
-    products, traffic = (_time(seconds) for seconds in (found.compute_seconds, found.traffic_seconds))
+    products, traffic = (format_seconds(seconds) for seconds in (found.compute_seconds, found.traffic_seconds))
     yield f"{'  matrix products':<32}{f'{found.flops / 1e9:,.1f} GFLOP':>16}{products:>12}"
-    yield f"{'  bytes read and written':<32}{_size(found.bytes_moved):>16}{traffic:>12}"
-    yield f"{'  floor, if the two overlap':<48}{_time(found.floor_seconds):>12}"
-    yield f"{'  floor, kernel after kernel':<48}{_time(found.kernel_seconds):>12}"
-    yield f"{'  the two one after the other':<48}{_time(found.compute_seconds + found.traffic_seconds):>12}"
+    yield f"{'  bytes read and written':<32}{format_bytes(found.bytes_moved):>16}{traffic:>12}"
+    yield f"{'  floor, if the two overlap':<48}{format_seconds(found.floor_seconds):>12}"
+    yield f"{'  floor, kernel after kernel':<48}{format_seconds(found.kernel_seconds):>12}"
+    yield f"{'  the two one after the other':<48}{format_seconds(found.compute_seconds + found.traffic_seconds):>12}"
     if found.expected_seconds:
-        yield f"{'  expected, as measured (see below)':<48}{_time(found.expected_seconds):>12}"
+        yield f"{'  expected, as measured (see below)':<48}{format_seconds(found.expected_seconds):>12}"
     if "train" in rows:
         steps = -(-rows["train"] // found.batch_size)
         epoch = f"an epoch: {rows['train']:,} rows, {steps:,} steps"
-        yield f"{epoch:<48}{f'{steps * found.floor_seconds:,.1f} s':>12}  by the floor"
+        yield f"{epoch:<48}{format_seconds(steps * found.floor_seconds):>12}  by the floor"
         if found.expected_seconds:
-            yield f"{'':<48}{f'{steps * found.expected_seconds:,.1f} s':>12}  expected"
+            yield f"{'':<48}{format_seconds(steps * found.expected_seconds):>12}  expected"
 
 
 def _fastest(advice, params):
@@ -79,10 +82,10 @@ def _fastest(advice, params):
     yield ""
     same, *rounded = advice
     changed = {key: value for key, value in same.settings.items() if params.get(key, DEFAULTS[key]) != value}
-    yield f"{'fastest with the same results':<48}{_time(same.seconds):>12}  {_settings(changed) or 'as it is'}"
+    yield f"{'fastest with the same results':<48}{format_seconds(same.seconds):>12}  {_settings(changed) or 'as it is'}"
     for other in rounded:
         changed = {**changed, "precision": other.settings["precision"]}
-        yield f"{'faster, products rounded':<48}{_time(other.seconds):>12}  {_settings(changed)}"
+        yield f"{'faster, products rounded':<48}{format_seconds(other.seconds):>12}  {_settings(changed)}"
 
 
 def _settings(changed):
@@ -109,19 +112,11 @@ def _notes(params, model_class, found):
 
 def _change(key, value, changed):
     shown = f"{value:,}" if isinstance(value, int) else value
-    return f"{f'  {key}: {shown}':<32}{_size(changed.needed):>16}  fits{REMARKS.get(value, '')}"
+    return f"{f'  {key}: {shown}':<32}{format_bytes(changed.needed):>16}  fits{REMARKS.get(value, '')}"
 
 
 def _speeds(found):
     gpu, precision = found.gpu, found.precision if found.precision in found.gpu.peaks else "float32"
     note = "" if precision == found.precision else f", it has no {found.precision}"
     speed = f"{gpu.peak(precision) / 1e12:g} TFLOP/s of {precision}{note}"
-    return f"{gpu.memory / 1e9:g} GB, {gpu.bandwidth / 1e12:g} TB/s, {speed}"
-
-
-def _size(count):
-    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
-
-
-def _time(seconds):
-    return f"{seconds * 1e3:,.2f} ms"
+    return f"{format_bytes(gpu.memory)}, {gpu.bandwidth / 1e12:g} TB/s, {speed}"

@@ -1,5 +1,7 @@
 """What an export has written, in lines that paste well."""
 
+from fuxictr_me.formatting import format_bytes
+
 
 def summary(manifest, folder):
     """Files and sizes, inputs and outputs, what was compared, and how to predict.
@@ -13,7 +15,7 @@ def summary(manifest, folder):
     """
     lines = [f"{folder}: {manifest['model']}, run {manifest['expid']} on {manifest['dataset_id']}"]
     for path in sorted(folder.iterdir()):
-        lines.append(f"  {path.name:<18} {path.stat().st_size / 1e6:>12,.3f} MB")
+        lines.append(f"  {path.name:<18} {format_bytes(path.stat().st_size):>12}")
     for kind in ("inputs", "outputs"):
         lines.append(f"{kind}: {', '.join(map(_signature, manifest[kind]))}")
     for rows, difference in manifest["largest_difference"].items():

@@ -82,7 +82,7 @@ def test_build_info_verify_convert(capsys):
     write_sample("criteo_x4", Path("raw/Criteo_x4"))
     assert main(["data", "build", "criteo_paper", "--raw", "raw/Criteo_x4", "--out", "sets"]) == 0
     out = capsys.readouterr().out
-    assert "sets/criteo_paper: 39 fields" in out and "train           300 rows, 1 files" in out
+    assert "sets/criteo_paper: 39 fields" in out and "train           300 rows, 1 file," in out
     assert main(["data", "verify", "sets/criteo_paper"]) == 0
     kept = ["feature_map.json", "feature_processor.pkl", "feature_vocab.json", *(f"{split}.h5" for split in SPLITS)]
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(f"{name}: as it was built" for name in kept)
