@@ -2,7 +2,7 @@
 
 import argparse
 
-from fuxictr_me.errors import positive_int, require_extra
+from fuxictr_me.errors import check_positive_int, require_extra
 
 HELP = "run the paper's toy experiment and draw it"
 DESCRIPTION = """\
@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> str:
     """Run the experiment and draw it."""
-    positive_int("--seeds", arguments.seeds)
-    positive_int("--iterations", arguments.iterations)
+    check_positive_int("--seeds", arguments.seeds)
+    check_positive_int("--iterations", arguments.iterations)
     require_extra("toy", ("matplotlib",), "report")
     from fuxictr_me.reports.collapse import toy_figure
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.io.resources import copy_config, zoo_configs
+from fuxictr_me.io.resources import copy_zoo_config, find_zoo_configs
 
 HELP = "list the bundled model zoo, or copy an entry"
 DESCRIPTION = """\
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> str:
     """List the zoo, print a path, or copy a config."""
-    configs = zoo_configs()
+    configs = find_zoo_configs()
     if arguments.model is None:
         return "\n".join(f"{name:<12} {folder}" for name, folder in configs.items())
     if arguments.model not in configs:
@@ -31,5 +31,5 @@ def run(arguments: argparse.Namespace) -> str:
         return str(configs[arguments.model])
     if Path(arguments.folder).exists():
         raise UsageError(f"{arguments.folder} exists already")
-    copy_config(configs[arguments.model], Path(arguments.folder))
+    copy_zoo_config(configs[arguments.model], Path(arguments.folder))
     return f"{arguments.model}: config copied to {arguments.folder}"

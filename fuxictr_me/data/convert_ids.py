@@ -20,7 +20,7 @@ from fuxictr_me.data.owned_files import is_generated, list_files
 from fuxictr_me.data.parquet_loader import read_columns
 from fuxictr_me.data.split_files import Rows
 from fuxictr_me.errors import UsageError, missing
-from fuxictr_me.io.atomic import new_folder
+from fuxictr_me.io.atomic import atomic_folder
 
 ROWS_A_TIME = 1 << 17
 
@@ -88,7 +88,7 @@ def write_set(
         UsageError: ``target`` is there, or columns that do not fit the feature map.
     """
     target = Path(target)
-    with new_folder(target) as folder:
+    with atomic_folder(target) as folder:
         (folder / "feature_map.json").write_text(json.dumps(feature_map, indent=4))
         layout, splits = Layout.of(feature_maps.load(folder)), {}
         for split, rows in counts.items():

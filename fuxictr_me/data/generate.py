@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.formatting import format_bytes
 
 CRITEO_SIZES = (  # ids of I1..I13 and C1..C26 in Criteo's rows: a few very large fields, many small ones
@@ -69,7 +69,7 @@ class SyntheticClicks:
     ):
         _integer("num_fields", num_fields, 2)
         _integer("num_ids", num_ids, 2 * num_fields, f" (2 for each of {num_fields} fields)")
-        self.rank = positive_int("rank", rank)
+        self.rank = check_positive_int("rank", rank)
         self.noise = _number("noise", noise, 0, 100)
         self.seed = _integer("seed", seed, 0)
         _number("exponent", exponent, 0.01, 5)
@@ -103,7 +103,7 @@ class SyntheticClicks:
             UsageError: not integers, or too small.
         """
         return self._chunks(
-            positive_int("rows", rows), positive_int("chunk_rows", chunk_rows), _integer("part", part, 0)
+            check_positive_int("rows", rows), check_positive_int("chunk_rows", chunk_rows), _integer("part", part, 0)
         )
 
     def logits(self, ids):
@@ -140,7 +140,7 @@ class SyntheticClicks:
         """
         from sklearn.metrics import roc_auc_score
 
-        blocks = range(-(-positive_int("rows", rows) // BLOCK_ROWS))
+        blocks = range(-(-check_positive_int("rows", rows) // BLOCK_ROWS))
         sample = [self._labelled(AUC, 0, block)[1:] for block in blocks]
         logits, labels = (np.concatenate(column)[:rows] for column in zip(*sample, strict=True))
         if labels.min() == labels.max():
@@ -244,7 +244,7 @@ def _choose_pairs(sizes, rank, wanted, rng):
     pairs = list(itertools.combinations(able, 2))
     if not pairs:
         raise UsageError(f"rank must be at most {sorted(sizes)[-2]} (ids of the second largest field), got {rank}")
-    wanted = min(len(sizes), len(pairs)) if wanted is None else positive_int("num_interactions", wanted)
+    wanted = min(len(sizes), len(pairs)) if wanted is None else check_positive_int("num_interactions", wanted)
     if wanted > len(pairs):
         raise UsageError(
             f"num_interactions must be 1 to {len(pairs)} (pairs of fields with {rank} ids or more), got {wanted}"

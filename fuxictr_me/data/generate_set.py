@@ -10,7 +10,7 @@ from tqdm import tqdm
 from fuxictr_me.config.training_options import SEED
 from fuxictr_me.data.convert_ids import write_set
 from fuxictr_me.data.generate import SyntheticClicks
-from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.formatting import format_bytes
 
 PARTS = {"train": 0, "valid": 1, "test": 2}  # random streams of ``SyntheticClicks``
@@ -32,7 +32,7 @@ def generate_set(out: Path, rows: int = 1_000_000, **settings: Any) -> Synthetic
     Raises:
         UsageError: a setting outside its range, too little space on disk, or ``out`` exists.
     """
-    positive_int("rows", rows)
+    check_positive_int("rows", rows)
     SEED.check("seed", settings.get("seed", 0))
     clicks = SyntheticClicks(**settings)
     _check_free_space(out, LEAST_ID_BYTES * rows * len(clicks.field_names))

@@ -13,7 +13,7 @@ from fuxictr_me.data.label_values import BINARY, binary_labels
 from fuxictr_me.data.rank_shares import Lanes, mixed_seed, order_seed
 from fuxictr_me.data.split_files import Rows
 from fuxictr_me.data.window_shuffle import WindowOrder
-from fuxictr_me.errors import UsageError, positive_int, unknown
+from fuxictr_me.errors import UsageError, check_positive_int, unknown
 from fuxictr_me.formatting import format_bytes
 
 PLACEMENTS = ("auto", "device", "memory", "stream")
@@ -76,7 +76,7 @@ class H5DataLoader:
         share=None,
         **_,
     ):
-        self.batch_size = positive_int("batch_size", batch_size)
+        self.batch_size = check_positive_int("batch_size", batch_size)
         self.shuffle, self.seed, self.epoch = shuffle, order_seed(seed), 0
         self.device = torch.device("cpu" if gpu < 0 else f"cuda:{gpu}")
         self.rows = Rows(feature_map, data_path, split, binary_labels(feature_map.labels, task))
@@ -87,7 +87,7 @@ class H5DataLoader:
         layout = self.rows.layout
         if window_rows is None:
             window_rows = max(1, WINDOW_BYTES // layout.row_bytes)
-        positive_int("window_rows", window_rows)
+        check_positive_int("window_rows", window_rows)
         block_rows = min(window_rows, sorted((*BLOCK_ROWS, window_rows // BLOCKS_A_WINDOW))[1])
         self.order = WindowOrder(len(self._own), block_rows, window_rows, shuffle)
         self._held = None if self.placement == "stream" else self._load_all()

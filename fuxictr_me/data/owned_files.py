@@ -10,7 +10,7 @@ from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.errors import UsageError
 from fuxictr_me.formatting import join_names
-from fuxictr_me.io.atomic import replace_whole
+from fuxictr_me.io.atomic import write_atomically
 
 FIXED = ("feature_map.json", "feature_vocab.json", "feature_processor.pkl")
 JOURNAL = ".fuxictr_me.moving.json"  # there while files are moved into place; lists the old and the new ones
@@ -103,7 +103,7 @@ def write_journal(data_dir: Path, built: Path) -> None:
     for folder, names in ((data_dir, owned_files(data_dir)), (built, list_files(built))):
         for name in names:
             sizes.setdefault(name, []).append((folder / name).stat().st_size)
-    replace_whole(data_dir / JOURNAL, lambda path: path.write_text(json.dumps({"files": sizes})))
+    write_atomically(data_dir / JOURNAL, lambda path: path.write_text(json.dumps({"files": sizes})))
 
 
 def _read_journal(data_dir: Path) -> dict[str, list]:

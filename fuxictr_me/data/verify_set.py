@@ -1,12 +1,9 @@
 """Check a built data set against its manifest, or downloaded csv files against their published MD5."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.h5_file import H5File, wrong_matrices
@@ -15,7 +12,8 @@ from fuxictr_me.data.manifest_checks import check_listed_file, expected_file
 from fuxictr_me.data.parquet_loader import read_columns
 from fuxictr_me.data.split_files import Rows
 from fuxictr_me.errors import UsageError, missing, unknown
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.checksums import hash_file
+from fuxictr_me.io.resources import find_bundled_folder
 
 CHUNK_ROWS = 1 << 18
 
@@ -34,7 +32,9 @@ def verify_set(folder: Path) -> tuple[list[str], str]:
     """
     if (folder / "feature_map.json").exists() or (folder / "manifest.json").exists():
         return _verify_built(folder)
-    contents = (json.loads(file.read_text()) for file in sorted(bundled("dataset_configs").glob("*/files.json")))
+    contents = (
+        json.loads(file.read_text()) for file in sorted(find_bundled_folder("dataset_configs").glob("*/files.json"))
+    )
     published = {content["folder"]: content for content in contents}
     if folder.name not in published:
         if not folder.is_dir():
@@ -99,21 +99,10 @@ def _verify_published(folder: Path, content: dict[str, Any]) -> tuple[list[str],
         path, problem = folder / name, None
         if not path.exists():
             problem = "is not there"
-        elif expected["md5"] is not None and (found := md5(path)) != expected["md5"]:
+        elif expected["md5"] is not None and (found := hash_file(path, "md5", show_progress=True)) != expected["md5"]:
             problem = f"has md5 {found}, published is {expected['md5']}"
         wrong += [name] if problem else []
         lines.append(f"{path}: {problem or ('as published' if expected['md5'] else 'there; no md5 is published')}")
     if wrong:
         lines.append(f"published at {content['source']}")
     return wrong, "\n".join(lines)
-
-
-def md5(path: Path) -> str:
-    """Return the MD5 hex digest of a file, with a progress bar if the output is a terminal."""
-    digest = hashlib.md5(usedforsecurity=False)
-    bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, disable=None, desc=path.name)
-    with path.open("rb") as file, bar:
-        while block := file.read(1 << 22):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()

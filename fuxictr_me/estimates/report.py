@@ -4,13 +4,13 @@ from pathlib import Path
 
 from fuxictr.features import FeatureMap
 
-from fuxictr_me.config.known_keys import unread_keys
+from fuxictr_me.config.known_keys import describe_unread_keys
 from fuxictr_me.estimates.advice import fastest_settings
 from fuxictr_me.estimates.measured_steps import MEASURED
 from fuxictr_me.estimates.plan import plan, what_would_fit
 from fuxictr_me.estimates.vocabulary import rows_of
 from fuxictr_me.formatting import format_bytes, format_seconds
-from fuxictr_me.zoo.find_model import find_model, is_ours, short_name
+from fuxictr_me.zoo.find_model import find_model, get_class_name, is_fuxictr_me_model
 
 REMARKS = {"memory": "  (the rows stay in RAM)"}
 DEFAULTS = {"compile": False, "cuda_graph": "auto", "precision": "float32", "embedding_updates": "dense"}
@@ -98,9 +98,9 @@ def _notes(params, model_class, found):
     if found.expected_seconds:
         yield f"Expected times: by steps of DCNv2 that were measured on {MEASURED}, as shares of the floor."
         yield "The first step with compile: True takes 6 to 17 s more, for the compilation."
-    if not is_ours(model_class):
-        yield f"{short_name(params['model'])} takes FuxiCTR's own steps, its sets in turn."
-        if unread := unread_keys(model_class, params):
+    if not is_fuxictr_me_model(model_class):
+        yield f"{get_class_name(params['model'])} takes FuxiCTR's own steps, its sets in turn."
+        if unread := describe_unread_keys(model_class, params):
             yield f"{unread[0].upper()}{unread[1:]}."
     if params.get("embedding_updates", "dense") != "dense":
         yield "Updates by rows: each batch is taken to hold as many different ids as it can."

@@ -146,7 +146,7 @@ def test_what_was_generated_gives_way_to_a_build_with_a_word(tmp_path, caplog):
 def test_verify_says_which_published_file_differs(capsys, monkeypatch):
     folder = write_sample("frappe_x1", Path("Frappe_x1"))
     published = {"train.csv": "0" * 32, "valid.csv": "0" * 32, "test.csv": "0" * 32}
-    monkeypatch.setattr("fuxictr_me.data.verify_set.md5", lambda path: published[path.name])
+    monkeypatch.setattr("fuxictr_me.data.verify_set.hash_file", lambda path, *_, **__: published[path.name])
     assert main(["data", "verify", str(folder)]) == 1
     out = capsys.readouterr().out
     assert (

@@ -18,7 +18,7 @@ from fuxictr.preprocess import FeatureProcessor
 from fuxictr.preprocess import build_dataset as fuxictr_build
 
 from fuxictr_me import UsageError
-from fuxictr_me.compat.versions import flavour
+from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.data import InMemoryLoader, build_dataset
 
 
@@ -57,7 +57,7 @@ def test_files_are_those_of_fuxictrs_build_dataset(tmp_path, block_size):
             np.testing.assert_array_equal(np.array(a[column].tolist()), np.array(b[column].tolist()), column)
     feature_map = FeatureMap("made", str(tmp_path / "ours" / "made"))
     feature_map.load(str(tmp_path / "ours" / "made" / "feature_map.json"), {})
-    if flavour() == "wheel" and not block_size:  # and FuxiCTR's own loader reads them
+    if detect_flavour() == "wheel" and not block_size:  # and FuxiCTR's own loader reads them
         from fuxictr.pytorch.dataloaders import RankDataLoader
 
         loader = RankDataLoader(

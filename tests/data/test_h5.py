@@ -32,7 +32,7 @@ from helpers.sample_files import SAMPLES, write_sample
 from helpers.raw_files import write_raw
 
 from fuxictr_me import UsageError
-from fuxictr_me.compat.versions import flavour
+from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.count_tokens import count_tokens
@@ -41,7 +41,7 @@ from fuxictr_me.data.h5_file import H5File, H5Writer, checksums
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.data.processor import PreparingProcessor
 from fuxictr_me.data.window_shuffle import WindowOrder, mixing
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.resources import find_bundled_folder
 
 
 
@@ -273,8 +273,8 @@ class Reference(PreparingProcessor):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
-    entries = yaml.safe_load((bundled("dataset_configs") / name / "dataset_config.yaml").read_text())
-    folder = json.loads((bundled("dataset_configs") / name / "files.json").read_text())["folder"]
+    entries = yaml.safe_load((find_bundled_folder("dataset_configs") / name / "dataset_config.yaml").read_text())
+    folder = json.loads((find_bundled_folder("dataset_configs") / name / "files.json").read_text())["folder"]
     write_sample(name, tmp_path / folder)
     for dataset_id, entry in entries.items():
         paths = {f"{s}_data": str(tmp_path / folder / Path(entry[f"{s}_data"]).name) for s in SPLITS}
@@ -292,7 +292,7 @@ def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
             assert mine.read_text() == theirs.read_text()
         for split in SPLITS:
             raw = lazy[split].collect()
-            columns = raw.to_pandas() if flavour() == "main" else {c: raw[c].to_numpy() for c in raw.columns}
+            columns = raw.to_pandas() if detect_flavour() == "main" else {c: raw[c].to_numpy() for c in raw.columns}
             expected = reference.transform(columns)  # row by row, FuxiCTR's own
             rows = whole(H5DataLoader(feature_map, built[f"{split}_data"], batch_size=64))
             for column in rows:

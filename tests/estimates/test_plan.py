@@ -22,9 +22,9 @@ from fuxictr_me.estimates.advice import fastest_settings
 from fuxictr_me.estimates.measured_steps import MEASURED, PEAKS, STEPS, expected_seconds
 from fuxictr_me.estimates.operation_ledger import Ledger
 from fuxictr_me.estimates.plan import place_data
-from fuxictr_me.io.resources import zoo_configs
+from fuxictr_me.io.resources import find_zoo_configs
 
-ZOO = zoo_configs()["DCNv2_ME"]
+ZOO = find_zoo_configs()["DCNv2_ME"]
 DNN = {**MODEL, "model_root": "unused", "hidden_units": [8, 6], "num_sets": 3, "embedding_dim": 4, "batch_size": 2}
 # 4 cross layers of 20 fields, K = 10: 12 M weights, 90 MB of activations a set at 4,096 rows.
 DCNV2 = {**MODEL, "model_root": "unused", "stacked_dnn_hidden_units": [400, 400], "num_cross_layers": 4, "num_sets": 4}

@@ -19,7 +19,7 @@ from fuxictr_me.commands.main import main
 from fuxictr_me.config.lookup import find_dataset
 from fuxictr_me.data.digests import data_digest, settings_digest
 from fuxictr_me.errors import UsageError
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.study import launch
 from fuxictr_me.study.design import design, read_study
 from fuxictr_me.study.gather import has_published_rows
@@ -179,7 +179,9 @@ def test_models_that_are_trained_or_chosen_differently_are_refused(key, first, s
 
 def test_every_bundled_data_set_is_found_by_its_id():
     ids = [
-        key for f in bundled("dataset_configs").glob("*/dataset_config.yaml") for key in yaml.safe_load(f.read_text())
+        key
+        for f in find_bundled_folder("dataset_configs").glob("*/dataset_config.yaml")
+        for key in yaml.safe_load(f.read_text())
     ]
     assert {"criteo_x4_001", "avazu_x4_002", "criteo_paper"} <= set(ids)
     for dataset_id in ids:
@@ -319,7 +321,7 @@ def test_a_set_that_is_built_is_used(stub, capsys):  # noqa: F811
 def test_published_numbers_need_the_published_rows():
     Path("s").mkdir()
     plan = make_plan(design("s", **ONE), Path("s"))
-    rows = json.loads((bundled("dataset_configs") / "criteo_paper" / "files.json").read_text())["files"]
+    rows = json.loads((find_bundled_folder("dataset_configs") / "criteo_paper" / "files.json").read_text())["files"]
     rows = {name[:-4]: entry["rows"] for name, entry in rows.items()}
     from dataclasses import replace
 

@@ -25,13 +25,13 @@ from fuxictr_me.bars.check_result import OK, UNCHECKED
 from fuxictr_me.bars.entry import write_entry
 from fuxictr_me.bars.rerun import rerun
 from fuxictr_me.commands.plan import plan_run
-from fuxictr_me.config.known_keys import needed_keys, unread_keys
+from fuxictr_me.config.known_keys import describe_unread_keys, find_required_keys
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.data import H5DataLoader, build_h5
 from fuxictr_me.data.convert_ids import convert_set
 from fuxictr_me.estimates import simulate
 from fuxictr_me.io.checkpoints import load_state_dict
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.reports.collapse.analyze import report_of
 from fuxictr_me.reports.study.metric_values import lower_is_better
 from fuxictr_me.reports.study.write import write_report
@@ -46,7 +46,7 @@ from fuxictr_me.study.progress import read_state
 from fuxictr_me.study.schedule import variables
 from fuxictr_me.zoo.find_model import find_model, is_wrapped
 
-TINY = bundled("dataset_configs") / "tiny_flights"
+TINY = find_bundled_folder("dataset_configs") / "tiny_flights"
 SOURCE = os.environ.get("FUXICTR_SRC")
 WITH_SOURCE = pytest.mark.skipif(not SOURCE, reason="FUXICTR_SRC names no checkout of FuxiCTR")
 SETTINGS = {"model": "mine_any:WideDNN", "dataset_id": "tiny_flights", "model_root": "./checkpoints/", "verbose": 0}
@@ -196,11 +196,13 @@ def test_the_zoo_is_not_there_is_elsewhere_or_lacks_a_package(mine, checkout, mo
 
 def test_keys_that_nobody_reads_are_named_with_the_nearest(mine):
     cls = find_model("mine_any:WideDNN")
-    assert unread_keys(cls, load_settings("config", "two")) == ""  # merge, num_sets, callbacks, H5's keys are read
-    assert unread_keys(cls, load_settings("config", "one")) == (
+    assert (
+        describe_unread_keys(cls, load_settings("config", "two")) == ""
+    )  # merge, num_sets, callbacks, H5's keys are read
+    assert describe_unread_keys(cls, load_settings("config", "one")) == (
         "settings that neither FuxiCTR nor WideDNN reads: 'hidden_unit' (did you mean 'hidden_units'?)"
     )
-    assert needed_keys(cls) == ["loss", "optimizer", "metrics", "model_root", "verbose"]
+    assert find_required_keys(cls) == ["loss", "optimizer", "metrics", "model_root", "verbose"]
     for key in ("metrics", "model_root", "verbose"):  # have the defaults that they have in our models
         write_config({"bare": {}})
         bare = yaml.safe_load(Path("config/model_config.yaml").read_text())
@@ -212,7 +214,7 @@ def test_keys_that_nobody_reads_are_named_with_the_nearest(mine):
         def __init__(self, feature_map, depth, **kwargs):
             super().__init__(feature_map, metrics=["AUC"], verbose=0, **kwargs)
 
-    assert needed_keys(Given) == ["depth", "loss", "optimizer", "model_root"]
+    assert find_required_keys(Given) == ["depth", "loss", "optimizer", "model_root"]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> str:
     """Build the data set, and return its description."""
     from fuxictr_me.config import check_dataset, find_dataset
-    from fuxictr_me.config.columns import check_columns, names_of
+    from fuxictr_me.config.columns import check_columns, get_column_names
     from fuxictr_me.config.splits import DATA_KEYS
     from fuxictr_me.data.build_h5 import build_h5
     from fuxictr_me.data.describe_set import describe_set
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> str:
     columns = check_columns(entry.get("feature_cols"), entry.get("label_col"))
     if arguments.raw is not None:
         params |= {key: str(Path(arguments.raw) / Path(str(entry[key])).name) for key in DATA_KEYS if entry.get(key)}
-    group = [name for column in columns if column["type"] == "meta" for name in names_of(column)]
+    group = [name for column in columns if column["type"] == "meta" for name in get_column_names(column)]
     params["group_id"] = entry.get("group_id") or (group[0] if group else None)
     check_dataset(params, folder)
     build_h5(params)

@@ -7,11 +7,11 @@ from pathlib import Path
 from fuxictr_me import __version__
 from fuxictr_me.config.training_settings import check_gpu
 from fuxictr_me.errors import UsageError, require_extra
-from fuxictr_me.io.atomic import new_folder
+from fuxictr_me.io.atomic import atomic_folder
 from fuxictr_me.reports.collapse.measure import ALL, measure
 from fuxictr_me.reports.collapse.verdict import verdict
 from fuxictr_me.runs.finished_run import find_run
-from fuxictr_me.zoo.find_model import short_name
+from fuxictr_me.zoo.find_model import get_class_name
 
 MADE_BY = "fuxictr_me"
 PART_COLUMNS = ("set", "dim", "ceiling", "ia", "ia_ratio", "ia_random", "ia_of_random", "weighted_ia", "effective_rank")
@@ -48,7 +48,7 @@ def run(expid, config=None, out=None, checkpoint=None, compare=(), gpu=-1, data=
         raise UsageError(f"{folder} exists and is no collapse report: name another folder, or delete it")
     reports = [report_of(one, gpu, data) for one in runs]
     curves = read_curves(runs[0].model_dir / f"{expid}.ia.csv", reports[0]["layers"][0]["layer"])
-    with new_folder(folder, replace=True) as built:
+    with atomic_folder(folder, replace=True) as built:
         write_report(built, reports, curves)
     return text_of(reports, folder)
 
@@ -64,7 +64,7 @@ def report_of(run, gpu=-1, data=False):
         dict: as ``report.json`` holds it.
     """
     device = "cpu" if gpu < 0 else f"cuda:{gpu}"
-    model = short_name(run.params.get("model"))
+    model = get_class_name(run.params.get("model"))
     count = run.id_counts if data else None
     numbers = measure(run.state_dict(), run.feature_map, run.initializer(), model, count, device)
     if not numbers["layers"]:

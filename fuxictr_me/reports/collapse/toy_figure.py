@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from fuxictr_me.collapse.toy import toy
-from fuxictr_me.errors import positive_int
+from fuxictr_me.errors import check_positive_int
 
 PAPERS_D3 = (3, 100)
 
@@ -61,7 +61,7 @@ def run(out, seeds=5, iterations=5_000):
     Returns:
         str: the table of IA(E₁), and where the pictures are.
     """
-    positive_int("seeds", seeds), positive_int("iterations", iterations)
+    check_positive_int("seeds", seeds), check_positive_int("iterations", iterations)
     Path(out).mkdir(parents=True, exist_ok=True)
     runs = [(d3, seed) for d3 in PAPERS_D3 for seed in range(seeds)]
     trajectories = {d3: [] for d3 in PAPERS_D3}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fuxictr_me import __version__
 from fuxictr_me.errors import UsageError, require_extra
-from fuxictr_me.io.atomic import new_folder
+from fuxictr_me.io.atomic import atomic_folder
 from fuxictr_me.reports.study import csv_rows as rows
 from fuxictr_me.reports.study.cautions import cautions
 from fuxictr_me.reports.study.comparisons import compare, questions
@@ -52,7 +52,7 @@ def write_report(folder, out=None):
     if not any(cell.runs for cell in results.cells):
         raise UsageError(f"{folder} has no finished run to report: fuxictr-me study status {folder}")
     earlier = _files_of_earlier_report(target)
-    with new_folder(target, replace=True) as built:
+    with atomic_folder(target, replace=True) as built:
         _fill(built, results)
     written = _mark(target)["files"]
     for path in earlier:

@@ -1,7 +1,7 @@
 """The ``callbacks:`` entry of a config."""
 
 from fuxictr_me.config.user_code import import_named
-from fuxictr_me.config.value_kinds import find_twice, shown
+from fuxictr_me.config.value_kinds import find_duplicate, short_repr
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.training.callbacks.base import Callback
 from fuxictr_me.training.callbacks.information_abundance import InformationAbundance
@@ -23,7 +23,7 @@ def build(specs: object) -> list[Callback]:
         UsageError: an unknown name or argument.
     """
     callbacks = [_build_one(spec) for spec in _listed(specs)]
-    if (twice := find_twice(type(one).__name__ for one in callbacks if type(one) in OURS.values())) is not None:
+    if (twice := find_duplicate(type(one).__name__ for one in callbacks if type(one) in OURS.values())) is not None:
         raise UsageError(f"callbacks names {twice} twice")  # both would write one file
     return callbacks
 
@@ -55,13 +55,13 @@ def _split(spec: object) -> tuple[str | None, object]:
         return None, None
     name, arguments = next(iter(spec.items())) if isinstance(spec, dict) and len(spec) == 1 else (spec, None)
     if not isinstance(name, str):
-        raise UsageError(f"a callback must be a name or {{name: {{argument: value}}}}, got {shown(spec)}")
+        raise UsageError(f"a callback must be a name or {{name: {{argument: value}}}}, got {short_repr(spec)}")
     return name, arguments
 
 
 def _check_arguments(name: str, arguments: object) -> None:
     if not isinstance(arguments, dict | None) or not all(isinstance(key, str) for key in arguments or {}):
-        raise UsageError(f"callback {name}: arguments must be {{argument: value}}, got {shown(arguments)}")
+        raise UsageError(f"callback {name}: arguments must be {{argument: value}}, got {short_repr(arguments)}")
 
 
 def _check_class_name(name: str) -> None:
