@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr_me.data import feature_maps
-from fuxictr_me.data.h5_file import H5File, wrong_matrices
+from fuxictr_me.data.h5.h5_file import H5File, wrong_matrices
+from fuxictr_me.data.h5.split_rows import Rows
+from fuxictr_me.data.loaders.parquet_loader import read_columns
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.data.manifest_checks import check_listed_file, expected_file
-from fuxictr_me.data.parquet_loader import read_columns
-from fuxictr_me.data.split_files import Rows
 from fuxictr_me.errors import UsageError, missing, unknown
 from fuxictr_me.io.checksums import hash_file
 from fuxictr_me.io.resources import find_bundled_folder

@@ -5,7 +5,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fuxictr_me.config.columns import get_column_names
 from fuxictr_me.config.options import WITH_VOCABULARY
-from fuxictr_me.data.h5_loader import free_memory
+from fuxictr_me.data.loaders.h5_loader import free_memory
 from fuxictr_me.errors import UsageError
 from fuxictr_me.formatting import format_bytes
 from fuxictr_me.zoo.find_model import is_fuxictr_me_model

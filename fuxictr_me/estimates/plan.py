@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.h5_loader import SHARE_OF_FREE_MEMORY
+from fuxictr_me.data.loaders.h5_loader import SHARE_OF_FREE_MEMORY
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.gpus import Gpu, find_gpu
 from fuxictr_me.estimates.limits import check_plan

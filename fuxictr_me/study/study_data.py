@@ -7,7 +7,7 @@ from pathlib import Path
 from fuxictr_me.config import is_built
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data import build_dataset, build_h5
-from fuxictr_me.data.build_folder import raw_files
+from fuxictr_me.data.building.build_folder import raw_files
 from fuxictr_me.data.digests import count_rows, data_digest
 from fuxictr_me.data.manifest import difference, fingerprint, read_manifest
 from fuxictr_me.errors import UsageError

@@ -23,9 +23,9 @@ from helpers.sample_files import write_sample
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
 from fuxictr_me.data import H5DataLoader, build_dataset, build_h5, feature_maps
-from fuxictr_me.data.generate import SyntheticClicks
-from fuxictr_me.data.h5_file import H5File
-from fuxictr_me.data.parquet_loader import read_columns
+from fuxictr_me.data.h5.h5_file import H5File
+from fuxictr_me.data.loaders.parquet_loader import read_columns
+from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 from fuxictr_me.runs.experiment import run_expid
 
 pytestmark = pytest.mark.usefixtures("own_folder")

@@ -1,9 +1,5 @@
 """What a build may write and remove: its own files, whole or not there; and nothing of anybody else's."""
 
-from helpers.small_sets import write_small
-from helpers.small_sets import SPLITS
-from helpers.small_sets import COLUMNS
-from helpers.small_sets import build
 import errno
 import json
 import logging
@@ -13,26 +9,19 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from helpers.run_configs import write_config
+from helpers.small_sets import COLUMNS, SPLITS, build, write_small
 
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
-from fuxictr_me.data import build_dataset, build_h5
-from fuxictr_me.data import build_folder as place
-from fuxictr_me.data.convert_ids import convert_set
+from fuxictr_me.data.building import build_folder as place
+from fuxictr_me.data.building.convert_ids import convert_set
+from fuxictr_me.data.building.owned_files import JOURNAL, list_files, owned_files, refuse_foreign_files
 from fuxictr_me.data.manifest import describe_file, read_manifest
-from fuxictr_me.data.owned_files import JOURNAL, list_files, owned_files, refuse_foreign_files
 from fuxictr_me.io.atomic import append_atomically, atomic_folder, write_atomically
 from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.runs.experiment import run_expid
-
-
-
-
-
-
 
 # --- foreign files ---------------------------------------------------------------------------------------
 

@@ -10,18 +10,18 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from helpers.feature_maps import categorical, make_feature_map
 from fuxictr.preprocess.tokenizer import Tokenizer
+from helpers.feature_maps import categorical, make_feature_map
 from helpers.sample_files import write_sample
 
 from fuxictr_me import MultiEmbedding, UsageError
 from fuxictr_me.config.pretrained import check_keys, read_pretrained
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
-from fuxictr_me.data.encode_columns import pad
+from fuxictr_me.data.building.encode_columns import pad
+from fuxictr_me.data.building.vocabulary_file import write_vocabularies
 from fuxictr_me.data.group_column import check_group_column
 from fuxictr_me.data.npz_files import check_npz
-from fuxictr_me.data.row_lengths import BLOCK, check_whole_rows
-from fuxictr_me.data.vocabulary_file import write_vocabularies
+from fuxictr_me.data.raw.row_lengths import BLOCK, check_whole_rows
 from fuxictr_me.io.resources import find_bundled_folder
 
 USER = {"name": "user", "active": True, "dtype": "str", "type": "categorical"}

@@ -24,7 +24,7 @@ from helpers.run_configs import write_config
 from torch import nn
 
 from fuxictr_me import UsageError
-from fuxictr_me.data.generate import SyntheticClicks
+from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 from fuxictr_me.reports.collapse import analyze
 from fuxictr_me.reports.collapse.measure import measure
 from fuxictr_me.reports.collapse.page import render

@@ -28,7 +28,7 @@ from fuxictr_me.commands.plan import plan_run
 from fuxictr_me.config.known_keys import describe_unread_keys, find_required_keys
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.data import H5DataLoader, build_h5
-from fuxictr_me.data.convert_ids import convert_set
+from fuxictr_me.data.building.convert_ids import convert_set
 from fuxictr_me.estimates import simulate
 from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.io.resources import find_bundled_folder

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> str:
     from fuxictr_me.config import check_dataset, find_dataset
     from fuxictr_me.config.columns import check_columns, get_column_names
     from fuxictr_me.config.splits import DATA_KEYS
-    from fuxictr_me.data.build_h5 import build_h5
+    from fuxictr_me.data.building.build_h5 import build_h5
     from fuxictr_me.data.describe_set import describe_set
 
     entry, folder = find_dataset(arguments.dataset_id, arguments.config)

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> str:
     """Convert the data set, and return the description of the new one."""
-    from fuxictr_me.data.convert_ids import convert_set
+    from fuxictr_me.data.building.convert_ids import convert_set
     from fuxictr_me.data.describe_set import describe_set
 
     convert_set(Path(arguments.source), Path(arguments.target))

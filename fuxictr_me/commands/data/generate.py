@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> str:
     """Generate the data set, and return its description and the best AUC that a model can reach."""
+    from fuxictr_me.data.building.generate_set import generate_set
     from fuxictr_me.data.describe_set import describe_set
-    from fuxictr_me.data.generate_set import generate_set
 
     out = Path(arguments.out)
     clicks = generate_set(out, arguments.rows, **{key: getattr(arguments, key) for key in SETTINGS})

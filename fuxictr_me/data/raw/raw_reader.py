@@ -5,15 +5,15 @@ from pathlib import Path
 
 import polars as pl
 
-from fuxictr_me.data.raw_columns import (
+from fuxictr_me.data.raw.convert_columns import (
     TEXT_KINDS,
     check_parquet_values,
     convert_feature,
     convert_label,
     missing_as_null,
 )
-from fuxictr_me.data.raw_files import is_parquet
-from fuxictr_me.data.row_lengths import check_whole_rows, read_header
+from fuxictr_me.data.raw.find_files import is_parquet
+from fuxictr_me.data.raw.row_lengths import check_whole_rows, read_header
 from fuxictr_me.errors import UsageError, unknown
 
 READ_HOUR = ("convert_weekday", "convert_weekend", "convert_hour")  # FuxiCTR's, which read the column ``hour``

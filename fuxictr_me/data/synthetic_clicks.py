@@ -260,7 +260,7 @@ def _cumulative_probability(size, exponent):
 
 def _refuse_beyond_memory(what: str, needed: int) -> None:
     """Raise a UsageError where the truth of the data takes more bytes than are free."""
-    from fuxictr_me.data.h5_loader import free_memory  # which needs torch
+    from fuxictr_me.data.loaders.h5_loader import free_memory  # which needs torch
 
     if needed > (free := free_memory()):
         raise UsageError(f"{what} takes at least {format_bytes(needed)} of RAM, and {format_bytes(free)} are free")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.hdf5_access import get_dataset, open_hdf5
+from fuxictr_me.data.h5.untrusted_hdf5 import get_dataset, open_hdf5
 from fuxictr_me.errors import UsageError, unknown
 
 

@@ -12,13 +12,13 @@ from tqdm import tqdm
 from fuxictr_me import __version__
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data import feature_maps
-from fuxictr_me.data.build_h5 import SplitWriter
+from fuxictr_me.data.building.build_h5 import SplitWriter
+from fuxictr_me.data.building.owned_files import is_generated, list_files
 from fuxictr_me.data.column_layout import Layout
+from fuxictr_me.data.h5.split_rows import Rows
+from fuxictr_me.data.loaders.parquet_loader import read_columns
 from fuxictr_me.data.manifest import write_manifest
 from fuxictr_me.data.npz_files import read_npz
-from fuxictr_me.data.owned_files import is_generated, list_files
-from fuxictr_me.data.parquet_loader import read_columns
-from fuxictr_me.data.split_files import Rows
 from fuxictr_me.errors import UsageError, missing
 from fuxictr_me.io.atomic import atomic_folder
 

@@ -9,16 +9,16 @@ import polars as pl
 from tqdm import tqdm
 
 from fuxictr_me.config.splits import SPLITS
-from fuxictr_me.data.build_folder import build_once, folder_of
+from fuxictr_me.data.building.build_folder import build_once, folder_of
+from fuxictr_me.data.building.encode_columns import Encoder, chunks, count_rows
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.encode_columns import Encoder, chunks, count_rows
-from fuxictr_me.data.h5_file import H5Writer
+from fuxictr_me.data.h5.h5_file import H5Writer
 from fuxictr_me.data.manifest import fingerprint
-from fuxictr_me.data.raw_files import raw_splits
+from fuxictr_me.data.raw.find_files import raw_splits
 from fuxictr_me.errors import UsageError
 
 if TYPE_CHECKING:
-    from fuxictr_me.data.processor import PreparingProcessor
+    from fuxictr_me.data.building.processor import PreparingProcessor
 
 
 def build_h5(params: dict, progress: bool = True) -> dict[str, str | None]:
@@ -52,7 +52,7 @@ def build_h5(params: dict, progress: bool = True) -> dict[str, str | None]:
 
 def _build(params, raw, folder, data_dir, progress):
     """Fit and write into ``folder/<dataset_id>``; split -> what the manifest says of it."""
-    from fuxictr_me.data.processor import PreparingProcessor, named_errors
+    from fuxictr_me.data.building.processor import PreparingProcessor, named_errors
 
     processor = PreparingProcessor(**{**params, "data_root": str(folder)})
     with named_errors(processor, params["dataset_id"]):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fuxictr_me.data.block_checksums import BLOCK_ROWS, has_trailer
 from fuxictr_me.data.column_layout import ID_DTYPES, Layout
-from fuxictr_me.data.fuxictr_h5 import OldFile, gather_rows
-from fuxictr_me.data.h5_file import H5File, is_ours
-from fuxictr_me.data.hdf5_rehearsal import rehearse_parsing
+from fuxictr_me.data.h5.block_checksums import BLOCK_ROWS, has_trailer
+from fuxictr_me.data.h5.fuxictr_file import OldFile, gather_rows
+from fuxictr_me.data.h5.h5_file import H5File, is_ours
+from fuxictr_me.data.h5.hdf5_rehearsal import rehearse_parsing
 from fuxictr_me.data.label_values import check_label
 from fuxictr_me.data.manifest_checks import ExpectedFile, expected_files
 from fuxictr_me.errors import UsageError, missing, unknown

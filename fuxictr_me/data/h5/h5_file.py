@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fuxictr_me.data.block_checksums import ADVICE, RunningChecksums, VerifiedBlocks, append_trailer, read_trailer
 from fuxictr_me.data.column_layout import Layout, dtype_of
-from fuxictr_me.data.hdf5_access import get_dataset, open_hdf5
+from fuxictr_me.data.h5.block_checksums import ADVICE, RunningChecksums, VerifiedBlocks, append_trailer, read_trailer
+from fuxictr_me.data.h5.untrusted_hdf5 import get_dataset, open_hdf5
 from fuxictr_me.data.manifest_checks import ExpectedFile
 from fuxictr_me.errors import UsageError, missing
 

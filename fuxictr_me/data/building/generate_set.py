@@ -8,8 +8,8 @@ from typing import Any
 from tqdm import tqdm
 
 from fuxictr_me.config.training_options import SEED
-from fuxictr_me.data.convert_ids import write_set
-from fuxictr_me.data.generate import SyntheticClicks
+from fuxictr_me.data.building.convert_ids import write_set
+from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.formatting import format_bytes
 

@@ -10,14 +10,14 @@ import polars as pl
 from fuxictr_me.compat import AvazuProcessor, CriteoProcessor
 from fuxictr_me.config.expressions import check_preprocess
 from fuxictr_me.config.pretrained import check_keys, check_pretrained
-from fuxictr_me.data import raw_values
-from fuxictr_me.data.count_tokens import count_tokens
-from fuxictr_me.data.encode_columns import chunks
+from fuxictr_me.data.building.count_tokens import count_tokens
+from fuxictr_me.data.building.encode_columns import chunks
+from fuxictr_me.data.building.vocabulary_file import write_vocabularies
 from fuxictr_me.data.group_column import check_group_column
-from fuxictr_me.data.raw_files import raw_files, separator
-from fuxictr_me.data.raw_rows import RawRows
-from fuxictr_me.data.shared_dtypes import shared_as_one_type
-from fuxictr_me.data.vocabulary_file import write_vocabularies
+from fuxictr_me.data.raw import value_checks
+from fuxictr_me.data.raw.find_files import raw_files, separator
+from fuxictr_me.data.raw.raw_reader import RawRows
+from fuxictr_me.data.raw.shared_dtypes import shared_as_one_type
 from fuxictr_me.errors import UsageError
 
 BINARY = "binary_classification"
@@ -108,7 +108,7 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
             self.feature_cols = everything
         rows, as_text = shared_as_one_type(rows, self._active)
         self.dtype_dict |= dict.fromkeys(as_text, str)
-        self._watched = raw_values.watched(dict(rows.collect_schema()), self._active)
+        self._watched = value_checks.watched(dict(rows.collect_schema()), self._active)
         if not COUNTS_IN_ONE_PASS:
             for chunk in chunks(rows.select([*self._watched, *self._raw.labels])):
                 self.check_rows(chunk)
@@ -121,12 +121,12 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
             UsageError: with file, column, number of rows and the first of them.
         """
         labels = self._raw.labels
-        if not raw_values.has_bad_values(frame, labels, self._watched):
+        if not value_checks.has_bad_values(frame, labels, self._watched):
             return
         for of_file in self._files:
             rows = super().preprocess(self._raw.read(*of_file))
             rows, _ = shared_as_one_type(rows, self._active)
-            error = raw_values.name_bad_values(of_file[0], self._raw.scan(*of_file), rows, labels, self._watched)
+            error = value_checks.name_bad_values(of_file[0], self._raw.scan(*of_file), rows, labels, self._watched)
             if error is not None:
                 raise error
         raise UsageError(f"labels {', '.join(labels)} or columns {', '.join(self._watched)} hold values to refuse")
@@ -140,7 +140,7 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
             except pl.exceptions.PolarsError as cause:
                 with contextlib.suppress(pl.exceptions.PolarsError):  # not even as text
                     as_text = self._raw.scan(*of_file, as_text=True)
-                    if named := raw_values.name_unreadable(of_file[0], as_text, self._raw.needed):
+                    if named := value_checks.name_unreadable(of_file[0], as_text, self._raw.needed):
                         return named
                 return UsageError(f"{of_file[0]} does not fit the config of {dataset_id!r}: {_first_cause(cause)}")
         return UsageError(f"the raw data of {dataset_id!r} do not fit its config: {_first_cause(error)}")

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fuxictr_me.config.splits import SPLITS
-from fuxictr_me.data.build_folder import build_once, folder_of
+from fuxictr_me.data.building.build_folder import build_once, folder_of
+from fuxictr_me.data.building.owned_files import list_files
 from fuxictr_me.data.manifest import fingerprint
-from fuxictr_me.data.owned_files import list_files
-from fuxictr_me.data.raw_files import raw_splits
+from fuxictr_me.data.raw.find_files import raw_splits
 from fuxictr_me.errors import UsageError
 
 ROWS_A_CHUNK = 100_000  # as FuxiCTR's wheel transforms them
@@ -39,7 +39,7 @@ def build_dataset(params: dict) -> dict[str, str | None]:
     """
     from fuxictr.preprocess import build_dataset as fuxictr_build
 
-    from fuxictr_me.data.processor import PreparingProcessor, named_errors
+    from fuxictr_me.data.building.processor import PreparingProcessor, named_errors
 
     if params["data_format"] not in ("csv", "parquet"):
         raise UsageError(f"data_format {params['data_format']} is of built ids; raw data are csv or parquet")

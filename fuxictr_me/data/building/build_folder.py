@@ -13,8 +13,7 @@ from pathlib import Path
 
 from fuxictr_me import __version__
 from fuxictr_me.config.splits import SPLITS
-from fuxictr_me.data.manifest import NAME, difference, is_same, read_manifest, unknown_to, write_manifest
-from fuxictr_me.data.owned_files import (
+from fuxictr_me.data.building.owned_files import (
     JOURNAL,
     is_generated,
     list_files,
@@ -23,7 +22,8 @@ from fuxictr_me.data.owned_files import (
     refuse_foreign_files,
     write_journal,
 )
-from fuxictr_me.data.raw_files import raw_files
+from fuxictr_me.data.manifest import NAME, difference, is_same, read_manifest, unknown_to, write_manifest
+from fuxictr_me.data.raw.find_files import raw_files
 from fuxictr_me.errors import UsageError
 
 __all__ = ["build_once", "folder_of", "is_current", "is_generated", "locked", "put_in_place", "raw_files"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from fuxictr_me.data.column_layout import META, VALUES, dtype_of
+from fuxictr_me.data.h5.split_rows import Rows
 from fuxictr_me.data.label_values import BINARY, binary_labels
-from fuxictr_me.data.rank_shares import Lanes, mixed_seed, order_seed
-from fuxictr_me.data.split_files import Rows
-from fuxictr_me.data.window_shuffle import WindowOrder
+from fuxictr_me.data.loaders.rank_shares import Lanes, mixed_seed, order_seed
+from fuxictr_me.data.loaders.window_shuffle import WindowOrder
 from fuxictr_me.errors import UsageError, check_positive_int, unknown
 from fuxictr_me.formatting import format_bytes
 

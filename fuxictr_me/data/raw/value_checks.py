@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from fuxictr_me.data.raw_columns import is_allowed_label, label_value
+from fuxictr_me.data.raw.convert_columns import is_allowed_label, label_value
 from fuxictr_me.errors import UsageError
 
 EXACT = 2**53  # float64 holds every whole number below it

@@ -10,8 +10,8 @@ import torch
 from fuxictr.features import FeatureMap
 
 from fuxictr_me.data.label_values import binary_labels, check_label
+from fuxictr_me.data.loaders.rank_shares import order_seed
 from fuxictr_me.data.manifest_checks import check_parquet_rows
-from fuxictr_me.data.rank_shares import order_seed
 from fuxictr_me.errors import UsageError, missing, unknown
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import polars as pl
 
-from fuxictr_me.data.encode_columns import chunks, tokens_of
+from fuxictr_me.data.building.encode_columns import chunks, tokens_of
 
 
 def count_tokens(
