@@ -1,55 +1,66 @@
-"""README.md of an entry: the sections that BARS' entries have, in their order."""
+"""``README.md`` of an entry, with the sections of BARS' entries in their order."""
 
 import json
+from typing import Any
 
 import numpy as np
 import yaml
 
 from fuxictr_me.bars import SEEDS
-from fuxictr_me.bars.environment import environment_parts
-from fuxictr_me.bars.model_code import described, install_commands
+from fuxictr_me.bars.environment import split_environment
+from fuxictr_me.bars.model_code import describe_model, install_commands
+from fuxictr_me.bars.result_rows import ResultRow
+from fuxictr_me.formatting import pluralize
 from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.zoo.find_model import get_class_name
 
 SECTIONS = ("Environments", "Dataset", "Code", "Results", "Logs")
-HOSTS = {  # where the two FuxiCTR of one number come from
+FUXICTR = {  # page and package of the wheel and of the main branch, which have one version number
     "wheel": ("https://pypi.org/project/fuxictr/{0}/", "fuxictr=={0}"),
     "main": ("https://github.com/reczoo/FuxiCTR", "git+https://github.com/reczoo/FuxiCTR"),
 }
 
 
-def readme_text(name, settings, code, dataset, config, rows, environment, flavour, log, renamed):
-    """The whole text.
+def write_readme(
+    name: str,
+    settings: dict[str, Any],
+    source: dict[str, Any] | None,
+    dataset: str,
+    config: str,
+    rows: list[ResultRow],
+    environment: dict[str, str],
+    flavour: str,
+    log: str,
+    renamed: dict[str, str],
+) -> str:
+    """Return the text of ``README.md``.
 
     Args:
-        name (str): of the entry.
-        settings (dict): of the model.
-        code (dict or None): of a model that is not ours, as ``describe_source`` recorded it.
-        dataset (str): e.g. ``criteo_x1``.
-        config (str): name of the config folder.
-        rows (list of Row)
-        environment (dict): as ``read_environment`` gives it.
-        flavour (str): ``wheel`` or ``main``: which FuxiCTR of that number.
-        log (str): of the first row's run.
-        renamed (dict): expid as it ran -> expid in the entry.
-
-    Returns:
-        str
+        name: name of the entry.
+        settings: of the model.
+        source: of the model's class, see ``model_code``.
+        dataset: e.g. ``criteo_x1``.
+        config: name of the config folder.
+        rows: rows of the runs.
+        environment: as ``read_environment`` returns it.
+        flavour: ``wheel`` or ``main``, the FuxiCTR of that version number.
+        log: of the first row's run.
+        renamed: expid of a run -> expid in the entry.
     """
-    hardware, software = ("\n".join(f"  {line}" for line in part) for part in environment_parts(environment).values())
+    hardware, software = ("\n".join(f"  {line}" for line in part) for part in split_environment(environment).values())
     ours, host, model = environment["fuxictr-me"], environment["fuxictr"], get_class_name(settings["model"])
-    host_page, host_package = (text.format(host) for text in HOSTS[flavour])
-    install = "".join(f"    {line}\n" for line in install_commands(code))
-    folder, source = _published(dataset)
+    host_page, host_package = (text.format(host) for text in FUXICTR[flavour])
+    install = "".join(f"    {line}\n" for line in install_commands(source))
+    folder, page = _find_published(dataset)
     get_data = (
-        f"Dataset ID: [{folder}]({source}), where the files and their description are found."
-        if source
-        else f"Dataset ID: {dataset}. No BARS data set; `{config}/dataset_config.yaml` names its files and columns."
+        f"Dataset ID: [{folder}]({page}), which has the files and their description."
+        if page
+        else f"Dataset ID: {dataset}, not a BARS data set. `{config}/dataset_config.yaml` names its files and columns."
     )
     links = " | ".join(f"[{section}](#{section})" for section in SECTIONS)
     return f"""## {name}
 
-How the {model} model was trained on {folder}, and how to do it again.
+How the {model} model was trained on {folder}, and how to reproduce it.
 
 ### Index
 
@@ -75,7 +86,7 @@ How the {model} model was trained on {folder}, and how to do it again.
 
 ### Code
 
-{described(settings, code, ours)}
+{describe_model(settings, source, ours)}
 It ran with [FuxiCTR-v{host}]({host_page}) ({flavour}).
 
 1. Install what the [environments](#environments) list:
@@ -96,20 +107,20 @@ It ran with [FuxiCTR-v{host}]({host_page}) ({flavour}).
 
 ### Results
 
-{_seeds(rows)} The metrics are of the test split.
+{_describe_seeds(rows)} The metrics are those of the test split.
 
 {results_table(rows)}
 
 ### Logs
 
-{_named(renamed)}```python
+{_describe_names(renamed)}```python
 {log.rstrip()}
 ```
 """
 
 
-def results_table(rows):
-    """A line a run, then mean and population standard deviation, as BARS computes it."""
+def results_table(rows: list[ResultRow]) -> str:
+    """Return one line per run, then mean and population standard deviation, as BARS computes them."""
     names = list(rows[0].test)
     cells = [["Runs", "Seed", *names]]
     cells += [[str(i), str(row.seed), *(f"{row.test[n]:.6f}" for n in names)] for i, row in enumerate(rows, start=1)]
@@ -122,17 +133,18 @@ def results_table(rows):
     return "\n".join(lines)
 
 
-def _seeds(rows):
+def _describe_seeds(rows: list[ResultRow]) -> str:
     seeds = [row.seed for row in rows]
     listed = ", ".join(map(str, seeds))
     if seeds == list(SEEDS):
         return f"Total {len(rows)} runs, with BARS' seeds {listed}."
     lacking = [str(seed) for seed in SEEDS if seed not in seeds]
-    return f"Total {len(rows)} runs, with seeds {listed}; of BARS' five, without {', '.join(lacking) or 'none'}."
+    missing = ", ".join(lacking) or "none"
+    return f"Total {pluralize(len(rows), 'run')}, with seeds {listed}. Missing seeds of BARS: {missing}."
 
 
-def _published(dataset):
-    """Folder and address of a published data set; the id and None of another."""
+def _find_published(dataset: str) -> tuple[str, str | None]:
+    """Return folder and address of a published data set; the id and None for any other."""
     for file in sorted(find_bundled_folder("dataset_configs").glob("*/files.json")):
         if dataset in yaml.safe_load((file.parent / "dataset_config.yaml").read_text()):
             content = json.loads(file.read_text())
@@ -140,8 +152,8 @@ def _published(dataset):
     return dataset, None
 
 
-def _named(renamed):
+def _describe_names(renamed: dict[str, str]) -> str:
     changed = [f"`{old}`" for old, new in renamed.items() if old != new]
     if not changed:
         return ""
-    return f"The runs were named {', '.join(changed)}; here they have the names that FuxiCTR's autotuner gives.\n\n"
+    return f"The runs were named {', '.join(changed)}. Here they have the names that FuxiCTR's autotuner gives.\n\n"

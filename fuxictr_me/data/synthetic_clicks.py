@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fuxictr_me.errors import UsageError, check_positive_int
+from fuxictr_me.formatting import format_bytes
 from fuxictr_me.io.free_memory import free_memory
 
 CRITEO_SIZES = (  # ids of I1..I13 and C1..C26 in Criteo's rows: a few very large fields, many small ones
@@ -252,7 +253,7 @@ def _cumulative_probability(size: int, exponent: float) -> np.ndarray:
 def _refuse_beyond_memory(what: str, needed: int) -> None:
     """Raise a UsageError if the truth of the data needs more bytes than are free."""
     if needed > (free := free_memory()):
-        raise UsageError(f"{what} takes at least {needed / 1e9:,.1f} GB of RAM, and {free / 1e9:,.1f} GB are free")
+        raise UsageError(f"{what} takes at least {format_bytes(needed)} of RAM, and {format_bytes(free)} are free")
 
 
 def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.exchange import NUMBER, PER_NODE, exchanges_of
 from fuxictr_me.estimates.gpus import GPUS
 from fuxictr_me.estimates.simulate import simulate
+from fuxictr_me.formatting import format_bytes
 from fuxictr_me.io.free_memory import free_memory
 
 NEAR = 0.05  # times that differ by less are taken as equal
@@ -61,13 +62,13 @@ def choose(model_class, feature_map, params, num_ranks, gpu=None, ranks_a_node=N
     if not fitting:
         least = min(found, key=lambda estimate: estimate.memory)
         raise UsageError(
-            f"no engine fits: the least, {least.engine}, needs {_short(least.memory / 1e9)} GB on the fullest of "
-            f"{num_ranks} processes, and each has {_short(limit / 1e9)} GB"
+            f"no engine fits: the least, {least.engine}, needs {format_bytes(least.memory)} on the fullest of "
+            f"{num_ranks} processes, and each has {format_bytes(limit)}"
         )
     chosen = best(fitting)
     speeds = "speeds of an H100 assumed" if gpu is None else f"{gpu.name}, links of a DGX H100 assumed"
     lines = [
-        f"{num_ranks} processes of {_short(limit / 1e9)} GB, {per_node} a node; {speeds}",
+        f"{num_ranks} processes of {format_bytes(limit)}, {per_node} a node; {speeds}",
         f"{'engine':<32}{'GB a rank':>12}{'MB sent':>12}{'ms a step':>12}",
     ]
     for estimate in found:

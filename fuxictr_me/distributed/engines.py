@@ -24,7 +24,7 @@ class Engine:
 
     @property
     def divides(self):
-        """Whether ranks take parts of a batch, in the order that ``Lanes`` give an epoch; else each takes all of it."""
+        """Whether ranks take parts of a batch, in the order of ``RankShares``; else each takes all of it."""
         return self.name != "set-parallel" or self.members > 1
 
     @property

@@ -6,6 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from fuxictr_me.config.columns import get_column_names
 from fuxictr_me.config.options import WITH_VOCABULARY
 from fuxictr_me.errors import UsageError
+from fuxictr_me.formatting import format_bytes
 from fuxictr_me.io.free_memory import free_memory
 from fuxictr_me.zoo.find_model import is_fuxictr_me_model
 
@@ -41,8 +42,8 @@ def check_memory(model_class: type, params: dict, feature_map: object = None, pr
         where = f"on GPU {gpu}" if gpu >= 0 else "of RAM"
         each = f" in each of {processes} processes" if processes > 1 else ""
         raise UsageError(
-            f"{describe(params)} needs at least {size(needed / processes)} to train{each}, and "
-            f"{size(free)} {where} are free: make embedding_dim, num_sets or the hidden units smaller"
+            f"{describe(params)} needs at least {format_bytes(needed / processes)} to train{each}, and "
+            f"{format_bytes(free)} {where} are free: make embedding_dim, num_sets or the hidden units smaller"
         )
 
 
@@ -60,7 +61,9 @@ def check_plan(model_class: type, params: dict, feature_map: object, memory: flo
     if needed <= HOPELESS * memory and _may_be_wide(model_class, params, feature_map, HOPELESS * memory):
         needed = BYTES * copies(params, of_table=True) * count_parameters(model_class, params, feature_map)
     if needed > HOPELESS * memory:
-        raise UsageError(f"{describe(params)} needs at least {size(needed)} to train, and the GPU has {size(memory)}")
+        raise UsageError(
+            f"{describe(params)} needs at least {format_bytes(needed)} to train, and the GPU has {format_bytes(memory)}"
+        )
 
 
 def least_bytes(model_class: type, params: dict, feature_map: object = None) -> int:
@@ -119,14 +122,6 @@ def describe(params: dict) -> str:
     """Return the settings that a model's size comes from, in words."""
     dim, sets = params.get("embedding_dim", 10), params.get("num_sets")
     return f"{params.get('model', 'the model')} with embedding_dim {dim}" + (f" and num_sets {sets}" if sets else "")
-
-
-def size(count: float) -> str:
-    """Return a number of bytes in words."""
-    for unit, scale in (("EB", 1e18), ("PB", 1e15), ("TB", 1e12)):
-        if count >= scale:
-            return f"{count / scale:,.1f} {unit}"
-    return f"{count / 1e9:,.1f} GB"
 
 
 def _may_be_wide(model_class: type, params: dict, feature_map: object, free: float) -> bool:

@@ -15,7 +15,8 @@ from fuxictr_me.estimates.kernel_costs import KernelCosts
 from fuxictr_me.estimates.operation_ledger import Ledger, tensors_in
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
-from fuxictr_me.training.step import Step, fused_tables
+from fuxictr_me.training.parameters import fused_tables
+from fuxictr_me.training.step import Step
 from fuxictr_me.training.touched_rows import LazyRows
 from fuxictr_me.wrap import MultiEmbeddingOf
 from fuxictr_me.zoo.find_model import get_backbone, is_fuxictr_me_model, is_wrapped
@@ -119,7 +120,7 @@ def make_batch(feature_map, batch_size):
     """A batch of zeros in the shapes and dtypes in which ``H5DataLoader`` feeds it."""
     batch = {}
     for name, place in Layout.from_feature_map(feature_map).places.items():
-        shape = (batch_size, place.stop - place.start) if place.is_vector else (batch_size,)
+        shape = (batch_size, place.width) if place.is_vector else (batch_size,)
         batch[name] = torch.zeros(shape, dtype=torch.float32 if place.matrix == VALUES else torch.int64)
     return batch
 

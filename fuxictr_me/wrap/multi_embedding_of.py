@@ -11,8 +11,8 @@ from fuxictr_me.config.known_keys import WRAPPING_KEYS, find_known_keys
 from fuxictr_me.config.training_settings import check_bool
 from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.models import MultiEmbeddingModel
-from fuxictr_me.models.training_checks import Checked
 from fuxictr_me.training.callbacks import attach, build
+from fuxictr_me.training.checks import CheckedTraining
 from fuxictr_me.wrap.batched_sets import BatchedSets
 from fuxictr_me.wrap.describe_merge import describe
 from fuxictr_me.wrap.example_batch import example_batch, long_sequence_batch
@@ -95,7 +95,7 @@ def _class_of(Backbone, num_sets, merge, task_sets, batched):
     return type(f"{Backbone.__name__}_ME", (_MultiEmbedding, Backbone), content)
 
 
-class _MultiEmbedding(Checked):
+class _MultiEmbedding(CheckedTraining):
     """Mixed in front of a FuxiCTR model's class by ``MultiEmbeddingOf``.
 
     Attributes:

@@ -11,8 +11,8 @@ from fuxictr_me import models
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.config.user_code import import_named, named_import_errors
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.models.training_checks import Checked
 from fuxictr_me.training.callbacks import attach, build
+from fuxictr_me.training.checks import CheckedTraining
 from fuxictr_me.wrap import MultiEmbeddingOf, own_keys
 
 ZOO_PACKAGE, BASES = "model_zoo", "fuxictr.pytorch.models"
@@ -66,7 +66,7 @@ def get_class_name(name: object) -> str:
     return str(name).rpartition(":")[2]
 
 
-class _AsItIs(Checked):
+class _AsItIs(CheckedTraining):
     """Before a FuxiCTR model's class that has sets of its own: our checks, and ``callbacks`` of the config."""
 
     def __init__(self, feature_map, *args, callbacks=None, **kwargs):

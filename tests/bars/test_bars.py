@@ -1,6 +1,5 @@
 """Entries of BARS: written from finished runs, checked, and run again."""
 
-import argparse
 import csv
 import getpass
 import hashlib
@@ -21,18 +20,20 @@ from fuxictr.autotuner import enumerate_params
 from helpers.logs import close_logs
 
 from fuxictr_me import RunError, UsageError, __version__
-from fuxictr_me.bars import SEEDS, entry
+from fuxictr_me.bars import SEEDS
+from fuxictr_me.bars import write_entry as entry
+from fuxictr_me.bars.anonymize import clean_log, find_personal, make_settings_relative
 from fuxictr_me.bars.check import check_entry, check_files
 from fuxictr_me.bars.check_result import MISSING, OK, UNCHECKED, WRONG
-from fuxictr_me.bars.entry import write_entry
 from fuxictr_me.bars.environment import read_environment
-from fuxictr_me.bars.leaderboard import leaderboard_row
-from fuxictr_me.bars.private_text import clean_log, find_personal, relative_settings
+from fuxictr_me.bars.leaderboard_row import leaderboard_row
 from fuxictr_me.bars.read_entry import Entry
-from fuxictr_me.bars.rerun import compare, find_data, rerun
+from fuxictr_me.bars.rerun import compare_metrics, find_data, rerun
 from fuxictr_me.bars.result_rows import parse_row
-from fuxictr_me.bars.tuner import name_runs, tuner_hash
-from fuxictr_me.commands.bars import add_bars, run
+from fuxictr_me.bars.tuner_names import name_runs, tuner_hash
+from fuxictr_me.bars.write_entry import write_entry
+from fuxictr_me.commands.bars import run
+from fuxictr_me.commands.parser import parse_arguments
 from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 from fuxictr_me.runs.experiment import run_expid
 
@@ -98,10 +99,8 @@ def pretend(expid, ran=None, **settings):
 
 
 def command(*words):
-    """``fuxictr-me bars``; what it returns."""
-    parser = argparse.ArgumentParser()
-    add_bars(parser.add_subparsers(dest="command"))
-    return run(parser.parse_args(["bars", *map(str, words)]))
+    """Run ``fuxictr-me bars`` and return its text."""
+    return run(parse_arguments(["bars", *map(str, words)]))
 
 
 def bad(folder):
@@ -155,7 +154,7 @@ def test_an_entry_is_as_those_of_bars_are(made):
     values = np.array([[round(r["test"][m], 6) for m in ("AUC", "logloss")] for r in results])
     assert "| Avg |  | {:.6f} | {:.6f} |".format(*values.mean(axis=0)) in said
     assert "| Std |  | &#177;{:.8f} | &#177;{:.8f} |".format(*np.sqrt(((values - values.mean(0)) ** 2).mean(0))) in said
-    assert "with seeds 2021, 7; of BARS' five, without 190034, 992817, 27011, 948432." in said
+    assert "with seeds 2021, 7. Missing seeds of BARS: 190034, 992817, 27011, 948432." in said
     assert f"pip install fuxictr-me=={__version__}" in said and "arxiv.org/abs/2310.04400" in said
     assert "The runs were named `seed_2021`, `seed_7`" in said and "with num_sets 2, embedding_dim 4" in said
     assert (made / f"{expids[0]}.log").read_text().rstrip() in said
@@ -243,7 +242,7 @@ def test_a_grid_that_fuxictr_enumerated_keeps_its_names(own_folder):
     chosen = [named[4, 5], named[4, 2021]]
     for expid in (*chosen, named[2, 2021]):
         run_expid(expid, str(grid))
-    with pytest.raises(UsageError, match=r"differ by the seed alone; embedding_dim is 4 in .*, 2 in "):
+    with pytest.raises(UsageError, match=r"must differ in the seed only; embedding_dim is 4 in .*, 2 in "):
         write_entry([named[4, 5], named[2, 2021]], str(grid), allow_fewer=True)
     write_entry(chosen, str(grid), title="DCNv2_ME_2x", allow_fewer=True)
     made = Path("DCNv2_ME_2x_tiny_flights")
@@ -275,7 +274,7 @@ def test_other_versions_than_this_machine_has_are_told(runs):
     for seed in (7, 2021):
         change(FINISHED.format(f"seed_{seed}"), torch.__version__, "2.4.0")
     said = write_entry(["seed_7", "seed_2021"], "config", allow_fewer=True)
-    assert "caution: the runs had torch 2.4.0, here is" in said
+    assert "caution: the runs had torch 2.4.0, but this machine has" in said
     assert "pytorch: 2.4.0\n" in Path(NAME, "environments.txt").read_text()
 
 
@@ -326,8 +325,9 @@ def test_what_is_personal_and_must_stay_is_refused(runs, alicia):
 )
 def test_settings_are_made_relative(settings, relative):
     study = Path("/home/alicia/study")
-    assert list(relative_settings(settings, study).values()) == relative
-    here = relative_settings({"train_data": f"{Path.cwd()}/x/train.csv", "model_root": f"{Path.cwd()}/runs/"}, study)
+    assert list(make_settings_relative(settings, study).values()) == relative
+    settings = {"train_data": f"{Path.cwd()}/x/train.csv", "model_root": f"{Path.cwd()}/runs/"}
+    here = make_settings_relative(settings, study)
     assert here == {"train_data": "./x/train.csv", "model_root": "./runs/"}
 
 
@@ -369,11 +369,11 @@ def test_what_counts_as_personal(text, found, alicia):
     ("expids", "others", "message"),
     [
         (["seed_7", "seed_2021"], {}, rf"seeds are {', '.join(map(str, SEEDS))}; these runs have 7, 2021 \(--allow"),
-        (["seed_7", "again"], {"again": {}}, "seed 7 is there twice"),
-        (["seed_7", "x"], {"x": {"seed": 8, "num_sets": 3}}, "seed alone; num_sets is 2 in seed_7, 3 in x"),
+        (["seed_7", "again"], {"again": {}}, "two runs have the seed 7"),
+        (["seed_7", "x"], {"x": {"seed": 8, "num_sets": 3}}, "seed only; num_sets is 2 in seed_7, 3 in x"),
         (["seed_7", "x"], {"x": {"seed": 8, "low_rnk": 3}}, "low_rnk is 'not set' in seed_7, 3 in x"),
         (["seed_8"], {}, "unknown expid in config 'seed_8'; did you mean"),
-        (["x"], {"x": {"ran": {"epochs": 9}}}, "x ran with epochs 9, its config says 1: it was changed since"),
+        (["x"], {"x": {"ran": {"epochs": 9}}}, "x ran with epochs 9, but its config now says 1: run it again"),
     ],
 )
 def test_runs_that_make_no_entry(expids, others, message, runs):
@@ -622,7 +622,7 @@ def test_a_run_that_fails_is_told(made, monkeypatch):
 
 @pytest.mark.parametrize(("by", "verdict"), [(0.9e-4, OK), (-0.9e-4, OK), (1.1e-4, WRONG), (-1.1e-4, WRONG)])
 def test_metrics_are_compared_with_the_stated_tolerance(by, verdict):
-    finding = compare({"AUC": 0.8, "logloss": 0.4}, {"AUC": 0.8, "logloss": 0.4 + by})
+    finding = compare_metrics({"AUC": 0.8, "logloss": 0.4}, {"AUC": 0.8, "logloss": 0.4 + by})
     assert finding.verdict == verdict
     assert f"AUC 0.800000 (+0.000000), logloss {0.4 + by:.6f} ({by:+.6f}); tolerance 0.0001" in str(finding)
 
@@ -631,7 +631,9 @@ def test_how_fuxictrs_own_models_are_run(made):
     change(next(made.glob("*/model_config.yaml")), "model: DCNv2_ME", "model: DCNv2")
     change(made / "environments.txt", "fuxictr-me: ", "something-else: ")
     (finding,) = rerun(made)
-    assert finding.verdict == UNCHECKED and "DCNv2 is not of fuxictr-me; with FuxiCTR 2.3.10: " in finding.detail
+    assert (
+        finding.verdict == UNCHECKED and "DCNv2 is not a model of fuxictr-me; with FuxiCTR 2.3.10: " in finding.detail
+    )
     config = (made / f"{NAME}_tuner_config_01").resolve()
     expid = next(iter(config_of(made)))
     assert f"cd FuxiCTR/model_zoo/DCNv2 && python run_expid.py --config {config} --expid {expid} " in finding.detail

@@ -27,7 +27,6 @@ from helpers.own_models import MINE
 from helpers.run_configs import TINY, write_config
 
 from fuxictr_me import DNN_ME, MultiEmbeddingOf, UsageError
-from fuxictr_me.commands import main as cli
 from fuxictr_me.commands.interrupts import Terminated, sigterm_as_interrupt
 from fuxictr_me.commands.main import main
 from fuxictr_me.compat.loaders import detect_flavour
@@ -213,7 +212,7 @@ def test_code_runs_from_the_working_directory_and_from_a_folder_that_the_environ
     [
         ("broken_any.Watch", "callback 'broken_any.Watch' cannot be imported: SystemExit: 3"),
         ("whole_any.Wach", "unknown class in whole_any .* 'Wach'; did you mean 'Watch'"),
-        ("../whole_any.Watch", "is no class: write package.module.Class"),
+        ("../whole_any.Watch", "is not a class: write package.module.Class"),
         ("os.path", "unknown class in os|is not a subclass of fuxictr_me.Callback"),
         ({"InformationAbundance": ["tensorboard"]}, "arguments must be {argument: value}, got"),
     ],
@@ -318,7 +317,7 @@ def test_a_result_that_somebody_sent_is_written_nowhere_else(change, tmp_path):
 
 def test_sigterm_is_an_interrupt_and_the_handler_ends_with_the_command(monkeypatch, capsys):
     for number, code, word in ((signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")):
-        monkeypatch.setitem(cli.COMMANDS, "zoo", lambda _, number=number: signal.raise_signal(number))
+        monkeypatch.setattr("fuxictr_me.commands.zoo.run", lambda _, number=number: signal.raise_signal(number))
         assert main(["zoo"]) == code
         assert capsys.readouterr().err == (
             f"fuxictr-me: error: {word}; the last checkpoint and what was written before it stay whole\n"
@@ -352,7 +351,7 @@ def test_what_nothing_foresaw_is_one_line(error, words, monkeypatch, capsys, tmp
         raise error
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setitem(cli.COMMANDS, "zoo", fail)
+    monkeypatch.setattr("fuxictr_me.commands.zoo.run", fail)
     assert re.search(words, fails(capsys, "zoo", code=1))
     for file in tmp_path.glob("*.traceback.txt"):
         assert "Traceback" in file.read_text()
@@ -503,8 +502,8 @@ def test_a_folder_to_resume_from_runs_no_code(capsys):
     for name, content in (("epoch-1", pickle.dumps(Evil())), ("epoch-2", b"x"), ("epoch-x", pickle.dumps(Evil()))):
         Path("s.resume", name).mkdir(parents=True)
         Path("s.resume", name, ".metadata").write_bytes(content)
-    assert "is no metadata of a saved state" in fails(capsys, "convert", "s.resume", "out")
-    message = fails(capsys, "convert", "s.resume/epoch-1", "out")
+    assert "is no metadata of a saved state" in fails(capsys, "convert-checkpoint", "s.resume", "out")
+    message = fails(capsys, "convert-checkpoint", "s.resume/epoch-1", "out")
     assert "posix.mkdir, which could run code" in message and not Path("it_ran").exists()
     with pytest.raises(UsageError, match="could run code"):
         convert("s.resume/epoch-x", "out")

@@ -17,7 +17,7 @@ from fuxictr_me import DNN_ME, MultiEmbedding, UsageError
 from fuxictr_me.io.checkpoints import save_state_dict
 from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.runs.experiment import load_trained, run_expid
-from fuxictr_me.serving.export_embeddings import export_embeddings, run
+from fuxictr_me.serving.export_embeddings import export_embeddings, export_run_embeddings
 from fuxictr_me.tables import table_files as module
 from fuxictr_me.tables.table_files import write_npz, write_parquet
 
@@ -282,12 +282,12 @@ def test_a_model_without_tables(feature_map, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"user": {"a"', "feature_vocab.json is not a whole vocabulary: Expecting ':' delimiter"),
-        ("[1]", "feature_vocab.json must hold ids by token by field, and does not"),
-        ('{"user": 3}', "feature_vocab.json must hold ids by token by field, and does not"),
-        ('{"user": {"a": 11}}', "gives 'a' of field 'user' the id 11, its table holds 0 to 10"),
-        ('{"user": {"a": -1}}', "gives 'a' of field 'user' the id -1, its table holds 0 to 10"),
-        ('{"clicks": {"a": "1"}}', "gives 'a' of field 'clicks' the id '1', its table holds 0 to 4"),
+        ('{"user": {"a"', "feature_vocab.json is not a complete vocabulary: Expecting ':' delimiter"),
+        ("[1]", "feature_vocab.json must map field -> token -> id, and does not"),
+        ('{"user": 3}', "feature_vocab.json must map field -> token -> id, and does not"),
+        ('{"user": {"a": 11}}', "gives 'a' of field 'user' the id 11, its table has the ids 0 to 10"),
+        ('{"user": {"a": -1}}', "gives 'a' of field 'user' the id -1, its table has the ids 0 to 10"),
+        ('{"clicks": {"a": "1"}}', "gives 'a' of field 'clicks' the id '1', its table has the ids 0 to 4"),
     ],
 )
 def test_a_vocabulary_that_does_not_fit(feature_map, tmp_path, text, message):
@@ -323,7 +323,7 @@ def test_interrupted_writing_leaves_nothing(feature_map, tmp_path, monkeypatch, 
 def test_a_run_gives_back_its_raw_values():
     config = write_config({"num_sets": 2, "embedding_dim": 3}, {"min_categr_count": 3})
     run_expid("mine", config)
-    lines = run("mine", config, "tables").splitlines()
+    lines = export_run_embeddings("mine", config, "tables").splitlines()
     model = load_trained("mine", config)
     assert lines[0] == "tables: tables of mine from checkpoints/tiny_flights/mine.model"
     assert lines[1].split() == ["field", "rows", "sets", "dim", "MB", "file"]
@@ -354,18 +354,20 @@ def test_another_checkpoint_and_what_is_wrong_with_it():
     save_state_dict(model.state_dict(), "other.model")
     for name in ("feature_vocab.json", "manifest.json"):  # the manifest would miss the vocabulary
         Path("data/tiny_flights", name).unlink()
-    text = run("mine", config, "of_other", "npz", ["hour"], checkpoint="other.model")
-    assert text.startswith("of_other: tables of mine from other.model\nids alone: the data set has no feature_vocab.")
+    text = export_run_embeddings("mine", config, "of_other", "npz", ["hour"], checkpoint="other.model")
+    assert text.startswith(
+        "of_other: tables of mine from other.model\nids without raw values: the data set has no feature_vocab."
+    )
     assert np.all(read(Path("of_other/hour.npz"))[2][0] == 0.25)
     assert json.loads(Path("of_other/index.json").read_text())["checkpoint"] == "other.model"
     with pytest.raises(UsageError, match=r"no checkpoint at othre\.model; did you mean other\.model"):
-        run("mine", config, "x", checkpoint="othre.model")
+        export_run_embeddings("mine", config, "x", checkpoint="othre.model")
     with pytest.raises(UsageError, match="of_other exists already"):
-        run("no such expid", config, "of_other")
+        export_run_embeddings("no such expid", config, "of_other")
     Path(model.checkpoint).unlink()
     with pytest.raises(UsageError, match=r"no checkpoint at .*mine\.model"):
-        run("mine", config, "x")
+        export_run_embeddings("mine", config, "x")
     save_state_dict({"foreign": torch.zeros(2)}, "foreign.model")
     with pytest.raises(UsageError, match="the checkpoint has no embedding layer"):
-        run("mine", config, "x", checkpoint="foreign.model")
+        export_run_embeddings("mine", config, "x", checkpoint="foreign.model")
     assert not Path("x").exists()

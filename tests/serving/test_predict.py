@@ -19,9 +19,9 @@ from fuxictr_me.data import build_dataset
 from fuxictr_me.io.checkpoints import save_state_dict
 from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.serving import predict
-from fuxictr_me.serving.export_embeddings import run as export_tables
-from fuxictr_me.serving.origin import find_origin
-from fuxictr_me.serving.raw_rows import compare_rows
+from fuxictr_me.serving.check_vocabulary import check_vocabulary
+from fuxictr_me.serving.data_origin import find_origin
+from fuxictr_me.serving.export_embeddings import export_run_embeddings
 from fuxictr_me.serving.vocabulary import make_vocabulary
 
 pytest.importorskip("onnxruntime", reason="the [serving] extra is not installed")
@@ -119,7 +119,7 @@ def test_values_of_every_form():
         ({"vector": [1, 2, 3]}, "column 'vector': '[1, 2, 3]' is not 2 numbers"),
         ({"vector": None}, "column 'vector': 'None' is not 2 numbers"),
         ({"vector": [1, None]}, "column 'vector': '[1, None]' is not 2 numbers"),
-        ({"price": KeyError}, "column 'price' is missing (there are user, age, size, words, vector)"),
+        ({"price": KeyError}, "column 'price' is missing (the row has user, age, size, words, vector)"),
     ],
 )
 def test_values_that_cannot_be_are_named(changed, message):
@@ -131,21 +131,21 @@ def test_values_that_cannot_be_are_named(changed, message):
 
 def test_inputs_that_cannot_be_are_one_line(served, monkeypatch):
     row = json.dumps(ROW)
-    assert refused(monkeypatch, "") == "there are no rows on standard input"
-    assert refused(monkeypatch, "\n\n") == "there are no rows on standard input"
+    assert refused(monkeypatch, "") == "standard input has no rows"
+    assert refused(monkeypatch, "\n\n") == "standard input has no rows"
     assert refused(monkeypatch, f"{row}\n\n{row}\n") == "row 2 is '', not a JSON object"
     assert refused(monkeypatch, f"{row}\n[1]\n") == "row 2 is '[1]', not a JSON object"
     assert refused(monkeypatch, f"{row}\n{row[:-9]}\n").startswith('row 2 is \'{"user": "ann"')
     assert refused(monkeypatch, row.replace("3.5", "NaN")) == "row 1, column 'price': 'nan' is not of dtype float"
     served({name: field for name, field in FIELDS.items() if name != "vector"})
-    assert refused(monkeypatch, "", "csv") == "there are no rows on standard input"
-    assert refused(monkeypatch, CSV, "csv") == "there are no rows on standard input"
+    assert refused(monkeypatch, "", "csv") == "standard input has no rows"
+    assert refused(monkeypatch, CSV, "csv") == "standard input has no rows"
     good = "ann,7,0.5,1,a\n"
     assert refused(monkeypatch, f"{CSV}{good}\n{good}", "csv") == "row 2 has 0 values, the header has 5"
     assert refused(monkeypatch, f"{CSV}{good}ann,7\n", "csv") == "row 2 has 2 values, the header has 5"
     assert refused(monkeypatch, f"{CSV}{good}ann,x,0.5,1,a\n", "csv") == "row 2, column 'age': 'x' is not of dtype int"
     assert refused(monkeypatch, f"user,age\n{'ann,7'}", "csv").startswith("row 1: column 'size' is missing (there are")
-    assert refused(monkeypatch, f"user,{CSV}", "csv").startswith("the header names a column twice: user, user")
+    assert refused(monkeypatch, f"user,{CSV}", "csv").startswith("the header has a column twice: user, user")
     assert "can't decode byte 0xff" in refused(monkeypatch, CSV.encode() + b"\xff", "csv")
 
 
@@ -191,7 +191,7 @@ def write_shop(columns, raw, data_format="csv"):
 def exported(run):
     """What the comparison of raw and built rows says."""
     origin = find_origin(run)
-    return compare_rows(run.feature_map, origin, make_vocabulary(run.feature_map, origin))
+    return check_vocabulary(run.feature_map, origin, make_vocabulary(run.feature_map, origin))
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "csv.gz"])
@@ -235,5 +235,5 @@ def test_checkpoints_that_cannot_be_exported(capsys):
         line = fails(capsys, *export, f"{name}.model")
         assert line.startswith(f"{name}.model") and named in line and ("NaN" in line) == (name == "nan")
     with pytest.raises(UsageError, match=r"nan.model: .*'fc.weight' .*NaN"):
-        export_tables("mine", "config", "out", checkpoint="nan.model")
+        export_run_embeddings("mine", "config", "out", checkpoint="nan.model")
     assert not Path("out").exists()

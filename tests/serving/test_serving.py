@@ -34,12 +34,13 @@ from fuxictr_me.data.manifest import read_manifest, write_manifest
 from fuxictr_me.io.checkpoints import save_state_dict
 from fuxictr_me.runs.experiment import load_trained
 from fuxictr_me.runs.finished_run import find_run
-from fuxictr_me.serving import compare, formats, predict
-from fuxictr_me.serving.formats import write_model
-from fuxictr_me.serving.masks import positions
-from fuxictr_me.serving.origin import RawColumn, find_origin, raw_columns
-from fuxictr_me.serving.raw_rows import compare_rows
+from fuxictr_me.serving import compare_predictions, predict
+from fuxictr_me.serving import write_model as model_formats
+from fuxictr_me.serving.check_vocabulary import check_vocabulary
+from fuxictr_me.serving.data_origin import RawColumn, find_origin, find_raw_columns
+from fuxictr_me.serving.masked_select import find_positions
 from fuxictr_me.serving.vocabulary import make_vocabulary
+from fuxictr_me.serving.write_model import write_model
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the [serving] extra is not installed")
 safetensors = pytest.importorskip("safetensors", reason="the [serving] extra is not installed")
@@ -226,7 +227,7 @@ def test_wrapped_models(wrapped_map, backbone):
 def test_a_wrapped_model_keeps_one_head(wrapped_map):
     """Tower has three linear layers: the first is each set's, the others are there once."""
     model = make(Tower, wrapped_map, num_sets=3)
-    program = formats.trace(model, compare.random_rows(wrapped_map, 7), ["y_pred"])
+    program = model_formats.trace(model, compare_predictions.random_rows(wrapped_map, 7), ["y_pred"])
     linear = [node for node in program.graph.nodes if node.target is torch.ops.aten.linear.default]
     numeric = 3  # one number, a linear layer in each set
     assert len(linear) == numeric + 3 + 2
@@ -257,9 +258,9 @@ def test_masks_and_changes_in_place_are_kept(wrapped_map):
         agree(found["y_pred"].numpy(), answers["y_pred"])
     x, mask = torch.arange(24.0).view(2, 3, 4), torch.tensor([[True, False, True, False]] * 3)
     for of_fields in (mask, mask.unsqueeze(0)):
-        picked = x.flatten(1)[:, positions(x, of_fields)].flatten()
+        picked = x.flatten(1)[:, find_positions(x, of_fields)].flatten()
         assert torch.equal(picked, torch.masked_select(x, of_fields))
-    assert positions(x, x > 3) is None
+    assert find_positions(x, x > 3) is None
 
 
 class ByValue(Tower):
@@ -271,7 +272,7 @@ class ByValue(Tower):
 
 def test_a_forward_that_no_graph_can_hold_is_one_line(wrapped_map):
     with pytest.raises(UsageError, match=r"torch.export cannot follow the forward of ByValue: \w+: \S.*$") as raised:
-        formats.trace(make(ByValue, wrapped_map), compare.random_rows(wrapped_map, 7), ["y_pred"])
+        model_formats.trace(make(ByValue, wrapped_map), compare_predictions.random_rows(wrapped_map, 7), ["y_pred"])
     assert "\n" not in str(raised.value)
 
 
@@ -386,7 +387,7 @@ def test_raw_rows_give_the_ids_of_the_build(data_format, sep):
         else:
             np.testing.assert_allclose(values, built[name], rtol=2e-7, atol=1e-7)
     assert (
-        compare_rows(feature_map, origin, vocabulary)
+        check_vocabulary(feature_map, origin, vocabulary)
         == "80 raw rows of the test split give the ids of the built data set"
     )
 
@@ -412,7 +413,7 @@ def test_raw_parquet():
     raw = {f"{split}_data": f"raw/{split}.parquet" for split in ("train", "valid", "test")}
     build_dataset(write_shop(columns, "parquet", **raw))
     feature_map, origin, vocabulary = made()
-    assert compare_rows(feature_map, origin, vocabulary).startswith("50 raw rows of the test split")
+    assert check_vocabulary(feature_map, origin, vocabulary).startswith("50 raw rows of the test split")
 
 
 def test_the_vocabulary_says_how_a_value_is_read():
@@ -455,7 +456,7 @@ def test_what_only_preprocess_makes_is_asked_for_by_its_name():
     fields = vocabulary["fields"]
     assert fields["clicks"]["column"] == "squared_log(clicks)" and fields["clicks"]["dtype"] == "str"
     assert fields["bucket"]["column"] == "convert_to_bucket(age)" and fields["bucket"]["dtype"] == "int"
-    assert compare_rows(feature_map, origin, vocabulary).startswith("80 raw rows")
+    assert check_vocabulary(feature_map, origin, vocabulary).startswith("80 raw rows")
     row = {**read_csv("raw/test.csv")[0], "squared_log(clicks)": "1", "convert_to_bucket(age)": 3}
     found = encoded(vocabulary, [row])
     assert found["clicks"][0] == vocabulary["vocabularies"]["clicks"]["1"]  # 3 clicks: floor(ln(3)²) = 1
@@ -477,7 +478,7 @@ def test_columns_are_followed_from_the_last_to_the_first():
             "after": {"preprocess": "copy_from(late)", "fill_na": "here"},
         }.items()
     }
-    assert raw_columns(columns) == {
+    assert find_raw_columns(columns) == {
         "early": RawColumn("late", "str", "gone"),
         "made": RawColumn("convert_hour(made)", None, None),
         "of_made": RawColumn("made", "str", ""),
@@ -495,7 +496,7 @@ def test_rows_that_give_other_ids_are_noticed():
     with pytest.raises(
         UsageError, match=r"field 'user' of row \d+ of the test split, '(ann|7)', would be \d+, but the"
     ):
-        compare_rows(feature_map, origin, vocabulary)
+        check_vocabulary(feature_map, origin, vocabulary)
 
 
 def test_numbers_of_other_raw_data_are_not_taken():
@@ -504,7 +505,7 @@ def test_numbers_of_other_raw_data_are_not_taken():
     with open("raw/train.csv", "a") as file:
         file.write("ann,tea,7,2,x,1000000,1,1,tea,a,3,0\n")
     run = found_run()
-    with pytest.raises(UsageError, match="the raw train data of shop are not there any more, or have changed"):
+    with pytest.raises(UsageError, match="the raw train data of shop are missing, or have changed"):
         make_vocabulary(run.feature_map, find_origin(run))
 
 
@@ -662,7 +663,7 @@ def test_what_is_wrong_is_one_line(finished, capsys, monkeypatch):
         "export --format onnx needs onnx and onnxscript and onnxruntime: pip install 'fuxictr-me[serving]'"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(formats, "LEAST_TORCH", (99, 1))
+        patch.setattr(model_formats, "MIN_TORCH", (99, 1))
         message = fails(capsys, *EXPORT, "--out", "out", "--format", "pt2")
     assert message == f"export --format pt2 needs torch 99.1 or newer, here is {torch.__version__}"
 
@@ -671,7 +672,7 @@ def test_what_is_wrong_is_one_line(finished, capsys, monkeypatch):
         return lambda rows: {name: y + 3e-6 for name, y in run(rows).items()}
 
     with monkeypatch.context() as patch:
-        patch.setattr(formats, "read_pt2", other)
+        patch.setattr(model_formats, "read_pt2", other)
         message = fails(capsys, *EXPORT, "--out", "out", "--format", "pt2", code=1)
     assert re.search(r"differ by 3\.\de-06 .* in a batch of 1 rows, more than 1e-06: nothing was written", message)
     assert not list(Path.cwd().glob("out")) and not list(Path.cwd().glob(".building-*"))
@@ -684,7 +685,10 @@ def test_without_a_vocabulary_the_model_alone(finished, capsys):
     Path("data/shop/manifest.json").unlink()  # which would miss the vocabulary
     for file_format in ("safetensors", "pt2"):
         assert main([*EXPORT, "--out", file_format, "--format", file_format]) == 0
-        assert "no vocabulary, rows come as ids: data/shop has no feature_vocab.json" in capsys.readouterr().out
+        assert (
+            "no vocabulary, so that rows must come as ids: data/shop has no feature_vocab.json"
+            in capsys.readouterr().out
+        )
         assert {path.name for path in Path(file_format).iterdir()} == {f"model.{file_format}", "manifest.json"}
     assert json.loads(Path("pt2/manifest.json").read_text())["vocabulary"] is None
 
@@ -695,17 +699,17 @@ def test_without_a_vocabulary_the_model_alone(finished, capsys):
     config = Path("config/dataset_config.yaml")
     config.write_text(config.read_text().replace("fill_na: none", "fill_na: a"))
     assert main([*export, "otherwise"]) == 0
-    assert "no vocabulary, rows come as ids: field 'first' of row" in capsys.readouterr().out
+    assert "no vocabulary, so that rows must come as ids: field 'first' of row" in capsys.readouterr().out
     shutil.rmtree("raw")
     assert main([*export, "gone"]) == 0
-    assert "no vocabulary, rows come as ids: no train_data at" in capsys.readouterr().out
+    assert "no vocabulary, so that rows must come as ids: no train_data at" in capsys.readouterr().out
 
 
 def test_a_folder_is_there_whole_or_not_at_all(finished, capsys, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("fuxictr_me.serving.export.export_vocabulary", full)
+    monkeypatch.setattr("fuxictr_me.serving.export._export_vocabulary", full)
     assert fails(capsys, *EXPORT, "--out", "out", "--format", "safetensors", code=1) == "No space left on device"
     assert not Path("out").exists() and not list(Path.cwd().glob(".building-*"))
 

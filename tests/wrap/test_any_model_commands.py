@@ -22,14 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from fuxictr_me import DCNv2_ME, MultiEmbeddingOf, UsageError, information_abundance
 from fuxictr_me.bars.check import check_entry
 from fuxictr_me.bars.check_result import OK, UNCHECKED
-from fuxictr_me.bars.entry import write_entry
 from fuxictr_me.bars.rerun import rerun
-from fuxictr_me.commands import data as commands
-from fuxictr_me.commands.study import run as study_run
+from fuxictr_me.bars.write_entry import write_entry
+from fuxictr_me.commands.plan import plan_run
 from fuxictr_me.config.known_keys import describe_unread_keys, find_required_keys
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.data import H5DataLoader, build_h5
-from fuxictr_me.estimates import run as plan_run
+from fuxictr_me.data.building.convert_ids import convert_set
 from fuxictr_me.estimates import simulate
 from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.io.resources import find_bundled_folder
@@ -41,6 +40,7 @@ from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.study.design import design
 from fuxictr_me.study.gather import read_abundance
+from fuxictr_me.study.launch import launch_study
 from fuxictr_me.study.plan import make_plan, read_plan
 from fuxictr_me.study.progress import read_state
 from fuxictr_me.study.schedule import variables
@@ -375,7 +375,7 @@ def test_each_label_is_checked_by_its_own_task(two_labels):
 def test_a_study_of_a_class_of_ones_own(mine):
     study = {"dataset_id": "tiny_flights", "config": "config", "models": ["mine_any:WideDNN"], "kinds": ["ME"]}
     Path("s.yaml").write_text(yaml.safe_dump({**study, "scales": [2], "seeds": [1, 2]}))
-    assert "4 of 4 runs finished" in study_run("s.yaml", out="far/away", jobs=2)
+    assert "4 of 4 runs finished" in launch_study("s.yaml", out="far/away", jobs=2)
     folder = Path("far/away")
     plan = read_plan(folder)
     assert list(plan.cells) == ["WideDNN_base", "WideDNN_ME_2x"] and plan.environment == {"FUXICTR_ME_PATH": ["../.."]}
@@ -476,7 +476,8 @@ def test_an_entry_holds_the_class_and_can_be_run_again(mine):
     assert not [finding for finding in check_entry(folder) if finding.is_bad]
     readme = (folder / "README.md").read_text()
     assert (
-        "WideDNN is a model of its author's: `mine_any.py`, md5 " in readme and "num_sets 2, embedding_dim 4" in readme
+        "WideDNN is the author's own model. Its code is in this folder: `mine_any.py`, md5 " in readme
+        and "num_sets 2, embedding_dim 4" in readme
     )
     assert "`MultiEmbeddingOf` of fuxictr-me" in readme
     assert (
@@ -495,11 +496,11 @@ def test_an_entry_holds_the_class_and_can_be_run_again(mine):
 def test_an_entry_of_one_set_is_no_multi_embedding_and_code_that_changed_is_no_entry(mine):
     write_entry(["one"], "config", allow_fewer=True)
     readme = Path("WideDNN_tiny_flights/README.md").read_text()
-    assert "It ran as it is under fuxictr-me" in readme and "MultiEmbeddingOf" not in readme
+    assert "It ran unchanged under fuxictr-me" in readme and "MultiEmbeddingOf" not in readme
     row = Path("WideDNN_tiny_flights/leaderboard_row.csv").read_text().splitlines()[1]
     assert row.startswith(",,WideDNN,,0.")
     Path("mine_any.py").write_text(MINE + "\n# another\n")
-    with pytest.raises(UsageError, match=r"mine_any.py, as two ran with it .* is not there any more"):
+    with pytest.raises(UsageError, match=r"mine_any.py, with which two ran .* exists neither in"):
         write_entry(["two"], "config", allow_fewer=True)
 
 
@@ -508,7 +509,7 @@ def test_an_entry_of_the_zoo_names_the_checkout(mine, checkout):
     assert run_expid("zoo", "config")["model_source"]["origin"] == "FuxiCTR of no known commit"
     write_entry(["zoo"], "config", allow_fewer=True)
     readme = Path("WideDNN_ME_tiny_flights/README.md").read_text()
-    assert "is of the model zoo of FuxiCTR of no known commit: `model_zoo/WideDNN/src/WideDNN.py`, md5 " in readme
+    assert "is in the model zoo of FuxiCTR of no known commit: `model_zoo/WideDNN/src/WideDNN.py`, md5 " in readme
     assert "    export FUXICTR_SRC=$PWD/FuxiCTR\n" in readme
     assert not list(Path("WideDNN_ME_tiny_flights").glob("*/WideDNN.py"))
 
@@ -520,7 +521,7 @@ def test_an_entry_of_the_zoo_names_the_checkout(mine, checkout):
 def test_autoint_and_din_of_fuxictrs_zoo(own_folder, monkeypatch):
     monkeypatch.setenv("FUXICTR_SRC", SOURCE)
     zoo = Path(SOURCE, "model_zoo").resolve()
-    commands.convert(zoo.parent / "data" / "tiny_seq", "tiny_seq")
+    convert_set(zoo.parent / "data" / "tiny_seq", Path("tiny_seq"))
     sets = {"AutoInt": (zoo.parent / "data", "tiny_parquet", "parquet"), "DIN": (Path(), "tiny_seq", "h5")}
     for name, (root, dataset_id, kind) in sets.items():
         entries = yaml.safe_load((zoo / name / "config" / "model_config.yaml").read_text())

@@ -9,6 +9,7 @@ from pathlib import Path
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.errors import UsageError
+from fuxictr_me.formatting import join_names
 from fuxictr_me.io.atomic import write_atomically
 
 FIXED = ("feature_map.json", "feature_vocab.json", "feature_processor.pkl")
@@ -88,9 +89,8 @@ def refuse_foreign_files(data_dir: Path, pretrained: list[str], raw: dict[str, l
         if file.is_relative_to(data_dir.resolve()) and is_generated(file.relative_to(data_dir.resolve()).as_posix()):
             raise UsageError(f"the ids would go to where the raw data {file} are: {advice}")
     if foreign := foreign_files(data_dir, pretrained):
-        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise UsageError(
-            f"{data_dir} holds {', '.join(foreign[:3])}{more}, which fuxictr-me did not write (or which has changed "
+            f"{data_dir} holds {join_names(foreign, 3)}, which fuxictr-me did not write (or which has changed "
             f"since): a build would overwrite or mix with it; {advice}"
         )
 

@@ -18,6 +18,7 @@ from fuxictr_me.data.loaders.rank_shares import RankShares, mix_seeds, order_see
 from fuxictr_me.data.loaders.window_shuffle import WindowOrder
 from fuxictr_me.data.row_checks import BINARY, binary_labels
 from fuxictr_me.errors import UsageError, check_positive_int, unknown
+from fuxictr_me.formatting import format_bytes
 from fuxictr_me.io.free_memory import free_memory
 
 PLACEMENTS = ("auto", "device", "memory", "stream")
@@ -54,8 +55,8 @@ class H5DataLoader:
         window_rows: rows of a streamed window; None makes it about 256 MB.
         task: one for all labels, or one per label: those of ``binary_classification`` must be 0 or 1.
         share: (member, members) of the processes that share each batch. This process then reads and holds only its rows
-            and yields its part of each batch, which may be empty, see ``RankShares``. Streamed batches have the same size,
-            but their rows depend on the number of members.
+            and yields its part of each batch, which may be empty, see ``RankShares``. The rows of streamed batches
+            depend on the number of members, but not their sizes.
 
     Attributes:
         num_samples: rows of the whole split.
@@ -101,7 +102,7 @@ class H5DataLoader:
         self._held: Tensors = {} if self.placement == "stream" else self._load_all()
         count = len(self._share.rows)
         rows = f"{count:,} of {self.num_samples:,}" if share else f"{count:,}"
-        size = f"{rows} rows, {count * layout.row_bytes / 1e6:,.0f} MB"
+        size = f"{rows} rows, {format_bytes(count * layout.row_bytes)}"
         logging.info(f"{split} data of {Path(data_path)}: {size}, {self.placement}")
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""``fuxictr-me study``: run one, see how far it is, report it."""
+"""Start a study, or continue one, and read its progress."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ from fuxictr_me.study.status import status_text
 from fuxictr_me.study.study_data import prepare_data
 
 
-def run(path=None, out=None, gpus=(-1,), jobs=1, dry_run=False, retry_failed=False, changed=False, **given):
+def launch_study(path=None, out=None, gpus=(-1,), jobs=1, dry_run=False, retry_failed=False, changed=False, **given):
     """Run a study, or what is left of it.
 
     Args:
@@ -87,7 +87,7 @@ def _planned(study, folder: Path, changed: bool) -> Plan:
     return prepared
 
 
-def status(folder):
+def read_status(folder):
     """How far a study is, as text.
 
     Raises:
