@@ -3,6 +3,7 @@
 import argparse
 
 from fuxictr_me import __version__
+from fuxictr_me.commands import init
 from fuxictr_me.commands.bars import add_bars
 
 
@@ -79,6 +80,11 @@ def build_parser():
     quick.add_argument("--out", default="quickstart", help="folder to work in (default: ./quickstart)")
     _add_gpu(quick)
     quick.add_argument("--seed", type=int, default=2024, help="of the three runs (default: 2024)")
+
+    _init = commands.add_parser(
+        "init", help=init.HELP, description=init.DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    init.add_arguments(_init)
 
     zoo = commands.add_parser(
         "zoo",

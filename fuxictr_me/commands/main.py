@@ -249,7 +249,14 @@ def _numbers(option, text):
         raise UsageError(f"{option} must be whole numbers such as 1,2,4, got {text!r}") from None
 
 
+def _init(arguments):
+    from fuxictr_me.commands import init
+
+    print(init.run(arguments))
+
+
 COMMANDS = {
+    "init": _init,
     "run_expid": _run_expid,
     "host": _host,
     "quickstart": _quickstart,

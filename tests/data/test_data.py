@@ -22,9 +22,6 @@ from fuxictr_me.compat.versions import flavour
 from fuxictr_me.data import InMemoryLoader, build_dataset
 
 
-
-
-
 def test_ids_are_those_of_fuxictrs_feature_processor(tmp_path):
     params = write_raw(tmp_path)
     built = build_dataset(params)

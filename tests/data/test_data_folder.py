@@ -29,11 +29,6 @@ from fuxictr_me.io.resources import bundled
 from fuxictr_me.runs.experiment import run_expid
 
 
-
-
-
-
-
 # --- foreign files ---------------------------------------------------------------------------------------
 
 PLACES = (

@@ -44,23 +44,10 @@ from fuxictr_me.data.window_shuffle import WindowOrder, mixing
 from fuxictr_me.io.resources import bundled
 
 
-
 def load_map(folder, **params):
     feature_map = FeatureMap(Path(folder).name, str(folder))
     feature_map.load(str(Path(folder) / "feature_map.json"), params)
     return feature_map
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 # --- files -------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "fuxictr_me"
 # says what each is for.
 LAYERS = (
     *("errors", "io", "compat", "collapse", "config", "nn", "tables", "training", "models", "wrap", "data", "zoo"),
-    *("estimates", "distributed", "runs", "bars", "study", "reports", "serving", "quickstart", "commands"),
+    *("estimates", "distributed", "runs", "bars", "study", "reports", "serving", "quickstart", "starter", "commands"),
 )
 # Import paths of the time before the layers, which configs and scripts of users still name.
 OLD_PATHS = {"any_model", "callbacks", "cli", "embedding", "experiment", "host", "interactions"}
@@ -104,3 +104,12 @@ def test_old_import_paths_lead_to_the_same_objects(name):
 
 def test_type_checkers_read_the_annotations():
     assert (PACKAGE / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.stem)
+def test_no_name_of_a_test_file_is_defined_twice(path):
+    """A second function of the same name would silently replace the first (ruff's F811 is off for fixtures)."""
+    names = [
+        node.name for node in ast.parse(path.read_text()).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    ]
+    assert len(names) == len(set(names))
