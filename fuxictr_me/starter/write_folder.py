@@ -86,7 +86,8 @@ def describe(
     lines = [
         f"{clicks.path}: {rows:,} rows, {len(clicks.schema)} columns{separated}",
         f"label {label}: {share:.2%} are 1",
-        f"split {how}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()),
+        f"split {how}",
+        "rows " + ", ".join(f"{name} {count:,}" for name, count in counts.items()),
         "",
         f"{'column':<{width}}  {'guess':<11}  {'values':>10}  {'missing':>7}  why",
     ]
@@ -104,7 +105,7 @@ def describe(
         "Read dataset_config.yaml and correct what was guessed wrongly. Then:",
         f"  fuxictr-me study {target}/study.yaml --dry-run    # what it would run, and how long",
         f"  fuxictr-me study {target}/study.yaml              # single against multi-embedding on your data",
-        "  fuxictr-me study report study                     # the verdict: study/report/report.html",
+        "  fuxictr-me study report study                      # the verdict: study/report/report.html",
     ]
     return "\n".join(lines)
 
