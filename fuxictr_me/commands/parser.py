@@ -11,6 +11,7 @@ from fuxictr_me.commands import (
     export,
     export_embeddings,
     host,
+    init,
     plan,
     quickstart,
     run_expid,
@@ -21,6 +22,7 @@ from fuxictr_me.commands import (
 from fuxictr_me.commands.shared_arguments import Command, HelpFormatter, add_commands
 
 COMMANDS: dict[str, Command] = {  # in the order of `fuxictr-me --help`: the most used first
+    "init": init,
     "run_expid": run_expid,
     "analyze": analyze,
     "plan": plan,

@@ -104,8 +104,9 @@ def read_study(path, **given):
     config = content.get("config")
     if config is not None and not isinstance(config, str | Path):
         raise UsageError(f"config of a study must be the path of a folder, got {config!r}")
-    if config is not None and path is not None and not Path(config).is_dir():
-        config = Path(path).parent / config  # as seen from the study's file
+    if config is not None and path is not None:
+        beside = Path(path).parent / config  # as seen from the study's file, which comes first
+        config = beside if beside.is_dir() or not Path(config).is_dir() else config
     name = content.pop("name", Path(path).stem if path else "study")
     return design(name=name, **content | {"config": config})
 

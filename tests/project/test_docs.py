@@ -56,6 +56,8 @@ SLOW = {
         "imports torch three times; test_torchrun_trains_on_shares_of_h5 runs the like"
     ),
     "fuxictr-me study --models DNN_ME --scales 1,4 --seeds 5 --dataset criteo_paper --dry-run": "predicts large models",
+    "fuxictr-me study my_config/study.yaml": "28 runs",
+    "fuxictr-me study report study": "of these runs",
     "fuxictr-me bars check entries/DNN_ME_frappe_x1 --run": "trains in a process of its own",
 }
 
@@ -86,8 +88,25 @@ COMMANDS = {command: name for name, block in CONSOLES for command, _ in commands
 # --- what a reader has at hand -----------------------------------------------------------------------------
 
 
+def write_clicks():
+    """A file of clicks with times, for ``init``."""
+    random = np.random.default_rng(1)
+    lines = ["ts,user,item,price,click"]
+    for hour in range(400):
+        user, item = random.integers([30, 20])
+        price = round(random.uniform(5, 90), 1)
+        click = int(random.random() < (0.5 if (user + item) % 3 == 0 else 0.2))
+        lines.append(f"2024-05-{1 + hour // 24:02d}T{hour % 24:02d}:00:00Z,u{user},i{item},{price},{click}")
+    Path("clicks.csv").write_text("\n".join(lines) + "\n")
+
+
+def prepare_README(monkeypatch, slow):
+    write_clicks()
+
+
 def prepare_your_data(monkeypatch, slow):
     """Clicks in a shop, in the columns that the page shows."""
+    write_clicks()
     random = np.random.default_rng(0)
     Path("my_data").mkdir()
     for split, rows in (("train", 600), ("valid", 200), ("test", 200)):
