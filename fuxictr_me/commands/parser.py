@@ -13,6 +13,7 @@ from fuxictr_me.commands import (
     host,
     init,
     plan,
+    predict,
     quickstart,
     run_expid,
     study,
@@ -24,6 +25,7 @@ from fuxictr_me.commands.shared_arguments import Command, HelpFormatter, add_com
 COMMANDS: dict[str, Command] = {  # in the order of `fuxictr-me --help`: the most used first
     "init": init,
     "run_expid": run_expid,
+    "predict": predict,
     "analyze": analyze,
     "plan": plan,
     "study": study,

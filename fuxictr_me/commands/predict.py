@@ -4,16 +4,16 @@ import argparse
 
 HELP = "score a csv, parquet or JSON-lines file of raw rows with a finished run"
 DESCRIPTION = """\
-Read raw rows with the columns of the config, encode them with the vocabulary of training, and write the predictions of
-the run's best weights, one row per row and in the same order. Rows are streamed, so the file may be larger than memory.
-If the label is among the columns, the metrics are printed, too. Any model that FuxiCTR can train is taken. Example:
-
-  fuxictr-me predict --config my_config --expid ME_4x --data new.csv --out scores.parquet
-"""
+Read raw rows with the columns of the config, encode them with the vocabulary
+of training, and write the predictions of the run's best weights, one row per
+row and in the same order. Rows are streamed, so the file may be larger than
+memory. If the label is among the columns, the metrics are printed, too. The
+run may be of any model that FuxiCTR can train."""
+EXAMPLE = "fuxictr-me predict --config my_config --expid ME_4x --data new.csv --out scores.parquet"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
+    """Add the arguments of ``predict``."""
     parser.add_argument("--config", help="folder of the configs (default: the bundled entry that has EXPID)")
     parser.add_argument("--expid", required=True, help="experiment id of a finished run")
     parser.add_argument(
