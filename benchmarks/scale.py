@@ -38,7 +38,7 @@ from scale_formulas import (
 )
 
 from fuxictr_me.distributed.auto_engine import NEAR
-from fuxictr_me.estimates.exchange import ALL_GATHER, ID, NUMBER, sent
+from fuxictr_me.estimates.collectives import ALL_GATHER, ID, NUMBER, sent
 
 PAGE = """# Multi-embedding on several GPUs, on paper
 

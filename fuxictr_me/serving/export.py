@@ -78,7 +78,7 @@ def export_run(
     if os.path.lexists(out):
         raise UsageError(f"{out} exists already")
     run = find_run(expid, config, checkpoint)
-    model = _load_model(run)
+    model = load_model(run)
     manifest = _describe_run(run, file_format)
     progress = tqdm(total=3, disable=None, bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]")
     with atomic_folder(out) as folder, progress as bar:
@@ -93,7 +93,7 @@ def export_run(
     return _summarize(manifest, out)
 
 
-def _load_model(run: Run) -> BaseModel:
+def load_model(run: Run) -> BaseModel:
     """Return the model of a run with its weights, on the CPU, in float32 and in evaluation mode.
 
     Raises:

@@ -21,9 +21,9 @@ from fuxictr_me.data.raw.find_files import is_parquet, raw_files, separator
 from fuxictr_me.errors import UsageError, check_positive_int, unknown
 from fuxictr_me.io.atomic import write_atomically
 from fuxictr_me.runs.finished_run import Run, find_run
+from fuxictr_me.serving.data_origin import DataOrigin, find_origin
 from fuxictr_me.serving.encode_frame import FrameEncoder
 from fuxictr_me.serving.export import load_model
-from fuxictr_me.serving.origin import Origin, find_origin
 from fuxictr_me.serving.vocabulary import make_vocabulary
 from fuxictr_me.training.metrics import evaluate_metrics
 
@@ -121,14 +121,14 @@ def _as_tables(data: Path, stack: contextlib.ExitStack) -> list[Path]:
     return [table]
 
 
-def _labels_in(files: list[Path], origin: Origin, found: Run) -> list[str]:
+def _labels_in(files: list[Path], origin: DataOrigin, found: Run) -> list[str]:
     """Return the labels of the run if the files have all of them, else none."""
     header = _schema_of(files[0], origin)
     labels = list(found.feature_map.labels)
     return labels if set(labels) <= set(header) else []
 
 
-def _schema_of(file: Path, origin: Origin) -> list[str]:
+def _schema_of(file: Path, origin: DataOrigin) -> list[str]:
     if is_parquet(file):
         return pl.scan_parquet(file, glob=False).collect_schema().names()
     separated = separator(file, origin.settings.get("sep"))
@@ -136,7 +136,7 @@ def _schema_of(file: Path, origin: Origin) -> list[str]:
 
 
 def _preprocess(
-    files: list[Path], origin: Origin, labels: list[str], keep: Sequence[str], task: Any
+    files: list[Path], origin: DataOrigin, labels: list[str], keep: Sequence[str], task: Any
 ) -> tuple[PreparingProcessor, pl.LazyFrame]:
     """Return rows as the build of the data set would encode them, with the columns to keep beside them."""
     inputs = [column for column in origin.columns.values() if column["type"] != "meta"]  # no model reads a group

@@ -37,6 +37,7 @@ from fuxictr_me.data.loaders.window_shuffle import WindowOrder, mixing
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.io.resources import find_bundled_folder
 
+
 def load_map(folder, **params):
     feature_map = FeatureMap(Path(folder).name, str(folder))
     feature_map.load(str(Path(folder) / "feature_map.json"), params)

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
 from fuxictr_me.commands.plan import plan_run
 from fuxictr_me.estimates import GPUS, plan, simulate, what_would_fit
-from fuxictr_me.estimates.advice import fastest_settings
+from fuxictr_me.estimates.fastest_settings import fastest_settings
 from fuxictr_me.estimates.measured_steps import MEASURED, PEAKS, STEPS, expected_seconds
 from fuxictr_me.estimates.operation_ledger import Ledger
 from fuxictr_me.estimates.plan import place_data
@@ -420,11 +420,11 @@ def test_the_papers_criteo_before_it_is_built(tmp_path, monkeypatch):
     net = 10 * (4 * (390 * 390 + 390) + 390 * 400 + 400 + 800) + (400 * 400 + 400 + 800) + 401
     found = numbers(text)
     assert "criteo_paper is not built: 1,086,810 ids, as published" in text
-    assert found["embeddings"] == f"{1_086_810 * 100:,}" and found["the rest"] == f"{net:,}"
+    assert found["embeddings"] == f"{1_086_810 * 100:,}" and found["others"] == f"{net:,}"
     assert "an epoch: 36,672,493 rows, 17,907 steps" in text
     assert "fits: " in text and "of 80 GB" in text
     assert "train data" in text and "on the GPU" in text
-    assert "expected, as measured" in text and f"measured on {MEASURED}" in text
+    assert "expected (see below)" in text and f"measured on {MEASURED}" in text
     assert "fastest with the same results" in text and "compile: True" in text and "precision: tf32" in text
     assert list(tmp_path.iterdir()) == []
 
@@ -466,7 +466,7 @@ def test_a_run_that_does_not_fit_ends_with_what_would(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"month": 12}', "the vocabulary says nothing of field 'day_of_week' (it has month)"),
+        ('{"month": 12}', "the vocabulary does not have the field 'day_of_week' (it has month)"),
         ('{"month": 0}', "the number of ids of field 'month' in ids.json must be an integer of 1 or more, got 0"),
         ("[1]", "ids.json must hold field: number of ids, got list"),
         ("{", "ids.json is not a JSON file"),

@@ -285,9 +285,9 @@ def test_a_model_without_tables(feature_map, tmp_path):
         ('{"user": {"a"', "feature_vocab.json is not a complete vocabulary: Expecting ':' delimiter"),
         ("[1]", "feature_vocab.json must map field -> token -> id, and does not"),
         ('{"user": 3}', "feature_vocab.json must map field -> token -> id, and does not"),
-        ('{"user": {"a": 11}}', "gives 'a' of field 'user' the id 11, its table has the ids 0 to 10"),
-        ('{"user": {"a": -1}}', "gives 'a' of field 'user' the id -1, its table has the ids 0 to 10"),
-        ('{"clicks": {"a": "1"}}', "gives 'a' of field 'clicks' the id '1', its table has the ids 0 to 4"),
+        ('{"user": {"a": 11}}', "gives 'a' of field 'user' the id 11, its table has ids 0 to 10"),
+        ('{"user": {"a": -1}}', "gives 'a' of field 'user' the id -1, its table has ids 0 to 10"),
+        ('{"clicks": {"a": "1"}}', "gives 'a' of field 'clicks' the id '1', its table has ids 0 to 4"),
     ],
 )
 def test_a_vocabulary_that_does_not_fit(feature_map, tmp_path, text, message):
