@@ -1,4 +1,4 @@
-"""``fuxictr-me predict``: raw rows of every format get the numbers of evaluation; other rows are refused in one line."""
+"""``fuxictr-me predict``: raw rows of every format get the numbers of evaluation; other rows are one line."""
 
 from pathlib import Path
 
