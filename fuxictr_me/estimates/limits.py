@@ -4,10 +4,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fuxictr_me.config.columns import get_column_names
-from fuxictr_me.config.options import WITH_VOCABULARY
+from fuxictr_me.config.dataset_options import WITH_VOCABULARY
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.data.h5_loader import free_memory
 from fuxictr_me.errors import UsageError
-from fuxictr_me.zoo.find_model import is_fuxictr_me_model
 
 BYTES = 4  # of a float32
 ROWS = 2  # a table has those of padding and of unknown ids

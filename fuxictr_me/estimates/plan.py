@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.h5_loader import SHARE_OF_FREE_MEMORY
 from fuxictr_me.errors import UsageError
@@ -9,7 +10,6 @@ from fuxictr_me.estimates.gpus import Gpu, find_gpu
 from fuxictr_me.estimates.limits import check_plan
 from fuxictr_me.estimates.measured_steps import expected_seconds
 from fuxictr_me.estimates.simulate import Memory, simulate
-from fuxictr_me.zoo.find_model import is_fuxictr_me_model
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fuxictr_me.config import find_config
 from fuxictr_me.config.known_keys import describe_unread_keys
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.advice import fastest_settings
 from fuxictr_me.estimates.measured_steps import MEASURED
@@ -11,7 +12,7 @@ from fuxictr_me.estimates.plan import plan, what_would_fit
 from fuxictr_me.estimates.vocabulary import feature_map_of, published, read_vocabulary, rows_of
 from fuxictr_me.runs.experiment import load_feature_map
 from fuxictr_me.runs.run_settings import load_settings
-from fuxictr_me.zoo.find_model import find_model, get_class_name, is_fuxictr_me_model
+from fuxictr_me.zoo.find_model import find_model, get_class_name
 
 REMARKS = {"memory": "  (the rows stay in RAM)"}
 DEFAULTS = {"compile": False, "cuda_graph": "auto", "precision": "float32", "embedding_updates": "dense"}

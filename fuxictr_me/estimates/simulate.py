@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from fuxictr_me.config.model_registry import find_entry, get_backbone, is_fuxictr_me_model, is_wrapped
 from fuxictr_me.data.column_layout import VALUES, Layout
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.kernel_costs import KernelCosts
@@ -18,7 +19,6 @@ from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
 from fuxictr_me.training.step import Step, fused_tables
 from fuxictr_me.training.touched_rows import LazyRows
 from fuxictr_me.wrap import MultiEmbeddingOf
-from fuxictr_me.zoo.find_model import get_backbone, is_fuxictr_me_model, is_wrapped
 
 NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")  # of torch, from operations on fake tensors
 ALONE = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None}  # no device, files or hooks
@@ -162,7 +162,7 @@ def staying(model_class):
     if not is_wrapped(model_class):
         return type(model_class.__name__, (model_class,), stays)
     backbone = get_backbone(model_class)
-    return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **model_class._defaults)
+    return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **find_entry(model_class).wrapping_defaults)
 
 
 def _train(model, batch, ledger, on_gpu, in_one_pass):

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from fuxictr_me import __version__
 from fuxictr_me.compat.versions import collect_versions
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.config.training_settings import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError
 from fuxictr_me.io.atomic import atomic_folder
@@ -24,7 +25,7 @@ from fuxictr_me.serving.origin import find_origin
 from fuxictr_me.serving.raw_rows import compare_rows
 from fuxictr_me.serving.summary import summary
 from fuxictr_me.serving.vocabulary import make_vocabulary
-from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
+from fuxictr_me.zoo.find_model import find_model
 
 AS_SERVED = {"gpu": -1, "verbose": 0, "callbacks": None}
 OURS_AS_SERVED = {"compile": False, "precision": "float32", "fused_embedding": True, "embedding_updates": "dense"}

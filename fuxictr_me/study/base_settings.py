@@ -6,9 +6,10 @@ from pathlib import Path
 from fuxictr_me import config
 from fuxictr_me.config import read_entries
 from fuxictr_me.config.lookup import merge_experiment
+from fuxictr_me.config.model_registry import get_backbone, is_fuxictr_me_model
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.io.resources import find_zoo_configs
-from fuxictr_me.zoo.find_model import ZOO_PACKAGE, find_model, get_backbone, get_class_name, is_fuxictr_me_model
+from fuxictr_me.zoo.find_model import ZOO_PACKAGE, find_model, get_class_name
 
 IA = "InformationAbundance"
 ALWAYS = {"model_root": "./checkpoints/", "verbose": 0, "debug_mode": False}

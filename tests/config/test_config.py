@@ -5,6 +5,7 @@ import json
 import random
 from pathlib import Path
 
+import jsonschema
 import pytest
 import torch
 import yaml
@@ -16,17 +17,23 @@ from helpers.feature_maps import categorical, make_feature_map, sequence
 
 from fuxictr_me import MultiEmbedding, UsageError, models
 from fuxictr_me.commands.main import main
+from fuxictr_me.compat import fuxictr_models
 from fuxictr_me.config import bundled_datasets, check_dataset, find_dataset, read_entries, read_params
+from fuxictr_me.config.callback_specs import CALLBACK_ARGUMENTS
+from fuxictr_me.config.dataset_options import COLUMN_OPTIONS, DATASET_OPTIONS, LABEL_OPTIONS, READING_OPTIONS
 from fuxictr_me.config.expressions import check_feature_encoder, check_preprocess
-from fuxictr_me.config.model_options import MODEL_OPTIONS
+from fuxictr_me.config.family_options import FAMILY_OPTIONS
+from fuxictr_me.config.model_options import COMMON_OPTIONS, MODEL_OPTIONS, PENALTY_OPTIONS, SPEED_OPTIONS
 from fuxictr_me.config.names import check_field_name, check_plain_name
-from fuxictr_me.config.options import COLUMN_OPTIONS, DATASET_OPTIONS, READING_OPTIONS, UNSET
-from fuxictr_me.config.training_options import LOSSES, MULTI_TASK_OPTIONS, OPTIMIZERS, TRAINING_OPTIONS
-from fuxictr_me.config.yaml_files import read_yaml
+from fuxictr_me.config.options import UNSET
+from fuxictr_me.config.training_options import LOSSES, OPTIMIZERS, TRAINING_OPTIONS
+from fuxictr_me.config.yaml_files import LoaderName, read_yaml
 from fuxictr_me.data import H5DataLoader, feature_maps
 from fuxictr_me.estimates.limits import check_memory, least_bytes
 from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 from fuxictr_me.runs.run_settings import load_settings
+from fuxictr_me.training.callbacks.from_config import CALLBACKS
+from fuxictr_me.zoo.find_model import MODEL_NAMES
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
 
@@ -76,8 +83,19 @@ def test_yaml_that_is_a_config_is_read_as_pyyaml_reads_it(tmp_path):
     text = "base: &b {a: 1, b: [x, 1.e-3, 1e-3, null, ~, yes, 0x10, 'é']}\nover: {<<: *b, a: 2}\nlist: [*b, *b]\n"
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert read_yaml(path) == yaml.safe_load(text)
-    path.write_text("data_loader: !!python/name:fuxictr_me.data.H5DataLoader")
-    assert read_yaml(path) == {"data_loader": H5DataLoader}
+    text = "data_loader: !!python/name:fuxictr_me.data.H5DataLoader"
+    path.write_text(text)
+    named = read_yaml(path)
+    assert named == {"data_loader": LoaderName("fuxictr_me.data.H5DataLoader")}
+    for dump in (yaml.dump, yaml.safe_dump):
+        assert dump(named).startswith(text)
+
+
+def test_a_run_gets_the_loader_class_that_its_config_names(folder):
+    write("model", "seed", 1)
+    path = Path("config/dataset_config.yaml")
+    path.write_text(path.read_text() + "  data_loader: !!python/name:fuxictr_me.data.H5DataLoader\n")
+    assert load_settings("config", "x")["data_loader"] is H5DataLoader
 
 
 def test_the_merge_is_that_of_fuxictr(tmp_path):
@@ -210,25 +228,55 @@ def test_a_regression_has_metrics_of_its_own(folder):
                 load_settings("config", "x")
 
 
-def test_every_argument_of_our_models_is_in_the_table():
-    tables = MODEL_OPTIONS | TRAINING_OPTIONS | READING_OPTIONS | MULTI_TASK_OPTIONS
-    for name in models.__all__:
-        for argument in list(inspect.signature(getattr(models, name).__init__).parameters.values())[2:]:
-            if argument.kind is argument.VAR_KEYWORD:
-                continue
-            option = tables[argument.name]
-            assert option.doc
-            if not isinstance(argument.default, tuple) and argument.default is not None:
-                option.check(argument.default)
+def constructor_defaults(model_class):
+    """The keys that a model's own constructor takes, with their defaults."""
+    arguments = list(inspect.signature(model_class.__init__).parameters.values())[2:]
+    return {
+        argument.name: list(argument.default) if isinstance(argument.default, tuple) else argument.default
+        for argument in arguments
+        if argument.kind is not argument.VAR_KEYWORD and argument.name != "model_id"
+    }
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_the_table_has_the_options_and_defaults_of_each_model(name):
+    in_constructor = constructor_defaults(getattr(models, name))
+    in_table = {key: option.models[name] for key, option in FAMILY_OPTIONS.items() if name in option.models}
+    assert in_constructor.pop("num_sets", None) is None  # Mixed_ME: their number is that of its interactions
+    assert in_constructor == in_table
+    assert {model for option in FAMILY_OPTIONS.values() for model in option.models} == set(MODEL_NAMES)
+
+
+def test_the_table_has_the_options_and_defaults_of_the_base_class():
+    in_constructor = constructor_defaults(models.MultiEmbeddingModel)
+    assert in_constructor.pop("num_sets") is None  # 4, unless embedding_dim lists the sets
+    in_table = COMMON_OPTIONS | PENALTY_OPTIONS | SPEED_OPTIONS | TRAINING_OPTIONS
+    assert in_constructor == {key: in_table[key].default for key in in_constructor}
+    assert {*COMMON_OPTIONS, *PENALTY_OPTIONS, *SPEED_OPTIONS} == {*in_constructor, "num_sets"} - {*TRAINING_OPTIONS}
+
+
+def test_defaults_of_training_are_those_of_fuxictr():
+    for function in (fuxictr_models.BaseModel.__init__, fuxictr_models.BaseModel.fit):
+        for name, argument in inspect.signature(function).parameters.items():
+            if name in TRAINING_OPTIONS and name != "model_id" and argument.default is not argument.empty:
+                assert argument.default == TRAINING_OPTIONS[name].default, name
+
+
+def test_callbacks_of_the_table_are_those_that_are_built():
+    assert CALLBACK_ARGUMENTS.keys() == CALLBACKS.keys()
+    for name, options in CALLBACK_ARGUMENTS.items():
+        arguments = list(inspect.signature(CALLBACKS[name].__init__).parameters.values())[1:]
+        assert {a.name: a.default for a in arguments} == {key: option.default for key, option in options.items()}
 
 
 def test_every_default_in_the_table_is_of_its_kind():
-    for table in (COLUMN_OPTIONS, DATASET_OPTIONS, READING_OPTIONS, TRAINING_OPTIONS, MODEL_OPTIONS):
+    for table in (COLUMN_OPTIONS, LABEL_OPTIONS, DATASET_OPTIONS, READING_OPTIONS, TRAINING_OPTIONS, MODEL_OPTIONS):
         for name, option in table.items():
             assert option.name == name and option.doc and "\n" not in option.doc
-            json.dumps(option.kind.schema)
-            if option.default is not UNSET:
-                option.check(option.default)
+            for default in (option.default, *option.models.values()):
+                if default is not UNSET:
+                    option.check(default)
+                    jsonschema.validate(default, option.kind.schema)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
