@@ -3,6 +3,7 @@
 import argparse
 
 from fuxictr_me import __version__
+from fuxictr_me.commands import schema
 from fuxictr_me.commands.bars import add_bars
 
 
@@ -87,6 +88,7 @@ def build_parser():
     )
     zoo.add_argument("model", nargs="?", help="e.g. DCNv2_ME")
     zoo.add_argument("folder", nargs="?", help="folder to copy the config to (must not exist)")
+    schema.add_arguments(commands.add_parser("schema", help=schema.HELP, description=schema.DESCRIPTION))
     _add_data_commands(commands)
     _add_collapse_commands(commands)
     _add_export(commands)

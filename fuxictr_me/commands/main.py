@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from fuxictr_me.commands import schema
 from fuxictr_me.commands.arguments import parse_arguments
 from fuxictr_me.commands.interrupts import Terminated, sigterm_as_interrupt, write_traceback
 from fuxictr_me.errors import RunError, UsageError, check_positive_int, require_extra
@@ -142,6 +143,10 @@ def _zoo(arguments):
     print(f"{arguments.model}: config copied to {arguments.folder}")
 
 
+def _schema(arguments):
+    print(schema.run(arguments))
+
+
 def _data(arguments):
     from fuxictr_me.commands import data as commands
 
@@ -254,6 +259,7 @@ COMMANDS = {
     "host": _host,
     "quickstart": _quickstart,
     "zoo": _zoo,
+    "schema": _schema,
     "data": _data,
     "analyze": _analyze,
     "export-embeddings": _export_embeddings,

@@ -271,7 +271,8 @@ READING_OPTIONS = index_by_name(
     Option(
         "data_placement",
         Choice("auto", "device", "memory", "stream"),
-        "where the rows of an H5 set are kept during training: see [Speed](../docs/speed.md)",
+        "where the rows of an H5 set are during training: on the GPU (`device`), in RAM (`memory`) or on disk "
+        "(`stream`); `auto` chooses",
         "auto",
     ),
     Option("window_rows", Integer(1), "rows among which streamed rows are shuffled"),
