@@ -11,7 +11,7 @@ import torch
 import yaml
 from fuxictr.pytorch.torch_utils import get_loss
 from fuxictr.utils import load_config
-from helpers.bad_configs import error_of, write
+from helpers.bad_configs import error_of, folder, write  # noqa: F401
 from helpers.batches import make_batch
 from helpers.feature_maps import categorical, make_feature_map, sequence
 
@@ -100,11 +100,11 @@ def test_a_run_gets_the_loader_class_that_its_config_names(folder):
 
 def test_the_merge_is_that_of_fuxictr(tmp_path):
     """Over the bundled model zoo, and over files in a folder, each of which may have a Base."""
-    for folder in [*find_zoo_configs().values()][:2]:
-        entries = read_entries(folder, "model_config")
+    for zoo_config in [*find_zoo_configs().values()][:2]:
+        entries = read_entries(zoo_config, "model_config")
         ready = [expid for expid, entry in entries.items() if expid != "Base" and entry.get("dataset_id") != "TBD"]
         for expid in ready[:: len(ready) // 3]:
-            assert read_params(folder, expid) == load_config(str(folder), expid)
+            assert read_params(zoo_config, expid) == load_config(str(zoo_config), expid)
     files = {"a": {"Base": {"seed": 1}, "x": {"dataset_id": "d"}}, "b": {"Base": {"seed": 2}, "y": {"dataset_id": "d"}}}
     (tmp_path / "model_config").mkdir()
     for name, content in files.items():

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 from fuxictr.features import FeatureMap
-from helpers.bad_configs import MODEL, error_of, write
+from helpers.bad_configs import MODEL, error_of, folder, write  # noqa: F401
+from helpers.fuxictr_checkout import checkout  # noqa: F401
 
 from fuxictr_me.compat import dataloaders, fuxictr_models
 from fuxictr_me.errors import UsageError

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 from fuxictr_me.commands.main import main
@@ -61,3 +62,11 @@ def error_of(arguments, capsys):
     lines = [line for line in err.splitlines() if "error: " in line]
     assert "Traceback" not in err and len(lines) <= 1
     return code, lines[0] if lines else None
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Work in an empty folder that holds ``rows.csv``, the raw data of the config that ``write`` writes."""
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text(ROWS)
+    return tmp_path
