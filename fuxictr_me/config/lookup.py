@@ -45,25 +45,24 @@ def read_params(config: str | Path, expid: str) -> dict:
         raise missing("config folder", config)
     check_plain_name("expid", expid)
     merged = merge_experiment(folder, expid)
-    dataset_id, datasets = merged.get("dataset_id"), read_entries(folder, "dataset_config")
+    dataset_id = merged.get("dataset_id")
     if dataset_id == "TBD":
-        raise UsageError(f"{expid} is a template: copy it and set its dataset_id (known: {', '.join(datasets)})")
-    check_plain_name("dataset_id", dataset_id)
-    if dataset_id not in datasets:
-        raise unknown(f"dataset_id in {config}", dataset_id, datasets)
-    check_entry_keys(dataset_id, datasets[dataset_id], DATASET_KEYS)
-    params = {**merged, "model_id": expid, "dataset_id": dataset_id, **datasets[dataset_id]}
+        known = ", ".join(read_entries(folder, "dataset_config"))
+        raise UsageError(f"{expid} is a template: copy it and set its dataset_id (known: {known})")
+    dataset, _ = find_dataset(dataset_id, folder, use_bundled=False)
+    params = {**merged, "model_id": expid, "dataset_id": dataset_id, **dataset}
     check_dataset_values(params)
     check_training_values(params)
     return params
 
 
-def find_dataset(dataset_id: str, config: str | Path | None = None) -> tuple[dict, Path]:
+def find_dataset(dataset_id: object, config: str | Path | None = None, use_bundled: bool = True) -> tuple[dict, Path]:
     """Find the entry of a data set, in ``config`` or among those that come with the package.
 
     Args:
         dataset_id: an entry of ``dataset_config.yaml``.
         config: that file, or a folder that holds it.
+        use_bundled: whether to look among the data sets that come with the package if ``config`` does not have it.
 
     Returns:
         The entry with its keys checked, and its config folder: paths may be relative to the folder that holds it.
@@ -71,7 +70,7 @@ def find_dataset(dataset_id: str, config: str | Path | None = None) -> tuple[dic
     Raises:
         UsageError: the file or the entry does not exist, a key is unknown, or a training setting is wrong.
     """
-    check_plain_name("dataset_id", dataset_id)
+    dataset_id = check_plain_name("dataset_id", dataset_id)
     candidates: dict[str, tuple[dict, Path]] = {}
     if config is not None:
         folder, name = Path(config), "dataset_config"
@@ -80,6 +79,8 @@ def find_dataset(dataset_id: str, config: str | Path | None = None) -> tuple[dic
         elif not folder.is_dir():
             raise missing("config folder", config)
         candidates = {key: (entry, folder) for key, entry in read_entries(folder, name).items()}
+    if dataset_id not in candidates and not use_bundled:
+        raise unknown(f"dataset_id in {config}", dataset_id, candidates)
     if dataset_id not in candidates:
         bundled = bundled_datasets()
         if dataset_id not in bundled:
@@ -123,6 +124,11 @@ def _join(by_file: dict[Path, dict]) -> dict[str, dict]:
                 raise UsageError(f"{key} is in {origin[key]} and in {file}: rename one of them")
             entries[key], origin[key] = entry, file
     return entries
+
+
+def has_entries(folder: Path | None, name: str) -> bool:
+    """Return whether a config folder has ``<name>.yaml`` or the folder ``<name>/``."""
+    return folder is not None and ((folder / f"{name}.yaml").is_file() or (folder / name).is_dir())
 
 
 def merge_experiment(folder: Path, expid: str) -> dict:
