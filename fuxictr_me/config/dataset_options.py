@@ -63,11 +63,13 @@ def _check_size(label: str, value: object) -> None:
 
 
 # ``columns`` checks names, ``fill_na``, ``feature_cols``, ``label_col`` and ``feature_specs`` as a whole.
-NAMES = Unchecked({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]})
+NAME = Text().schema
+NAMES = Unchecked({"anyOf": [NAME, {"type": "array", "items": NAME, "minItems": 1}]})
+LAYER = {"type": "string", "pattern": r"^\s*(layers|nn)\.\w+\(.*\)\s*$"}
 ENCODER = Checked(
     "like layers.MaskedAveragePooling(), or a list of such",
     check_feature_encoder,
-    {"type": ["string", "array", "null"], "items": {"type": "string"}},
+    {"anyOf": [{"enum": [None, "null", "none", "None"]}, LAYER, {"type": "array", "items": LAYER, "minItems": 1}]},
 )
 PREPROCESS = Checked(
     f"one of {', '.join(PREPROCESSING)}",

@@ -207,7 +207,11 @@ TRAINING_OPTIONS = index_by_name(
     Option("net_regularizer", REGULARIZER, "the same on all other weights", None),
     Option(
         "metrics",
-        Checked("a list of metrics", _check_metrics_list, {"type": "array", "items": METRIC_SCHEMA, "minItems": 1}),
+        Checked(
+            "a list of metrics",
+            _check_metrics_list,
+            {"type": "array", "items": METRIC_SCHEMA, "minItems": 1, "uniqueItems": True},
+        ),
         "metrics of every evaluation: `AUC`, `logloss`, `gAUC`, `avgAUC`, `MRR`, `NDCG(k=5)`; for a regression "
         "`MSE`, `MAE`, `RMSE`",
         ["AUC", "logloss"],
@@ -217,7 +221,12 @@ TRAINING_OPTIONS = index_by_name(
         Checked(
             "a metric, or weights of several",
             _check_monitor,
-            {"anyOf": [METRIC_SCHEMA, {"type": "object", "additionalProperties": {"type": "number"}}]},
+            {
+                "anyOf": [
+                    METRIC_SCHEMA,
+                    {"type": "object", "additionalProperties": {"type": "number"}, "minProperties": 1},
+                ]
+            },
         ),
         "the metric that chooses the best weights, or weights of several metrics",
         "AUC",

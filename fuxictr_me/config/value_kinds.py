@@ -110,7 +110,7 @@ class Text(Kind):
     """Text of at least one character that is not blank, without control characters."""
 
     def __init__(self, words: str = "text") -> None:
-        super().__init__(words, {"type": "string", "minLength": 1})
+        super().__init__(words, {"type": "string", "pattern": r"\S"})
 
     def accepts(self, value: object) -> bool:
         return isinstance(value, str) and bool(value.strip()) and value.isprintable()

@@ -13,6 +13,7 @@ import yaml
 from helpers.bad_configs import DATASET, MODEL
 from helpers.command_line import fails
 from helpers.paths import ROOT
+from helpers.wrong_settings import bad_settings
 
 from fuxictr_me.commands.main import main
 from fuxictr_me.config.json_schema import SCHEMAS
@@ -143,6 +144,19 @@ def test_a_wrong_dataset_config_does_not_validate(validators, where, key, value)
     columns = {column["name"]: column for column in entry["feature_cols"]}
     (entry if where == "dataset" else columns[where])[key] = value
     assert not validators["dataset_config"].is_valid({"shop": entry})
+
+
+def test_the_schemas_refuse_nine_of_ten_wrong_settings(validators):
+    """``test_bad_configs`` shows that commands refuse all of them. The others need files, or FuxiCTR and torch."""
+    refused = []
+    for where, key, value, _ in bad_settings():
+        columns = [dict(column) for column in DATASET["feature_cols"]]
+        dataset, model = {**DATASET, "feature_cols": columns}, dict(MODEL)
+        place = {"dataset": dataset, "model": model} | {column["name"]: column for column in columns}
+        place[where][key] = value
+        name, config = ("model_config", model) if where == "model" else ("dataset_config", dataset)
+        refused.append(not validators[name].is_valid({"shop": config}))
+    assert sum(refused) > 0.9 * len(refused)
 
 
 def test_the_command_prints_and_writes_the_schemas(tmp_path, monkeypatch, capsys):

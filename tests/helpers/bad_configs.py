@@ -1,4 +1,4 @@
-"""A config folder to damage, and the one line that a damaged config must end in."""
+"""Write a config folder with one wrong setting, and read the one line in which a command must fail."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ MODEL = {
 
 
 def write(where, key, value):
-    """Write a config folder that is right but for one setting."""
+    """Write a valid config folder in which one setting is replaced."""
     columns = [dict(column) for column in DATASET["feature_cols"]]
     dataset, model = {**DATASET, "feature_cols": columns}, dict(MODEL)
     place = {"dataset": dataset, "model": model} | {column["name"]: column for column in columns}
@@ -53,7 +53,7 @@ def write(where, key, value):
 
 
 def error_of(arguments, capsys):
-    """Run a command; its code and its one line of error, None where it has none."""
+    """Run a command; return its exit code and its one line of error, or None."""
     try:
         code = main(arguments)
     except SystemExit as stop:  # argparse

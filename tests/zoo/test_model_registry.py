@@ -9,7 +9,7 @@ from fuxictr_me.config.model_registry import get_backbone, is_fuxictr_me_model, 
 class Foreign(BaseModel):
     """A model from another package, with attributes that look like those of a wrapped one."""
 
-    _defaults = {"num_sets": 2}
+    _defaults = ("num_sets",)
     _backbone = BaseModel
 
     def __init__(self, feature_map, **kwargs):
