@@ -86,12 +86,7 @@ FAMILY_OPTIONS = index_by_name(
         "context of the gate of the second stream; `[]`: a learned vector",
         models={"FinalMLP_ME": []},
     ),
-    Option(
-        "fs_hidden_units",
-        UNITS_OR_NONE,
-        "widths of the gates' hidden layers",
-        models={"FinalMLP_ME": [64]},
-    ),
+    Option("fs_hidden_units", UNITS_OR_NONE, "widths of the gates' hidden layers", models={"FinalMLP_ME": [64]}),
     Option("num_heads", Integer(1), "number of heads of the bilinear fusion", models={"FinalMLP_ME": 1, "Mixed_ME": 1}),
     *_mlp_options(
         "",

@@ -3,16 +3,7 @@
 from fuxictr_me.config.family_options import FAMILY_OPTIONS
 from fuxictr_me.config.options import Option, index_by_name
 from fuxictr_me.config.training_options import INITIALIZER
-from fuxictr_me.config.value_kinds import (
-    Boolean,
-    Checked,
-    Choice,
-    Integer,
-    Number,
-    Optional,
-    Text,
-    short_repr,
-)
+from fuxictr_me.config.value_kinds import Boolean, Checked, Choice, Integer, Number, Optional, Text, short_repr
 from fuxictr_me.errors import UsageError
 
 MAX_SETS = 1_000  # the paper has up to ten; each set has its own layers
@@ -35,9 +26,7 @@ def check_cuda_graph(choice: object, label: str = "cuda_graph") -> None:
 
 
 CUDA_GRAPH = Checked(
-    "`auto`, `True` or `False`",
-    lambda label, value: check_cuda_graph(value, label),
-    {"enum": ["auto", True, False]},
+    "`auto`, `True` or `False`", lambda label, value: check_cuda_graph(value, label), {"enum": ["auto", True, False]}
 )
 MERGE = Checked(
     "logits, or the paths of modules",

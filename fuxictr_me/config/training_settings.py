@@ -115,13 +115,13 @@ def check_foreign_settings(model_class: type, settings: dict) -> None:
         if key in settings:
             option.check(settings[key])
     for each in _as_list(task):
-        check_task(each)
+        TASK.check("task", each)
     num_tasks = settings.get("num_tasks", 1)
     for key in ("task", "loss"):
         if isinstance(settings.get(key), list) and len(settings[key]) != num_tasks:
             raise UsageError(f"{key} lists {len(settings[key])}, but num_tasks is {num_tasks}")
     if settings.get("task_sets") and settings.get("num_sets") not in (None, 1 + num_tasks):
-        raise UsageError(f"task_sets: one set for all tasks and one a task make num_sets {1 + num_tasks}")
+        raise UsageError(f"task_sets: one set for all tasks and one for each task make num_sets {1 + num_tasks}")
 
 
 def check_labels(model_class: type, settings: dict, labels: list[str]) -> None:
@@ -160,7 +160,7 @@ def check_metrics(settings: dict) -> None:
                 task = "regression" if regression else "binary_classification"
                 raise UsageError(f"{kind} {name} does not fit task {task}, which has {fit}")
             if name.startswith(GROUP_METRICS) and not settings.get("group_id"):
-                raise UsageError(f"{kind} {name!r} is computed a group: set group_id")
+                raise UsageError(f"{kind} {name!r} is computed per group: set group_id")
     if len(set(metrics)) < len(metrics):
         raise UsageError(f"metrics names one twice: {', '.join(metrics)}")
     for name, weight in weights.items():
@@ -179,11 +179,7 @@ def list_computed_metrics(settings: dict) -> list[str]:
 
 
 def check_loss_of_task(settings: dict) -> None:
-    """Refuse a loss of probabilities for a regression.
-
-    Raises:
-        UsageError: with losses that fit.
-    """
+    """Raise a UsageError if a loss of probabilities is set for a regression."""
     tasks = settings.get("task", TASKS[0])
     losses = settings.get("loss", "binary_crossentropy" if "task" in settings else None)
     for position, loss in enumerate(_as_list(losses)):
@@ -192,14 +188,8 @@ def check_loss_of_task(settings: dict) -> None:
             raise UsageError(f"loss {loss} is for probabilities: a regression has mse_loss, l1_loss or huber_loss")
 
 
-def check_task(task: object) -> None:
-    """Accept ``binary_classification`` or ``regression``."""
-    if task not in TASKS:
-        raise unknown("task", task, TASKS)
-
-
 def check_weight(key: str, value: object) -> None:
-    """Accept a finite number of 0 or more, e.g. of a penalty."""
+    """Accept a finite number of 0 or more, such as the weight of a penalty."""
     Number(low=0).check(key, value)
 
 

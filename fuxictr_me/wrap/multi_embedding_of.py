@@ -210,7 +210,9 @@ def _number_of_sets(model, num_sets, task_sets):
         raise UsageError(f"task_sets needs a multi-task model, which {type(model).__name__} is not")
     needed = 1 + model.num_tasks
     if num_sets not in (None, needed):
-        raise UsageError(f"task_sets: one set for all tasks and one a task make num_sets {needed}, got {num_sets}")
+        raise UsageError(
+            f"task_sets: one set for all tasks and one for each task make num_sets {needed}, got {num_sets}"
+        )
     return needed
 
 

@@ -232,7 +232,11 @@ def test_keys_that_nobody_reads_are_named_with_the_nearest(mine):
         ("TwoTowers", {"task": ["regression", "click"], "num_tasks": 2}, "unknown task 'click'"),
         ("TwoTowers", {"task": ["regression"], "num_tasks": 2}, "task lists 1, but num_tasks is 2"),
         ("TwoTowers", {"loss": ["mse_loss"] * 3, "num_tasks": 2}, "loss lists 3, but num_tasks is 2"),
-        ("TwoTowers", {"num_tasks": 2, "task_sets": True, "num_sets": 2}, "one set for all tasks and one a task make"),
+        (
+            "TwoTowers",
+            {"num_tasks": 2, "task_sets": True, "num_sets": 2},
+            "one set for all tasks and one for each task make",
+        ),
     ],
 )
 def test_values_that_cannot_be_are_refused(mine, model, change, words):
