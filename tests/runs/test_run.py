@@ -212,7 +212,7 @@ def test_wrong_names_and_places_give_one_line(capsys):
     assert "no config folder at nowhere" in fails(capsys, "run_expid", "--config", "nowhere", "--expid", "x")
     assert "did you mean 'mine'" in fails(capsys, "run_expid", "--config", config, "--expid", "mime")
     assert "unknown expid in config 'Base'" in fails(capsys, "run_expid", "--config", config, "--expid", "Base")
-    assert "gpu 5 is not there" in fails(capsys, "run_expid", "--config", config, "--expid", "mine", "--gpu", "5")
+    assert "gpu 5 does not exist" in fails(capsys, "run_expid", "--config", config, "--expid", "mine", "--gpu", "5")
     assert "did you mean 'DCNv2_ME_test'" in fails(capsys, "run_expid", "--expid", "DCNv2_ME_tst")
     assert "is a template" in fails(capsys, "run_expid", "--expid", "DCNv2_ME_default")
     Path("empty").mkdir()
