@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: run test test-all lint types check bench bench-gpu docs clean
+.PHONY: run test test-all lint types check tables bench bench-gpu docs clean
 
 run: .venv/quickstart    ## train SE 1x, SE 4x and ME 4x on real data: a table and a picture in minutes
 	$(BIN)/fuxictr-me quickstart
@@ -23,6 +23,9 @@ types: .venv/dev         ## the type checker
 	$(BIN)/python -m mypy
 
 check: lint types test   ## what CI runs
+
+tables: .venv/dev        ## write the tables of options in the docs, and the JSON schemas of the configs
+	$(BIN)/python docs/write_option_tables.py
 
 docs: .venv/dev          ## the guide, in build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

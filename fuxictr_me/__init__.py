@@ -21,7 +21,7 @@ _HOME = {
     "UsageError": "errors",
     "attach": "training.callbacks",
     "information_abundance": "collapse",
-    "register": "zoo.host",
+    "register": "zoo.zoo_import",
     "singular_values": "collapse",
     "xDeepFM_ME": "models",
 }

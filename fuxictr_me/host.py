@@ -1,5 +1,6 @@
-"""Former home of the bridge into FuxiCTR"s scripts; scripts and configs that import it from here keep working."""
+"""The former home of the bridge into FuxiCTR's scripts. Imports from here keep working."""
 
-from fuxictr_me.zoo.host import register, run_script
+from fuxictr_me.zoo.host import run_script
+from fuxictr_me.zoo.zoo_import import register
 
 __all__ = ["register", "run_script"]

@@ -1,7 +1,7 @@
-"""What bridges FuxiCTR's wheel and main branch. Import FuxiCTR's models and layers from here.
+"""Import FuxiCTR, and bridge the differences between its wheel and its main branch.
 
-FuxiCTR is imported once, with stand-ins for ray and scikit-learn that end with the import (see ``stand_ins``). After
-that, all of FuxiCTR can be imported by its own names, too, also where ray is not installed.
+FuxiCTR is imported here once, with stand-ins for ray and scikit-learn that end with the import (see ``stand_ins``).
+Afterwards, all of FuxiCTR can also be imported by its own names, even if ray is not installed.
 """
 
 import importlib
@@ -9,7 +9,7 @@ import importlib
 from fuxictr_me.compat.stand_ins import stand_ins
 
 for _name in ("h5py", "polars", "torch", "tqdm"):
-    importlib.import_module(_name)  # what else FuxiCTR imports never meets a stand-in
+    importlib.import_module(_name)  # so that other packages that FuxiCTR imports do not get stand-ins
 with stand_ins():
     from fuxictr import metrics as fuxictr_metrics
     from fuxictr.datasets.avazu import CustomizedFeatureProcessor as AvazuProcessor

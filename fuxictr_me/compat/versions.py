@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""Versions of the software that a run used."""
 
 import sys
 
@@ -10,7 +10,7 @@ from fuxictr_me.compat.loaders import detect_flavour
 
 
 def collect_versions() -> dict[str, str]:
-    """What the run ran on; FuxiCTR's number alone does not tell its two flavours apart."""
+    """Return the versions of fuxictr-me, FuxiCTR (with its variant), torch and Python."""
     return {
         "fuxictr_me": __version__,
         "fuxictr": f"{fuxictr.__version__} ({detect_flavour()})",

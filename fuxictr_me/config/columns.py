@@ -1,13 +1,14 @@
-"""Check the columns of a data set: every key, every value, and how columns refer to each other."""
+"""Check the columns of a data set: each key, each value, and how columns refer to each other."""
 
 from collections.abc import Iterable
 
+from fuxictr_me.config.dataset_options import COLUMN_OPTIONS, LABEL_OPTIONS, SPEC_OPTIONS, WITH_VOCABULARY
 from fuxictr_me.config.names import check_column_name, check_field_name, check_unique
-from fuxictr_me.config.options import COLUMN_OPTIONS, LABEL_OPTIONS, SPEC_OPTIONS, WITH_VOCABULARY, Option
+from fuxictr_me.config.options import Option
 from fuxictr_me.config.value_kinds import Integer, Number, short_repr
 from fuxictr_me.errors import UsageError, unknown
 
-NEEDED = ("name", "dtype", "type")
+REQUIRED = ("name", "dtype", "type")
 
 
 def check_columns(feature_cols: object, label_col: object) -> list[dict]:
@@ -18,10 +19,10 @@ def check_columns(feature_cols: object, label_col: object) -> list[dict]:
         label_col: a column, or a list of one for each task.
 
     Returns:
-        The columns, copied, with ``active`` where it was left out.
+        Copies of the columns, with ``active`` filled in if it was left out.
 
     Raises:
-        UsageError: one line: what is wrong, what was found, what is allowed.
+        UsageError: a column, a label or a reference between columns is wrong.
     """
     if not isinstance(feature_cols, list):
         raise UsageError(f"feature_cols must be a list of columns, got {short_repr(feature_cols)}")
@@ -39,23 +40,23 @@ def check_columns(feature_cols: object, label_col: object) -> list[dict]:
 
 
 def check_column(column: object) -> dict:
-    """Return a column of ``feature_cols``, of which every key and value is checked by itself."""
+    """Check every key and value of a column of ``feature_cols``, and return the column."""
     if not isinstance(column, dict):
-        raise UsageError(f"a column needs {', '.join(NEEDED)}; {short_repr(column)} is none")
-    name = _shown_name(column)
+        raise UsageError(f"a column needs {', '.join(REQUIRED)}; {short_repr(column)} is none")
+    name = _name_for_errors(column)
     _check_keys(column, COLUMN_OPTIONS, f"key of column {name}")
-    if absent := [key for key in NEEDED if key not in column]:
-        raise UsageError(f"a column needs {', '.join(NEEDED)}; {short_repr(column)} lacks {', '.join(absent)}")
+    if absent := [key for key in REQUIRED if key not in column]:
+        raise UsageError(f"a column needs {', '.join(REQUIRED)}; {short_repr(column)} lacks {', '.join(absent)}")
     for each in _checked_names(column):
         for key in ("type", "dtype"):
             COLUMN_OPTIONS[key].check(column[key], f" of column {each!r}")
     kind = column["type"]
     for key, value in column.items():
-        if kind not in COLUMN_OPTIONS[key].types:
-            readers = ", ".join(COLUMN_OPTIONS[key].types)
+        option = COLUMN_OPTIONS[key]
+        if option.column_types and kind not in option.column_types:
+            readers = ", ".join(option.column_types)
             raise UsageError(f"{key} of column {name} is not read: its type is {kind}, and it is for {readers}")
-        if key not in ("name", "fill_na"):
-            COLUMN_OPTIONS[key].check(value, f" of column {name}")
+        option.check(value, f" of column {name}")
     _check_fill(column, name)
     if kind == "numeric" and column["dtype"] == "str":
         raise UsageError(f"dtype of column {name} must be float or int, for its type is numeric, got 'str'")
@@ -68,12 +69,12 @@ def check_column(column: object) -> dict:
 
 
 def check_label_columns(label_col: object) -> list[dict]:
-    """Return the columns of ``label_col``, each checked.
+    """Check ``label_col``, a column or a list of columns, and return it as a list.
 
     Raises:
-        UsageError: no column, no list of columns, or a key or value that cannot be.
+        UsageError: it is neither of these, or a key or value is wrong.
     """
-    labels = label_col if isinstance(label_col, list) else [label_col]
+    labels: list = label_col if isinstance(label_col, list) else [label_col]
     if not labels:
         raise UsageError("label_col must be a column such as {name: click, dtype: float}, got []")
     for column in labels:
@@ -81,7 +82,7 @@ def check_label_columns(label_col: object) -> list[dict]:
             raise UsageError(
                 f"label_col must be a column such as {{name: click, dtype: float}}, got {short_repr(label_col)}"
             )
-        name = _shown_name(column)
+        name = _name_for_errors(column)
         _check_keys(column, LABEL_OPTIONS, f"key of label {name}")
         if absent := [key for key in ("name", "dtype") if key not in column]:
             raise UsageError(f"label_col needs name, dtype; {short_repr(column)} lacks {', '.join(absent)}")
@@ -96,7 +97,7 @@ def check_feature_specs(specs: object) -> None:
     """Check ``feature_specs``, by which a run changes fields of a built data set.
 
     Raises:
-        UsageError: no list of fields with what changes, or a key or value that cannot be.
+        UsageError: it is not a list of fields with changes, or a key or value is wrong.
     """
     if specs is None:
         return
@@ -113,7 +114,7 @@ def check_feature_specs(specs: object) -> None:
 
 
 def get_column_names(column: dict) -> list[str]:
-    """Return the names of a column: FuxiCTR takes one, or a list of columns that are alike."""
+    """Return the names of a column: FuxiCTR accepts one name, or a list of names of columns with equal settings."""
     return column["name"] if isinstance(column["name"], list) else [column["name"]]
 
 
@@ -124,16 +125,16 @@ def _checked_names(column: dict) -> list[str]:
 
 
 def _check_keys(column: dict, options: dict[str, Option], kind: str) -> None:
-    former = {name: option.name for option in options.values() for name in option.former}
+    renamed = {name: option.name for option in options.values() for name in option.former_names}
     for key in column:
-        if key in former:
-            raise UsageError(f"unknown {kind} {key!r}; did you mean {former[key]!r}?")
+        if key in renamed:
+            raise UsageError(f"unknown {kind} {key!r}; did you mean {renamed[key]!r}?")
         if key not in options:
             raise unknown(kind, key if isinstance(key, str) else short_repr(key), options)
 
 
 def _check_fill(column: dict, name: str) -> None:
-    """``fill_na`` takes the place of raw values, so it is of their type; null leaves them empty."""
+    """Check that ``fill_na``, which replaces raw values, is of the column's dtype, or null, which keeps them empty."""
     if "fill_na" not in column:
         return
     value, dtype = column["fill_na"], column["dtype"]
@@ -141,48 +142,48 @@ def _check_fill(column: dict, name: str) -> None:
         if column["type"] in ("numeric", "meta"):
             raise UsageError(f"fill_na of column {name} must not be null: a {column['type']} column needs a value")
         return
-    number = {"int": Integer(-(2**63), 2**63 - 1), "float": Number("a number")}
+    numbers = {"int": Integer(-(2**63), 2**63 - 1), "float": Number()}
     if dtype == "str" and not isinstance(value, str):
         raise UsageError(f"fill_na of column {name} must be text, as its dtype is str, got {short_repr(value)}")
-    if dtype in number and not number[dtype].accepts(value):
+    if dtype in numbers and not numbers[dtype].accepts(value):
         raise UsageError(f"fill_na of column {name} must be a number of its dtype {dtype}, got {short_repr(value)}")
 
 
 def _check_sharing(columns: Iterable[dict]) -> None:
-    """Check that a shared table is that of an active field, listed before, of equal dtype, with a table of its own."""
-    every = {name: column for column in columns for name in get_column_names(column)}
+    """Check that a shared table belongs to an active field of equal dtype that is listed before and shares no table."""
+    by_name = {name: column for column in columns for name in get_column_names(column)}
     before: dict[str, dict] = {}
     for column in columns:
         for name in get_column_names(column):
             base = column.get("share_embedding")
             if base is not None and column["active"]:
-                _check_base(name, column, base, every, before)
+                _check_shared_table(name, column, base, by_name, before)
             before[name] = column
 
 
-def _check_base(name: str, column: dict, base: str, every: dict[str, dict], before: dict[str, dict]) -> None:
+def _check_shared_table(name: str, column: dict, base: str, by_name: dict[str, dict], before: dict[str, dict]) -> None:
     what = f"share_embedding of column {name!r}"
-    if base not in every:
-        raise unknown(what, base, every)
+    if base not in by_name:
+        raise unknown(what, base, by_name)
     if base == name:
         raise UsageError(f"{what} names the column itself")
-    if not every[base]["active"]:
+    if not by_name[base]["active"]:
         raise UsageError(f"{what} names {base!r}, which is not active")
     if base not in before:
         raise UsageError(f"{what} names {base!r}, which comes later: list it before {name!r}")
-    if every[base]["type"] not in WITH_VOCABULARY:
-        raise UsageError(f"{what} names {base!r}, which is {every[base]['type']} and has no ids")
-    if "share_embedding" in every[base]:
-        shares = every[base]["share_embedding"]
+    if by_name[base]["type"] not in WITH_VOCABULARY:
+        raise UsageError(f"{what} names {base!r}, which is {by_name[base]['type']} and has no ids")
+    if "share_embedding" in by_name[base]:
+        shares = by_name[base]["share_embedding"]
         raise UsageError(f"{what} names {base!r}, which has no table of its own: name {shares!r}")
     for key in ("dtype", "embedding_dim", "remap"):
-        ours, theirs = (one.get(key, COLUMN_OPTIONS[key].default) for one in (column, every[base]))
-        if ours != theirs:
+        value, base_value = (each.get(key, COLUMN_OPTIONS[key].default) for each in (column, by_name[base]))
+        if value != base_value:
             raise UsageError(
-                f"{what} names {base!r}, whose {key} is {theirs}, but that of {name!r} is {ours}: make them equal"
+                f"{what} names {base!r}, whose {key} is {base_value}, but that of {name!r} is {value}: make them equal"
             )
 
 
-def _shown_name(column: dict) -> str:
+def _name_for_errors(column: dict) -> str:
     name = column.get("name")
     return short_repr(name[0]) if isinstance(name, list) and len(name) == 1 else short_repr(name)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fuxictr_me.config.columns import check_columns, check_feature_specs, check_label_columns, get_column_names
-from fuxictr_me.config.options import DATASET_OPTIONS, READING_OPTIONS, Option
+from fuxictr_me.config.dataset_options import DATASET_OPTIONS, READING_OPTIONS
 from fuxictr_me.config.pretrained import check_pretrained
 from fuxictr_me.config.splits import DATA_KEYS
 from fuxictr_me.config.value_kinds import short_repr
@@ -13,42 +13,29 @@ NAMED_ELSEWHERE = ("dataset_id", "model_id", "model", "expid")  # an entry is na
 
 
 def check_entry_keys(dataset_id: str, entry: dict, known: set[str]) -> None:
-    """Refuse an unknown key of an entry of ``dataset_config.yaml``.
-
-    Args:
-        dataset_id: of the entry.
-        entry: what it holds.
-        known: keys that FuxiCTR or this package reads.
-
-    Raises:
-        UsageError: with the nearest key that is known.
-    """
+    """Raise a UsageError for a key of an entry of ``dataset_config.yaml`` that is not among ``known``."""
     for key in entry:
         if key not in known or key in NAMED_ELSEWHERE:
             raise unknown(f"key of data set {dataset_id!r}", key, known - set(NAMED_ELSEWHERE))
 
 
 def check_dataset_values(params: dict) -> None:
-    """Check every value of a data set's settings, those of its columns included; no file is looked for.
+    """Check every value of a data set's settings and columns, without looking for files.
 
     Args:
-        params: merged settings of a run, or of a data set with its ``dataset_id``. ``feature_cols`` is completed in
-            place, where a column leaves ``active`` out.
+        params: merged settings of a run, or of a data set with its ``dataset_id``. If a column of ``feature_cols``
+            leaves out ``active``, it is filled in here.
 
     Raises:
-        UsageError: one line: what is wrong, what was found, what is allowed.
+        UsageError: a value is wrong or missing.
     """
     dataset_id = params["dataset_id"]
     for key in ("data_root", "data_format"):
         if params.get(key) is None:
             raise UsageError(f"{key} must be set for data set {dataset_id!r}, got {params.get(key)!r}")
-    options: dict[str, Option] = DATASET_OPTIONS | READING_OPTIONS
-    for key, option in options.items():
+    for key, option in (DATASET_OPTIONS | READING_OPTIONS).items():
         if key in params:
             option.check(params[key])
-    for key in ("valid_size", "test_size"):
-        if params.get(key):
-            raise UsageError(f"{key}: FuxiCTR 2.3.10 fails to split by size; give a file of its own to each split")
     for key in ("train_data", "valid_data"):
         if not params.get(key):
             raise UsageError(f"{key} of data set {dataset_id!r} is not set")
@@ -72,11 +59,11 @@ def check_dataset(params: dict, folder: Path = Path("config")) -> None:
     """Check the settings of a data set, and find its files.
 
     Args:
-        params: its paths are completed in place.
-        folder: the config folder; paths are also looked for from the folder that holds it.
+        params: settings; the paths in them are completed in place.
+        folder: the config folder; paths may also be relative to the folder that holds it.
 
     Raises:
-        UsageError: one line: what is wrong, what was found, what is allowed.
+        UsageError: a value is wrong or missing, or a file does not exist.
     """
     check_dataset_values(params)
     for key in DATA_KEYS:
@@ -108,7 +95,7 @@ def _check_used_fields(params: dict) -> None:
 
 
 def is_built(params: dict) -> bool:
-    """Return whether the settings of a data set name ids, which nothing has to be built from."""
+    """Return whether the settings of a data set name files of ids, so that nothing has to be built."""
     raw = params.get("feature_cols") and params.get("rebuild_dataset", True)
     return params["data_format"] != "csv" and not raw
 
@@ -120,12 +107,12 @@ def _is_csv(path: str) -> bool:
 
 
 def _locate(key: str, value: str, folder: Path) -> str:
-    """Return the path as it is, or as seen from the entry that holds the config folder."""
+    """Return a path as it is, or relative to the folder that holds the config folder."""
     tried = [Path(value), folder.resolve().parent / value]
     for path in tried:
-        names = (path.name, *(f"{path.name}.{kind}" for kind in ("parquet", "npz", "h5")))  # FuxiCTR completes names so
-        there = any((path.parent / name).exists() for name in names)  # first, for a name may hold what a pattern may
-        if path.is_dir() or there or any(True for name in names for _ in _matches(path, name)):
+        names = (path.name, *(f"{path.name}.{kind}" for kind in ("parquet", "npz", "h5")))  # as FuxiCTR does
+        exists = any((path.parent / name).exists() for name in names)  # first, because a name may look like a pattern
+        if path.is_dir() or exists or any(_matches(path, name) for name in names):
             return str(path if path == tried[0] else path.resolve())
     from_entry = value.startswith("..") and not Path(value).parent.is_dir()  # as the bundled test data are named
     raise missing(key, tried[1] if from_entry else tried[0])
@@ -134,5 +121,5 @@ def _locate(key: str, value: str, folder: Path) -> str:
 def _matches(path: Path, name: str) -> list[Path]:
     try:
         return list(path.parent.glob(name))
-    except (ValueError, NotImplementedError, OSError):  # no pattern: ``**x``, or an absolute one
+    except (ValueError, NotImplementedError, OSError):  # not a valid pattern: ``**x``, or an absolute path
         return []

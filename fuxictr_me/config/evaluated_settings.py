@@ -1,7 +1,7 @@
-"""Check what FuxiCTR's own scripts would evaluate as Python, in a config and in a feature map.
+"""Check the settings that FuxiCTR's own scripts would evaluate as Python, in a config and in a feature map.
 
-A run of this package checks every key and value. A script of FuxiCTR's may read keys of its own, so that here only
-those settings are looked at which FuxiCTR hands to ``eval``, or takes the name of a method from.
+A run of fuxictr-me checks every key and value. A FuxiCTR script may read other keys, so only those settings are
+checked here that FuxiCTR passes to ``eval`` or uses as the name of a method.
 """
 
 import re
@@ -13,16 +13,16 @@ from fuxictr_me.errors import UsageError
 DTYPES = ("str", "int", "float", "list")
 NAME = r"[A-Za-z_]\w*"
 METRIC = rf"{NAME}(\((k=)?\d{{1,4}}\))?"  # AUC, NDCG(k=5)
-PARTS = ("feature_cols", "label_col", "feature_specs")  # of a config; each holds columns
+COLUMN_KEYS = ("feature_cols", "label_col", "feature_specs")  # settings that hold columns
 
 
 def check_evaluated(params: dict) -> None:
-    """Check the settings of a run that FuxiCTR's ``load_config`` returned.
+    """Check the settings of a run as FuxiCTR's ``load_config`` returned them.
 
     Raises:
-        UsageError: one line: what is wrong, what was found, what is allowed.
+        UsageError: a setting could run code.
     """
-    for key in PARTS:
+    for key in COLUMN_KEYS:
         value = params.get(key) or []
         for column in value if isinstance(value, list) else [value]:
             if isinstance(column, dict):
@@ -31,13 +31,13 @@ def check_evaluated(params: dict) -> None:
         check_initializer(initializer)
     for key, pattern in (("loss", NAME), ("metrics", METRIC), ("optimizer", NAME)):
         value = params.get(key) or []
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(one, str) and not re.fullmatch(pattern, one):
-                raise UsageError(f"{key} must be a plain name, got {short_repr(one)}")
+        for name in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(name, str) and not re.fullmatch(pattern, name):
+                raise UsageError(f"{key} must be a plain name, got {short_repr(name)}")
 
 
 def check_encoders(path: str, features: dict) -> None:
-    """Check ``feature_encoder`` of each feature of a map that FuxiCTR has read from ``path``.
+    """Check ``feature_encoder`` of each feature of a feature map that FuxiCTR has read from ``path``.
 
     Raises:
         UsageError: anything but a layer with literal arguments.

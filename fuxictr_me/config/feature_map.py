@@ -1,10 +1,10 @@
-"""Check a feature map before anything is made from it: it may come from somebody else, and FuxiCTR trusts it."""
+"""Check a feature map before it is used: it may come from somebody else, and FuxiCTR evaluates text in it."""
 
 from pathlib import Path
 
+from fuxictr_me.config.dataset_options import COLUMN_OPTIONS, FIELD_TYPES, WITH_VOCABULARY
 from fuxictr_me.config.names import check_column_name, check_field_name, check_plain_name, check_unique
-from fuxictr_me.config.options import COLUMN_OPTIONS, FIELD_TYPES, WITH_VOCABULARY
-from fuxictr_me.config.value_kinds import Checked, Choice, Integer, Kind, ListOf, Text, optional, short_repr
+from fuxictr_me.config.value_kinds import Checked, Choice, Integer, Kind, ListOf, Optional, Text, short_repr
 from fuxictr_me.errors import UsageError
 
 COUNT = Integer(0, 2**62)
@@ -14,13 +14,13 @@ def _check_file_name(label: str, value: object) -> None:
     check_plain_name(label, value)
 
 
-KINDS: dict[str, Kind] = {  # of what a feature's entry holds
+KINDS: dict[str, Kind] = {  # of the values in a feature's entry
     "type": Choice(*FIELD_TYPES),
     "source": COLUMN_OPTIONS["source"].kind,
     "vocab_size": Integer(1),
     "max_len": COLUMN_OPTIONS["max_len"].kind,
-    "padding_idx": optional(COUNT),
-    "oov_idx": optional(COUNT),
+    "padding_idx": Optional(COUNT),
+    "oov_idx": Optional(COUNT),
     "feature_encoder": COLUMN_OPTIONS["feature_encoder"].kind,
     "embedding_dim": Integer(1),
     "emb_output_dim": Integer(1),
@@ -30,7 +30,7 @@ KINDS: dict[str, Kind] = {  # of what a feature's entry holds
     "pretrain_usage": COLUMN_OPTIONS["pretrain_usage"].kind,
     "freeze_emb": COLUMN_OPTIONS["freeze_emb"].kind,
 }
-NEEDED = {
+REQUIRED = {
     "categorical": ("vocab_size",),
     "sequence": ("vocab_size", "max_len"),
     "embedding": ("pretrain_dim",),
@@ -40,14 +40,14 @@ NEEDED = {
 
 
 def check_feature_map_content(path: Path, content: dict) -> None:
-    """Check what is read of a feature map's JSON, in today's form.
+    """Check what is read of a feature map's JSON, in the form of FuxiCTR 2.3.
 
     Args:
-        path: names the file in errors.
-        content: of the file.
+        path: the file, for errors.
+        content: its content.
 
     Raises:
-        UsageError: one line that names the file, the feature and what is wrong.
+        UsageError: something is missing or wrong. The error names the file and the feature.
     """
     for key in ("dataset_id", "features"):
         if key not in content:
@@ -67,14 +67,14 @@ def check_feature_map_content(path: Path, content: dict) -> None:
 
 
 def check_features(where: str, features: dict[str, dict]) -> None:
-    """Check the features of a feature map: types, ranges, and no code in what FuxiCTR evaluates.
+    """Check the features of a feature map: types and ranges, and that text which FuxiCTR evaluates holds no code.
 
     Args:
-        where: names the file in errors.
+        where: the file, for errors.
         features: name -> entry.
 
     Raises:
-        UsageError: one line that names the feature and what is wrong.
+        UsageError: something is missing or wrong. The error names the feature.
     """
     for name, spec in features.items():
         of = f" of feature {name!r} in {where}"
@@ -84,7 +84,7 @@ def check_features(where: str, features: dict[str, dict]) -> None:
         for key, kind in KINDS.items():
             if key in spec:
                 kind.check(f"{key}{of}", spec[key])
-        if lacking := [key for key in NEEDED[spec["type"]] if key not in spec]:
+        if lacking := [key for key in REQUIRED[spec["type"]] if key not in spec]:
             raise UsageError(f"{', '.join(lacking)}{of} is missing")
         if spec["type"] != "meta":
             check_field_name(name)
@@ -93,7 +93,7 @@ def check_features(where: str, features: dict[str, dict]) -> None:
 
 
 def _check_table(of: str, spec: dict) -> None:
-    """Check that the rows for padding and unknown ids lie in the table, and what pretrained vectors need."""
+    """Check that the rows of padding and of unknown ids are in the table, and that pretrained vectors are complete."""
     for key in ("padding_idx", "oov_idx"):
         if (spec.get(key) or 0) >= spec["vocab_size"]:
             raise UsageError(f"{key}{of} is {spec[key]}, but its table has {spec['vocab_size']} rows")

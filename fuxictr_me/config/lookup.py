@@ -1,4 +1,4 @@
-"""Find an experiment and a data set in config folders: one function for each, which every command calls."""
+"""Find experiments and data sets in config folders, for every command."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ BASE = "Base"
 
 
 def find_config(expid: str) -> Path:
-    """Return the config folder in the bundled model zoo that has ``expid``.
+    """Return the config folder of the bundled model zoo that has ``expid``.
 
     Raises:
-        UsageError: none has.
+        UsageError: no folder has it.
     """
     check_plain_name("expid", expid)
     expids: dict[str, Path] = {}
@@ -30,89 +30,87 @@ def find_config(expid: str) -> Path:
 
 
 def read_params(config: str | Path, expid: str) -> dict:
-    """Return the merged settings of an experiment of any model, as FuxiCTR's ``load_config`` gives them, checked.
+    """Return the merged and checked settings of an experiment, as FuxiCTR's ``load_config`` merges them.
 
     Args:
-        config: the folder.
+        config: the config folder.
         expid: experiment id.
 
     Raises:
-        UsageError: no such folder, expid or dataset_id; an unknown key, or a value that cannot be, of the data set;
-            a value of a training setting that cannot be.
+        UsageError: the folder, the expid or the dataset_id does not exist; the data set has an unknown key; or a value
+            of the data set or of training is wrong.
     """
     folder = Path(config)
     if not folder.is_dir():
         raise missing("config folder", config)
     check_plain_name("expid", expid)
     merged = merge_experiment(folder, expid)
-    dataset_id, datasets = merged.get("dataset_id"), read_entries(folder, "dataset_config")
+    dataset_id = merged.get("dataset_id")
     if dataset_id == "TBD":
-        raise UsageError(f"{expid} is a template: copy it and set its dataset_id (known: {', '.join(datasets)})")
-    check_plain_name("dataset_id", dataset_id)
-    if dataset_id not in datasets:
-        raise unknown(f"dataset_id in {config}", dataset_id, datasets)
-    check_entry_keys(dataset_id, datasets[dataset_id], DATASET_KEYS)
-    params = {**merged, "model_id": expid, "dataset_id": dataset_id, **datasets[dataset_id]}
+        known = ", ".join(read_entries(folder, "dataset_config"))
+        raise UsageError(f"{expid} is a template: copy it and set its dataset_id (known: {known})")
+    dataset, _ = find_dataset(dataset_id, folder, use_bundled=False)
+    params = {**merged, "model_id": expid, "dataset_id": dataset_id, **dataset}
     check_dataset_values(params)
     check_training_values(params)
     return params
 
 
-def find_dataset(dataset_id: str, config: str | Path | None = None) -> tuple[dict, Path]:
-    """Find the entry of a data set: in a config of yours, else among those that come with the package.
+def find_dataset(dataset_id: object, config: str | Path | None = None, use_bundled: bool = True) -> tuple[dict, Path]:
+    """Find the entry of a data set, in ``config`` or among those that come with the package.
 
     Args:
         dataset_id: an entry of ``dataset_config.yaml``.
         config: that file, or a folder that holds it.
+        use_bundled: whether to look among the data sets that come with the package if ``config`` does not have it.
 
     Returns:
-        The entry, its keys checked, and the config folder from beside which its paths are also looked for.
+        The entry with its keys checked, and its config folder: paths may be relative to the folder that holds it.
 
     Raises:
-        UsageError: no such file or entry, an unknown key in it, or a setting of a run that cannot be.
+        UsageError: the file or the entry does not exist, a key is unknown, or a training setting is wrong.
     """
-    check_plain_name("dataset_id", dataset_id)
-    own: dict[str, dict] = {}
-    folder = Path(config) if config is not None else None
-    if folder is not None:
-        name = "dataset_config"
+    dataset_id = check_plain_name("dataset_id", dataset_id)
+    candidates: dict[str, tuple[dict, Path]] = {}
+    if config is not None:
+        folder, name = Path(config), "dataset_config"
         if folder.is_file():
             folder, name = folder.parent, folder.stem
         elif not folder.is_dir():
             raise missing("config folder", config)
-        own = read_entries(folder, name)
-    shipped = bundled_datasets() if dataset_id not in own else {}
-    if dataset_id in own:
-        entry, place = own[dataset_id], folder
-    elif dataset_id in shipped:
-        entry, place = shipped[dataset_id]
-    else:
-        inside = [key for key, (_, place) in shipped.items() if place.parent.name == dataset_id]
-        if inside:
-            raise UsageError(f"{dataset_id} comes in several settings: name one of {', '.join(inside)}")
-        raise unknown("dataset_id", dataset_id, own or shipped)
+        candidates = {key: (entry, folder) for key, entry in read_entries(folder, name).items()}
+    if dataset_id not in candidates and not use_bundled:
+        raise unknown(f"dataset_id in {config}", dataset_id, candidates)
+    if dataset_id not in candidates:
+        bundled = bundled_datasets()
+        if dataset_id not in bundled:
+            if variants := [key for key, (_, folder) in bundled.items() if folder.parent.name == dataset_id]:
+                raise UsageError(f"{dataset_id} comes in several settings: name one of {', '.join(variants)}")
+            raise unknown("dataset_id", dataset_id, candidates or bundled)
+        candidates = bundled
+    entry, folder = candidates[dataset_id]
     check_entry_keys(dataset_id, entry, DATASET_KEYS)
     check_training_options(entry)
-    return dict(entry), place
+    return dict(entry), folder
 
 
 def bundled_datasets() -> dict[str, tuple[dict, Path]]:
-    """Return the data sets that come with the package: id -> entry, config folder.
+    """Return the data sets that come with the package: id -> entry and config folder.
 
-    Their paths are as seen from beside the config folder of an entry of the model zoo.
+    Paths in an entry are relative to the folder that holds the config folder.
     """
-    found: dict[str, tuple[dict, Path]] = {}
+    datasets: dict[str, tuple[dict, Path]] = {}
     for path in sorted(find_bundled_folder("dataset_configs").glob("*/dataset_config.yaml")):
         entries = read_entries(path.parent, "dataset_config")
-        found |= {key: (entry, path.parent / "config") for key, entry in entries.items()}
-    return found
+        datasets |= {key: (entry, path.parent / "config") for key, entry in entries.items()}
+    return datasets
 
 
 def read_entries(folder: str | Path, name: str) -> dict[str, dict]:
-    """Return all entries of ``<name>.yaml``, or of the files in ``<name>/``, as FuxiCTR looks for them.
+    """Return all entries of ``<name>.yaml``, or of the files in the folder ``<name>/``, as FuxiCTR finds them.
 
     Raises:
-        UsageError: no such file; YAML that ``read_yaml`` refuses; an entry that is none, or is in two files.
+        UsageError: no such file, YAML that ``read_yaml`` refuses, a wrong entry, or one that is in two files.
     """
     return _join({file: _entries_of(file) for file in _entry_files(Path(folder), name)})
 
@@ -128,21 +126,26 @@ def _join(by_file: dict[Path, dict]) -> dict[str, dict]:
     return entries
 
 
+def has_entries(folder: Path | None, name: str) -> bool:
+    """Return whether a config folder has ``<name>.yaml`` or the folder ``<name>/``."""
+    return folder is not None and ((folder / f"{name}.yaml").is_file() or (folder / name).is_dir())
+
+
 def merge_experiment(folder: Path, expid: str) -> dict:
-    """Return ``Base`` of the file that has the experiment, else of another one, and over it the experiment.
+    """Return the settings of an experiment over those of ``Base``, of its own file or else of another one.
 
     Raises:
-        UsageError: no such experiment, or several files that have a ``Base`` and not the experiment.
+        UsageError: no such experiment, or its file has no ``Base`` and several others have one.
     """
     by_file = {file: _entries_of(file) for file in _entry_files(folder, "model_config")}
     experiments = _join(by_file)
     if expid not in experiments or expid == BASE:
         raise unknown(f"expid in {folder}", expid, _runnable(experiments))
     bases = {file: content[BASE] for file, content in by_file.items() if BASE in content}
-    own = {file: base for file, base in bases.items() if expid in by_file[file]} or bases
-    if len(own) > 1:
-        raise UsageError(f"{expid} has no Base in its own file, and {' and '.join(map(str, own))} each have one")
-    return {**next(iter(own.values()), {}), **experiments[expid]}
+    bases = {file: base for file, base in bases.items() if expid in by_file[file]} or bases
+    if len(bases) > 1:
+        raise UsageError(f"{expid} has no Base in its own file, and {' and '.join(map(str, bases))} each have one")
+    return {**next(iter(bases.values()), {}), **experiments[expid]}
 
 
 def _entry_files(folder: Path, name: str) -> list[Path]:

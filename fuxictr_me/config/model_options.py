@@ -1,19 +1,17 @@
-"""Options of the models of this package, and of ``MultiEmbeddingOf``, which wraps any other."""
+"""The options of every fuxictr-me model, and of ``MultiEmbeddingOf``, which wraps any other model."""
 
-from fuxictr_me.config.options import Option, table
-from fuxictr_me.config.training_options import ACTIVATIONS, DROPOUT, INITIALIZER
-from fuxictr_me.config.value_kinds import Boolean, Checked, Choice, Integer, ListOf, Number, Text, optional, short_repr
+from fuxictr_me.config.family_options import FAMILY_OPTIONS
+from fuxictr_me.config.options import Option, index_by_name
+from fuxictr_me.config.training_options import INITIALIZER
+from fuxictr_me.config.value_kinds import Boolean, Checked, Choice, Integer, Number, Optional, Text, short_repr
 from fuxictr_me.errors import UsageError
 
-MOST_SETS = 1_000  # the paper has up to ten; each set is a model's worth of layers
-WEIGHT = Number("a number of 0 or more")
-UNITS = ListOf(Integer(1), "a list of one integer or more")
-SETS = Integer(1, MOST_SETS)
-FIELDS = ListOf(Text(), "a list of fields", unique=True, least=0)
+MAX_SETS = 1_000  # the paper has up to ten; each set has its own layers
+WEIGHT = Number(low=0)
 
 
 def check_merge(merge: object, label: str = "merge") -> None:
-    """Accept ``logits``, or one or more modules' paths, as ``MultiEmbeddingOf`` takes them."""
+    """Accept ``logits``, or the path of one or more modules, as ``MultiEmbeddingOf`` does."""
     names = list(merge) if isinstance(merge, list | tuple) else [merge]
     if not names or not all(isinstance(name, str) and name.strip("> ") for name in names):
         raise UsageError(
@@ -27,86 +25,147 @@ def check_cuda_graph(choice: object, label: str = "cuda_graph") -> None:
         raise UsageError(f"{label} must be auto, True or False, got {short_repr(choice)}")
 
 
-CUDA_GRAPH = Checked("`auto`, `True` or `False`", lambda label, value: check_cuda_graph(value, label))
-MERGE = Checked("logits, or modules' paths", lambda label, value: value is None or check_merge(value, label))
-
-WRAPPING_OPTIONS = table(
-    Option("num_sets", optional(SETS), "number of embedding sets; 1 is single embedding", None),
-    Option("merge", MERGE, "where the sets of a FuxiCTR model are averaged", None),
-    Option("task_sets", optional(Boolean()), "a set for all tasks and one for each", None),
-    Option("batched", optional(Boolean()), "whether sets 2 to M run at once", None),
+CUDA_GRAPH = Checked(
+    "`auto`, `True` or `False`", lambda label, value: check_cuda_graph(value, label), {"enum": ["auto", True, False]}
+)
+MERGE = Checked(
+    "logits, or the paths of modules",
+    lambda label, value: check_merge(value, label),
+    {"type": ["string", "array"], "items": {"type": "string"}},
 )
 
+SETS = Optional(Integer(1, MAX_SETS))
+WRAPPING_OPTIONS = index_by_name(
+    Option("num_sets", SETS, "number of embedding sets", None),
+    Option("merge", Optional(MERGE), "where the sets of a FuxiCTR model are averaged", None),
+    Option("task_sets", Optional(Boolean()), "one set for all tasks and one for each task", None),
+    Option("batched", Optional(Boolean()), "whether sets 2 to M run at once", None),
+)
 
-def _hidden(*prefixes: str) -> list[Option]:
-    return [Option(f"{prefix}hidden_units", UNITS, "widths of the hidden layers") for prefix in prefixes]
-
-
-MODEL_OPTIONS = table(
-    WRAPPING_OPTIONS["num_sets"],
+COMMON_OPTIONS = index_by_name(
+    Option("num_sets", SETS, "M; 1 is the single-embedding model", 4),
     Option(
-        "embedding_initializer", INITIALIZER, "`paper`, or as FuxiCTR writes it", "partial(nn.init.normal_, std=1e-4)"
+        "embedding_initializer",
+        INITIALIZER,
+        "as in FuxiCTR's `FeatureEmbedding`; `paper` is xavier_uniform over the table of all fields. Information "
+        "abundance depends on it",
+        "partial(nn.init.normal_, std=1e-4)",
     ),
-    Option("network_initializer", Choice("fuxictr", "paper"), "of all weights but embeddings", "fuxictr"),
-    Option("weight_decay", optional(WEIGHT), "the optimizer's own", None),
+    Option(
+        "network_initializer",
+        Choice("fuxictr", "paper"),
+        "xavier_normal with zero bias; `paper`: cross weights xavier_uniform with zero bias, and PyTorch's defaults "
+        "for the rest",
+        "fuxictr",
+    ),
+    Option(
+        "weight_decay",
+        Optional(WEIGHT),
+        "weight decay of the optimizer on all parameters, as in the paper. It adds the same gradient as "
+        "`embedding_regularizer` and `net_regularizer` of that value, but is not clipped and not part of the logged "
+        "loss",
+        None,
+    ),
+    Option(
+        "first_set_checkpoint", Optional(Text("a path")), "a trained FuxiCTR model whose embeddings become set 0", None
+    ),
     Option(
         "aggregation",
         Choice("mean", "sum", "weighted", "gated", "concat", "ensemble"),
-        "how the sets become one",
+        "how the sets are combined, see below",
         "mean",
     ),
-    Option("nonlinear_projection", Boolean(), "whether each set has a non-linear layer of its own", True),
-    Option("shared_interaction", Boolean(), "whether all sets share one interaction and projection", False),
-    *(
-        Option(f"{name}_regularizer", WEIGHT, "weight of a penalty; 0 leaves it out", 0)
-        for name in ("norm_alignment", "space_similarity", "singular_value", "restricted_interaction", "set_covariance")
-    ),
-    Option("first_set_checkpoint", optional(Text("a path")), "checkpoint whose embeddings set 1 starts from", None),
-    Option("fused_embedding", Boolean(), "whether the plain fields of all sets lie in one table", True),
-    Option("embedding_updates", Choice("dense", "catch_up", "lazy"), "which rows a step moves", "dense"),
-    Option("compile", Boolean(), "whether `torch.compile` runs the layers", False),
-    Option("cuda_graph", CUDA_GRAPH, "whether a training step is recorded and replayed on a GPU", "auto"),
-    Option("precision", Choice("float32", "tf32", "bf16"), "of matrix products", "float32"),
     Option(
-        "model_structure", Choice("crossnet_only", "stacked", "parallel", "stacked_parallel"), "of DCNv2", "stacked"
+        "nonlinear_projection",
+        Boolean(),
+        "`False` averages the first linear layer, and applies batch norm, activation and dropout after the mean. By "
+        "the paper's appendix this can be no better than one embedding that is M times as wide (DNN, DCNv2 and "
+        "FinalMLP equal one exactly; the tests construct its weights)",
+        True,
     ),
-    Option("num_cross_layers", Integer(1, 1_000), "of the cross network", 4),
-    Option("use_low_rank_mixture", Boolean(), "whether cross layers are a mixture of low rank", False),
-    Option("low_rank", Integer(1), "of that mixture", 32),
-    Option("num_experts", Integer(1, 1_000), "of that mixture", 4),
-    Option("field_weights", Boolean(), "whether each block of a cross layer has a weight", False),
-    *_hidden("", "dnn_", "stacked_dnn_", "parallel_dnn_", "mlp1_", "mlp2_", "stream_", "cin_"),
-    Option("fs_hidden_units", ListOf(Integer(1), "a list of integers", least=0), "hidden layers of the gates", [64]),
-    *(
-        Option(name, ACTIVATIONS, "of the hidden layers", "ReLU")
-        for name in (
-            "hidden_activations",
-            "dnn_activations",
-            "mlp1_hidden_activations",
-            "mlp2_hidden_activations",
-            "stream_activations",
-            "cin_activation",
-        )
-    ),
-    *(
-        Option(name, DROPOUT, "of the hidden layers", 0)
-        for name in ("net_dropout", "mlp1_dropout", "mlp2_dropout", "stream_dropout")
-    ),
-    *(
-        Option(name, Boolean(), "whether hidden layers have batch norm", False)
-        for name in ("batch_norm", "mlp1_batch_norm", "mlp2_batch_norm")
-    ),
-    Option("interaction_dropout", optional(DROPOUT), "after the products", None),
-    Option("use_fs", Boolean(), "whether FinalMLP has its feature selection", False),
-    Option("fs1_context", FIELDS, "fields that the first gate looks at", []),
-    Option("fs2_context", FIELDS, "fields that the second gate looks at", []),
-    Option("num_heads", Integer(1), "of the bilinear fusion", 1),
-    Option("product_type", Choice("inner"), "of PNN", "inner"),
-    Option("concat_embeddings", optional(Boolean()), "whether embeddings stand before the products", None),
-    Option("use_linear_term", Boolean(), "whether a linear term is added", False),
     Option(
-        "interactions",
-        ListOf(Choice("DCNv2", "DNN", "FinalMLP", "NFwFM", "PNN", "xDeepFM"), "a list of one name for each set"),
-        "of Mixed_ME, one for each set",
+        "shared_interaction",
+        Boolean(),
+        "one interaction module and projection for all sets (the paper's ME-SI); batch norm normalises each set "
+        "separately, as in the authors' code",
+        False,
     ),
 )
+
+PENALTY_OPTIONS = index_by_name(
+    Option(
+        "norm_alignment_regularizer",
+        WEIGHT,
+        "mean over layers and field pairs of the across-set variance of ‖W⁽ᵐ⁾_{i→j}‖²_F. For DCNv2 (full matrices) and "
+        "NFwFM; M ≥ 2; the authors' weight is 1.0",
+        0,
+    ),
+    Option(
+        "space_similarity_regularizer",
+        WEIGHT,
+        "mean squared singular value of E⁽ᵐ⁾ᵀE⁽ⁿ⁾ of the batch, over pairs of sets. For all models; M ≥ 2, one "
+        "dimension; the authors' weight is 1e-3 to 1e-5",
+        0,
+    ),
+    Option(
+        "singular_value_regularizer",
+        WEIGHT,
+        "variance of S / mean(S), S the singular values of the batch's embeddings of a field, mean over fields and "
+        "sets. For all models; the authors' weight is 1e-3 to 1e-5, for one set of 40",
+        0,
+    ),
+    Option(
+        "restricted_interaction_regularizer",
+        WEIGHT,
+        "Σ ‖I − W_{i→j} W_{i→j}ᵀ‖²_F over sets, layers and pairs. For DCNv2 (full matrices); with "
+        "`field_weights: True` this is the authors' restricted DCNv2, whose weight is 1e-5",
+        0,
+    ),
+    Option(
+        "set_covariance_regularizer",
+        WEIGHT,
+        "mean squared covariance between h⁽ᵐ⁾ and h⁽ⁿ⁾ in the batch, over pairs of sets (after arXiv 2405.12706). For "
+        "all models; M ≥ 2; not from the authors",
+        0,
+    ),
+)
+
+SPEED_OPTIONS = index_by_name(
+    Option(
+        "fused_embedding",
+        Boolean(),
+        "one table and one look-up for the plain categorical fields of all sets; `False` uses M · F of FuxiCTR's "
+        "tables. Results and checkpoints are the same",
+        True,
+    ),
+    Option(
+        "embedding_updates",
+        Choice("dense", "catch_up", "lazy"),
+        "`dense` updates every row in every step, as FuxiCTR does. `catch_up` equals dense Adam up to rounding, but "
+        "touches only the rows of the batch. `lazy` is PyTorch's SparseAdam, **a different optimizer**. `catch_up` and "
+        "`lazy` need Adam, and no `embedding_regularizer` or `weight_decay`, which change every row",
+        "dense",
+    ),
+    Option(
+        "cuda_graph",
+        CUDA_GRAPH,
+        "record a whole training step as one CUDA graph and replay it. `auto` does so on a GPU if it is safe. If not, "
+        "a line in the log says why, and training continues without it",
+        "auto",
+    ),
+    Option(
+        "compile",
+        Boolean(),
+        "apply `torch.compile` to the part after the embeddings, for training. If that fails, a line in the log says "
+        "why, and training continues without it",
+        False,
+    ),
+    Option(
+        "precision",
+        Choice("float32", "tf32", "bf16"),
+        "precision of matrix products; `tf32` and `bf16` (autocast) **change results**",
+        "float32",
+    ),
+)
+
+MODEL_OPTIONS = COMMON_OPTIONS | PENALTY_OPTIONS | SPEED_OPTIONS | FAMILY_OPTIONS

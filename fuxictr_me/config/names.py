@@ -1,4 +1,4 @@
-"""Names of experiments, data sets and fields: what can be a file name, and what torch can hold."""
+"""Check names of experiments, data sets and fields: they become names of files and of torch modules."""
 
 from collections.abc import Iterable
 
@@ -7,38 +7,38 @@ from torch import nn
 from fuxictr_me.config.value_kinds import find_duplicate, short_repr
 from fuxictr_me.errors import UsageError
 
-LONGEST = 150  # bytes; file names of a run are longer by up to 40, and end at 255
-NOT_IN_NAMES = "/\\*?[]"
+MAX_NAME_BYTES = 150  # file names of a run add up to 40 bytes, and 255 is the limit of file systems
+FORBIDDEN = "/\\*?[]"
 
 
 def check_plain_name(kind: str, name: object) -> str:
-    """Return ``name`` if it can name a file or folder in a folder of ours, and nothing else.
+    """Return ``name`` if it is a plain file name, which cannot lead to another folder.
 
     Args:
-        kind: ``expid`` or ``dataset_id``.
-        name: as it was given.
+        kind: what the name stands for in an error, such as ``expid`` or ``dataset_id``.
+        name: the value to check.
 
     Raises:
-        UsageError: not text, empty, too long, with a path separator, a glob character, a control character, a dot
-            first, or a blank first or last.
+        UsageError: the name is not text, is empty or too long, has a path separator, a glob character or a control
+            character, starts with a dot, or starts or ends with a blank.
     """
     if not isinstance(name, str) or not name:
         raise UsageError(f"{kind} must be a plain name, got {short_repr(name)}{_quote_it(name)}")
-    wrong = sorted({character for character in name if character in NOT_IN_NAMES or not character.isprintable()})
+    wrong = sorted({character for character in name if character in FORBIDDEN or not character.isprintable()})
     if wrong:
         raise UsageError(f"{kind} must be a plain name, without {' '.join(map(repr, wrong))}, got {short_repr(name)}")
     if name[0] == "." or name != name.strip():
         raise UsageError(f"{kind} must be a plain name, without a dot or blank around it, got {short_repr(name)}")
-    if len(name.encode(errors="surrogateescape")) > LONGEST:
-        raise UsageError(f"{kind} must be a plain name of at most {LONGEST} bytes, got {short_repr(name)}")
+    if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
+        raise UsageError(f"{kind} must be a plain name of at most {MAX_NAME_BYTES} bytes, got {short_repr(name)}")
     return name
 
 
 def check_column_name(name: object) -> str:
-    """Return ``name`` if a column can have it: text, without path separators and control characters.
+    """Return ``name`` if it can be the name of a column.
 
     Raises:
-        UsageError: anything else.
+        UsageError: the name is not text, is empty or too long, or has path separators or control characters.
     """
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"name of a column must be text, got {short_repr(name)}{_quote_it(name)}")
@@ -46,16 +46,15 @@ def check_column_name(name: object) -> str:
         raise UsageError(
             f"name of a column must be text without '/', '\\' and control characters, got {short_repr(name)}"
         )
-    if len(name.encode(errors="surrogateescape")) > LONGEST:
-        raise UsageError(f"name of a column must have at most {LONGEST} bytes, got {short_repr(name)}")
+    if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
+        raise UsageError(f"name of a column must have at most {MAX_NAME_BYTES} bytes, got {short_repr(name)}")
     return name
 
 
 def check_field_name(name: str) -> None:
-    """Refuse the name of a field that ``torch.nn.ModuleDict``, in which FuxiCTR keeps its layers, cannot hold.
+    """Raise a UsageError if ``torch.nn.ModuleDict``, in which FuxiCTR keeps layers by field, cannot hold the name.
 
-    Raises:
-        UsageError: for example ``type``, ``items``, ``train``, or a name with a dot.
+    Examples are ``type``, ``items``, ``train``, and every name with a dot.
     """
     try:
         nn.ModuleDict().add_module(name, nn.Identity())
@@ -68,9 +67,9 @@ def check_field_name(name: str) -> None:
 
 
 def check_unique(kind: str, names: Iterable[str]) -> None:
-    """Raise a UsageError where a name is there twice."""
-    if (twice := find_duplicate(names)) is not None:
-        raise UsageError(f"{kind} {twice!r} is there twice")
+    """Raise a UsageError if a name occurs twice."""
+    if (duplicate := find_duplicate(names)) is not None:
+        raise UsageError(f"{kind} {duplicate!r} is there twice")
 
 
 def _quote_it(name: object) -> str:

@@ -3,24 +3,31 @@
 import zipfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
+import polars as pl
 
+from fuxictr_me.config.value_kinds import find_duplicate
 from fuxictr_me.errors import UsageError
 
-KINDS = (".npz", ".h5", ".parquet")
+if TYPE_CHECKING:
+    from fuxictr.features import FeatureMap
+
+ENDINGS = (".npz", ".h5", ".parquet")
 
 
 def check_pretrained(column: dict, embedding_dim: object = None) -> np.ndarray:
     """Check the vectors of a column of ``feature_cols``, and return their keys (D,).
 
     Args:
-        column: with the path in ``pretrained_emb``.
-        embedding_dim: of the model, where a run says it: FuxiCTR takes the vectors to be as wide unless
-            ``pretrain_dim``, or ``embedding_dim`` of the column, says otherwise.
+        column: a column with the path in ``pretrained_emb``.
+        embedding_dim: that of the model, if known. FuxiCTR expects vectors of this width unless ``pretrain_dim`` or
+            ``embedding_dim`` of the column is set.
 
     Raises:
-        UsageError: a file that cannot be used, or vectors of another width.
+        UsageError: the file cannot be used, or the vectors have another width.
     """
     keys, values = read_pretrained(column["pretrained_emb"])
     wanted = column.get("pretrain_dim") or column.get("embedding_dim") or embedding_dim
@@ -33,14 +40,15 @@ def check_pretrained(column: dict, embedding_dim: object = None) -> np.ndarray:
 def read_pretrained(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Return keys (D,) and vectors (D, K) of a file of pretrained embeddings.
 
-    Nothing in it is unpickled: npz files whose arrays are Python objects are refused, as FuxiCTR refuses them.
+    Nothing is unpickled: npz files whose arrays are Python objects are refused, as by FuxiCTR.
 
     Raises:
-        UsageError: another kind of file, a damaged one, no ``key`` and ``value`` in it, or not one vector a key.
+        UsageError: the file is of another kind or damaged, has no ``key`` and ``value``, or not one finite vector per
+            key.
     """
     path = Path(path)
-    if path.suffix not in KINDS:
-        raise UsageError(f"pretrained_emb {path} must be a file of {', '.join(KINDS)}")
+    if path.suffix not in ENDINGS:
+        raise UsageError(f"pretrained_emb {path} must be a file of {', '.join(ENDINGS)}")
     try:
         keys, values = _read(path)
     except KeyError as error:
@@ -49,7 +57,7 @@ def read_pretrained(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise UsageError(f"pretrained_emb {path} cannot be read: {' '.join(str(error).split())}") from error
     if keys.ndim != 1 or values.ndim != 2 or len(keys) != len(values) or values.size == 0:
         raise UsageError(
-            f"pretrained_emb {path} must hold one vector a key, key (D,) and value (D, K); "
+            f"pretrained_emb {path} must hold one vector per key, key (D,) and value (D, K); "
             f"found key {keys.shape} and value {values.shape}"
         )
     if values.dtype.kind not in "fiu":
@@ -62,11 +70,11 @@ def read_pretrained(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 def check_keys(keys: np.ndarray, field: str, dtype: str, path: str | Path) -> list[str]:
     """Return the keys as the text by which FuxiCTR looks them up in a field's vocabulary.
 
-    FuxiCTR adds the keys to the vocabulary in the field's dtype, and looks vectors up by the keys as text. Where
-    the two differ (35.0 against 35, 007 against 7), the vectors would be left out.
+    FuxiCTR adds the keys to the vocabulary in the field's dtype, but looks vectors up by the keys as text. If the two
+    differ (35.0 and 35, 007 and 7), the vectors would be lost.
 
     Raises:
-        UsageError: such keys, keys that are not of ``dtype``, or that occur twice.
+        UsageError: keys differ in this way, are not of ``dtype``, or occur twice.
     """
     where = f"pretrained_emb {path} of field {field!r}"
     if keys.dtype.kind not in "iufSUO":
@@ -76,24 +84,18 @@ def check_keys(keys: np.ndarray, field: str, dtype: str, path: str | Path) -> li
         typed = keys.astype({"str": str, "int": int, "float": float}[dtype]).tolist()
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{where}: the keys, such as {keys[0]!r}, are not of the field's dtype: {dtype}") from error
-    for own, looked_up in zip(map(str, typed), text, strict=True):
-        if own != looked_up:
+    for in_vocabulary, looked_up in zip(map(str, typed), text, strict=True):
+        if in_vocabulary != looked_up:
             raise UsageError(
-                f"{where}: key {looked_up!r} would be {own!r} as dtype: {dtype}, so its vector would be lost"
+                f"{where}: key {looked_up!r} would be {in_vocabulary!r} as dtype: {dtype}, so its vector would be lost"
             )
-    if len(set(text)) < len(text):
-        seen = set()
-        twice = next(key for key in text if key in seen or seen.add(key))
-        raise UsageError(f"{where}: {len(text) - len(set(text))} keys occur more than once, such as {twice!r}")
+    if (duplicate := find_duplicate(text)) is not None:
+        raise UsageError(f"{where}: {len(text) - len(set(text))} keys occur more than once, such as {duplicate!r}")
     return text
 
 
 def check_width(width: int, field: str, wanted: int, path: str | Path) -> None:
-    """Refuse vectors that are not as wide as ``pretrain_dim``, or without it as the field's embedding.
-
-    Raises:
-        UsageError: with both widths.
-    """
+    """Raise a UsageError unless ``width`` is ``wanted``: ``pretrain_dim``, or else the field's ``embedding_dim``."""
     if width != wanted:
         raise UsageError(
             f"pretrained_emb {path} of field {field!r} has {width} columns, but pretrain_dim (embedding_dim if "
@@ -101,21 +103,24 @@ def check_width(width: int, field: str, wanted: int, path: str | Path) -> None:
         )
 
 
-def check_widths(feature_map, dims: list[int], required: list | None, left_out: list | None, use: bool = True) -> None:
-    """Refuse pretrained vectors that are not as wide as the layer that would hold them.
+def check_widths(
+    feature_map: "FeatureMap", dims: list[int], required: list | None, left_out: list | None, use: bool = True
+) -> None:
+    """Check that pretrained vectors are as wide as the layer that will hold them.
 
     Args:
-        feature_map (FeatureMap): of FuxiCTR; says where the files are.
+        feature_map: names the files.
         dims: embedding dimension of each set.
-        required, left_out: fields to keep, to leave out; None for all, for none.
+        required: fields of the layer; None for all.
+        left_out: fields that the layer leaves out; None for none.
         use: whether the layer uses pretrained vectors at all.
 
     Raises:
-        UsageError: a file that cannot be used, or another width.
+        UsageError: a file cannot be used, or its vectors have another width.
     """
     for field, spec in feature_map.features.items():
-        is_here = (not required or field in required) and field not in (left_out or ())
-        if not (use and is_here and spec.get("pretrained_emb")):
+        is_in_layer = (not required or field in required) and field not in (left_out or ())
+        if not (use and is_in_layer and spec.get("pretrained_emb")):
             continue
         path = Path(feature_map.data_dir) / spec["pretrained_emb"]
         width = read_pretrained(path)[1].shape[1]
@@ -131,8 +136,6 @@ def _read(path: Path) -> list[np.ndarray]:
 
 
 def _read_parquet(path: Path) -> list[np.ndarray]:
-    import polars as pl
-
     try:
         frame = pl.read_parquet(path, glob=False)
     except pl.exceptions.PolarsError as error:
@@ -146,8 +149,6 @@ def _read_parquet(path: Path) -> list[np.ndarray]:
 
 
 def _read_h5(path: Path) -> list[np.ndarray]:
-    import h5py
-
     with h5py.File(path, "r") as file:
         for name in ("key", "value"):
             link = file.get(name, getlink=True)

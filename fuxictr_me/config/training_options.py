@@ -1,4 +1,4 @@
-"""Options of training: those that FuxiCTR's scripts and its base class read, whatever the model."""
+"""The options of training, which FuxiCTR's scripts and its base class read for every model."""
 
 import functools
 import math
@@ -8,19 +8,19 @@ import warnings
 import torch
 from torch import nn
 
+from fuxictr_me.config.callback_specs import check_callbacks
 from fuxictr_me.config.expressions import check_initializer
-from fuxictr_me.config.options import Option, table
+from fuxictr_me.config.options import Option, index_by_name
 from fuxictr_me.config.value_kinds import (
     Boolean,
     Checked,
     Choice,
-    Either,
     Integer,
-    ListOf,
     Number,
+    OneOrList,
+    Optional,
     Share,
     Text,
-    optional,
     short_repr,
 )
 from fuxictr_me.errors import UsageError, unknown
@@ -43,14 +43,17 @@ TASKS = ("binary_classification", "regression")
 PROBABILITY_LOSSES = ("bce", "binary_crossentropy", "binary_cross_entropy")
 VALUE_LOSSES = ("mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss")
 LOSSES = PROBABILITY_LOSSES + VALUE_LOSSES
-NOT_FOR_TRAINING = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # a closure, sparse gradients, matrices alone
+NOT_FOR_TRAINING = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # these need a closure, sparse gradients, only matrices
 OPTIMIZERS = ("adam", *(name for name in vars(torch.optim) if name[0].isupper() and name not in NOT_FOR_TRAINING))
 LARGEST_SEED = 2**32 - 1  # NumPy's
+ANY_CASE_ACTIVATIONS = ("relu", "sigmoid", "tanh", "softmax", "prelu", "dice")  # FuxiCTR ignores their case
+NDCG = r"NDCG\((k=)?[1-9]\d{0,3}\)"
+NAME = r"^[A-Za-z]\w*$"
 
 
 def is_metric(name: object) -> bool:
-    """Return whether FuxiCTR, or this package, computes a metric of this name."""
-    return isinstance(name, str) and (name in METRICS or bool(re.fullmatch(r"NDCG\((k=)?[1-9]\d{0,3}\)", name)))
+    """Return whether FuxiCTR or fuxictr-me computes a metric of this name."""
+    return isinstance(name, str) and (name in METRICS or bool(re.fullmatch(NDCG, name)))
 
 
 def check_regularizer(key: str, value: object) -> None:
@@ -73,16 +76,13 @@ def check_regularizer(key: str, value: object) -> None:
 
 
 def check_activation(activation: object, label: str = "activation") -> None:
-    """Accept None, a module, or a name that FuxiCTR's ``get_activation`` makes a module of."""
+    """Accept None, a module, or a name that FuxiCTR's ``get_activation`` resolves."""
     if activation is None or isinstance(activation, nn.Module):
         return
     if not isinstance(activation, str):
         raise UsageError(f"{label} must be the name of an activation such as ReLU, got {short_repr(activation)}")
-    if activation not in activations() and activation.lower() not in IN_ANY_CASE:
+    if activation not in activations() and activation.lower() not in ANY_CASE_ACTIVATIONS:
         raise unknown(label, activation, [*activations(), "Dice"])
-
-
-IN_ANY_CASE = ("relu", "sigmoid", "tanh", "softmax", "prelu", "dice")  # as FuxiCTR reads them
 
 
 @functools.cache
@@ -129,90 +129,6 @@ def _check_metrics_list(label: str, value: object) -> None:
         raise UsageError(f"{label} must be a list such as ['AUC', 'logloss'], got {short_repr(value)}")
 
 
-def _check_callbacks(label: str, value: object) -> None:
-    from fuxictr_me.training.callbacks.from_config import check_callbacks  # which imports this package
-
-    check_callbacks(value)
-
-
-REGULARIZER = Checked(
-    "a positive float, l1(x), l2(x) or l1_l2(x,y)", check_regularizer, {"type": ["number", "string", "null"]}
-)
-ACTIVATION = Checked(
-    "the name of an activation", lambda label, value: check_activation(value, label), {"type": ["string", "null"]}
-)
-ACTIVATIONS = Either(ACTIVATION, ListOf(ACTIVATION))
-DROPOUT = Either(Share(), ListOf(Share()))
-INITIALIZER = Checked(
-    "like nn.init.xavier_normal_", lambda label, value: check_initializer(value, label), {"type": "string"}
-)
-LOSS = Checked(f"one of {', '.join(LOSSES)}", _check_loss, {"enum": list(LOSSES)})
-TASK = Choice(*TASKS)
-SEED = Integer(0, LARGEST_SEED)
-PATH_OF_ROOT = Text("a path")
-
-TRAINING_OPTIONS = table(
-    Option("model", Text("the name of a model"), "a model of fuxictr-me, of FuxiCTR's zoo, or `package.module:Class`"),
-    Option("dataset_id", Text(), "entry of `dataset_config.yaml`"),
-    Option("model_id", Text(), "the experiment's name, which FuxiCTR sets"),
-    Option("model_root", PATH_OF_ROOT, "folder of checkpoints, logs and results", "./checkpoints/"),
-    Option(
-        "gpu",
-        Checked("-1 or a device number", _check_gpu_number, {"type": "integer", "minimum": -1}),
-        "CUDA device; `--gpu` says it",
-        -1,
-    ),
-    Option("seed", SEED, "of weights, dropout and the order of rows", 2024),
-    Option("epochs", Integer(1), "passes over the training data, at most", 1),
-    Option("task", Either(TASK, ListOf(TASK)), "what is predicted; a list for a multi-task model", TASKS[0]),
-    Option(
-        "loss", Either(LOSS, ListOf(LOSS)), "what is minimised; a list for a multi-task model", "binary_crossentropy"
-    ),
-    Option(
-        "optimizer",
-        Checked("a class of torch.optim", lambda label, value: check_optimizer(value), {"type": "string"}),
-        "a class of `torch.optim`",
-        "adam",
-    ),
-    Option("learning_rate", Number(), "of the optimizer", 1e-3),
-    Option("embedding_regularizer", REGULARIZER, "of embeddings: a float is L2", None),
-    Option("net_regularizer", REGULARIZER, "of all other weights", None),
-    Option(
-        "metrics",
-        Checked("a list of metrics", _check_metrics_list, {"type": "array", "items": {"type": "string"}}),
-        "what is computed",
-        ["AUC", "logloss"],
-    ),
-    Option(
-        "monitor",
-        Checked("a metric, or weights of several", _check_monitor, {"type": ["string", "object"]}),
-        "the metric that chooses the best weights",
-        "AUC",
-    ),
-    Option("monitor_mode", Choice("max", "min"), "whether more of it is better, or less", "max"),
-    Option("early_stop_patience", Integer(1), "evaluations without a better monitor before training stops", 2),
-    Option("eval_steps", optional(Integer(1)), "steps from one evaluation to the next; null: an epoch", None),
-    Option("save_best_only", Boolean(), "whether only the best weights are kept", True),
-    Option("reduce_lr_on_plateau", Boolean(), "whether the learning rate falls where the monitor does not rise", True),
-    Option("max_gradient_norm", Number(), "above which gradients are scaled down", 10.0),
-    Option("verbose", Integer(0), "0: no progress bar", 1),
-    Option(
-        "callbacks",
-        Checked("a list of callbacks", _check_callbacks, {"type": ["array", "null"]}),
-        "called while a model trains",
-        None,
-    ),
-    Option(
-        "embedding_dim",
-        Either(Integer(1), ListOf(Integer(1))),
-        "width of an embedding; a list gives each set its own",
-        10,
-    ),
-)
-
-MULTI_TASK_OPTIONS = table(Option("num_tasks", Integer(1), "of a multi-task model", 1))
-
-
 def check_optimizer(optimizer: object) -> None:
     """Accept ``adam``, or a class of ``torch.optim`` that trains with dense gradients and one step at a time."""
     if isinstance(optimizer, str) and (optimizer.lower() == "adam" or optimizer in OPTIMIZERS):
@@ -222,3 +138,119 @@ def check_optimizer(optimizer: object) -> None:
     if not isinstance(optimizer, str):
         raise UsageError(f"optimizer must be the name of one such as adam, got {short_repr(optimizer)}")
     raise unknown("optimizer", optimizer, OPTIMIZERS[1:])
+
+
+REGULARIZER = Checked(
+    "a positive float, l1(x), l2(x) or l1_l2(x,y)",
+    check_regularizer,
+    {
+        "anyOf": [
+            {"type": "null"},
+            {"type": "number", "minimum": 0},
+            {"type": "string", "pattern": r"^(l[12]\([^,()]+\)|l1_l2\([^,()]+,[^,()]+\))$"},
+        ]
+    },
+)
+ACTIVATIONS = OneOrList(
+    Checked(
+        "the name of an activation",
+        lambda label, value: check_activation(value, label),
+        {"anyOf": [{"type": "null"}, {"type": "string", "pattern": NAME}]},
+    )
+)
+DROPOUT = OneOrList(Share())
+INITIALIZER = Checked(
+    "like nn.init.xavier_normal_",
+    lambda label, value: check_initializer(value, label),
+    {"type": "string", "pattern": r"^(paper|partial\(.+\)|(torch\.)?nn\.init\.\w+)$"},
+)
+LOSS = Checked(f"one of {', '.join(LOSSES)}", _check_loss, {"enum": list(LOSSES)})
+TASK = Choice(*TASKS)
+SEED = Integer(0, LARGEST_SEED)
+METRIC_SCHEMA = {"anyOf": [{"enum": list(METRICS)}, {"type": "string", "pattern": rf"^{NDCG}$"}]}
+
+TRAINING_OPTIONS = index_by_name(
+    Option("model", Text("the name of a model"), "a model of fuxictr-me, of FuxiCTR's zoo, or `package.module:Class`"),
+    Option("dataset_id", Text(), "entry of `dataset_config.yaml`"),
+    Option("model_id", Text(), "name of the experiment, which FuxiCTR sets"),
+    Option("model_root", Text("a path"), "folder of checkpoints, logs and results", "./checkpoints/"),
+    Option(
+        "gpu",
+        Checked("-1 or a device number", _check_gpu_number, {"type": "integer", "minimum": -1}),
+        "CUDA device, -1 for the CPU; the command's `--gpu` replaces it",
+        -1,
+    ),
+    Option("seed", SEED, "seed of the weights, of dropout and of the order of rows", 2024),
+    Option("epochs", Integer(1), "maximum number of passes over the training data", 1),
+    Option("task", OneOrList(TASK), "`binary_classification` or `regression`; a list for a multi-task model", TASKS[0]),
+    Option(
+        "loss",
+        OneOrList(LOSS),
+        "the loss to minimise, such as `binary_crossentropy` or `mse_loss`; a list for a multi-task model",
+        "binary_crossentropy",
+    ),
+    Option(
+        "optimizer",
+        Checked(
+            "a class of torch.optim", lambda label, value: check_optimizer(value), {"type": "string", "pattern": NAME}
+        ),
+        "`adam`, or a class of `torch.optim`",
+        "adam",
+    ),
+    Option("learning_rate", Number(above=0), "learning rate of the optimizer", 1e-3),
+    Option(
+        "embedding_regularizer",
+        REGULARIZER,
+        "penalty on embeddings: a float (L2), `l1(x)`, `l2(x)`, `l1_l2(x,y)`",
+        None,
+    ),
+    Option("net_regularizer", REGULARIZER, "the same on all other weights", None),
+    Option(
+        "metrics",
+        Checked(
+            "a list of metrics",
+            _check_metrics_list,
+            {"type": "array", "items": METRIC_SCHEMA, "minItems": 1, "uniqueItems": True},
+        ),
+        "metrics of every evaluation: `AUC`, `logloss`, `gAUC`, `avgAUC`, `MRR`, `NDCG(k=5)`; for a regression "
+        "`MSE`, `MAE`, `RMSE`",
+        ["AUC", "logloss"],
+    ),
+    Option(
+        "monitor",
+        Checked(
+            "a metric, or weights of several",
+            _check_monitor,
+            {
+                "anyOf": [
+                    METRIC_SCHEMA,
+                    {"type": "object", "additionalProperties": {"type": "number"}, "minProperties": 1},
+                ]
+            },
+        ),
+        "the metric that chooses the best weights, or weights of several metrics",
+        "AUC",
+    ),
+    Option("monitor_mode", Choice("max", "min"), "whether more of it is better (`max`) or less (`min`)", "max"),
+    Option("early_stop_patience", Integer(1), "evaluations without a better `monitor` after which training stops", 2),
+    Option("eval_steps", Optional(Integer(1)), "steps between evaluations; `null` evaluates after each epoch", None),
+    Option("save_best_only", Boolean(), "whether only the best weights are kept", True),
+    Option("reduce_lr_on_plateau", Boolean(), "whether the learning rate falls when `monitor` does not improve", True),
+    Option("max_gradient_norm", Number(above=0), "norm above which gradients are scaled down", 10.0),
+    Option("verbose", Integer(0), "0 shows no progress bar", 1),
+    Option(
+        "callbacks",
+        Checked("a list of callbacks", check_callbacks, {"type": ["array", "object", "string", "null"]}),
+        "`[InformationAbundance]` measures collapse during training; see [Callbacks](../docs/callbacks.md)",
+        None,
+    ),
+    Option(
+        "embedding_dim",
+        OneOrList(Integer(1)),
+        "K of one set; a list such as `[10, 10, 20]` gives each set its own dimension, and determines the number of "
+        "sets",
+        10,
+    ),
+)
+
+MULTI_TASK_OPTIONS = index_by_name(Option("num_tasks", Integer(1), "number of tasks of a multi-task model", 1))

@@ -1,18 +1,18 @@
 """Check the settings that a model is constructed and trained with, before anything long begins.
 
-FuxiCTR hands every key of a config to everyone in ``**kwargs`` and ignores what nobody reads, so a misspelt key is
-silently its default. Here it is an error; for a model that is not of this package, a warning.
+FuxiCTR passes every key of a config on in ``**kwargs`` and ignores what nothing reads, so a misspelt key silently
+becomes its default. Here it is an error; for models of other packages it is a warning.
 """
 
-import inspect
 from collections.abc import Iterable
 
 import torch
 
 from fuxictr_me.compat import MultiTaskModel
+from fuxictr_me.config.dataset_options import READING_OPTIONS
 from fuxictr_me.config.known_keys import WRAPPING_KEYS, find_known_keys, find_required_keys
 from fuxictr_me.config.model_options import MODEL_OPTIONS, WRAPPING_OPTIONS
-from fuxictr_me.config.options import READING_OPTIONS
+from fuxictr_me.config.model_registry import get_backbone, is_fuxictr_me_model
 from fuxictr_me.config.training_options import (
     GROUP_METRICS,
     LOWER_IS_BETTER,
@@ -20,6 +20,7 @@ from fuxictr_me.config.training_options import (
     MULTI_TASK_OPTIONS,
     PROBABILITY_LOSSES,
     REGRESSION_METRICS,
+    TASK,
     TASKS,
     TRAINING_OPTIONS,
     check_optimizer,
@@ -32,16 +33,16 @@ MODELS = "fuxictr_me.models."
 
 
 def check_model_settings(model_class: type, settings: dict) -> None:
-    """Refuse impossible values among what a model is constructed with; of this package's models unknown keys, too.
+    """Check the settings that a model is constructed with: their values, and of fuxictr-me's models also the keys.
 
     Args:
-        model_class: of this package, or any FuxiCTR model, which may read any key (see ``describe_unread_keys``).
-        settings: of a run.
+        model_class: a fuxictr-me model, or any FuxiCTR model, which may read any key (see ``describe_unread_keys``).
+        settings: settings of a run.
 
     Raises:
-        UsageError: one line: what is wrong, what was found, what is allowed.
+        UsageError: an unknown key, a wrong value, or a missing key that the model needs.
     """
-    if getattr(model_class, "names_its_settings", False):
+    if is_fuxictr_me_model(model_class):
         allowed = find_known_keys(model_class)
         for key in settings:
             if key not in allowed:
@@ -50,20 +51,21 @@ def check_model_settings(model_class: type, settings: dict) -> None:
             raise UsageError(f"task of {model_class.__name__}, which has one, must be text, got {settings['task']!r}")
         if isinstance(settings.get("loss"), list):
             raise UsageError(f"loss of {model_class.__name__}, which has one, must be text, got {settings['loss']!r}")
-        for key in _declared_here(model_class) & settings.keys() & MODEL_OPTIONS.keys():
-            MODEL_OPTIONS[key].check(settings[key])
-        check_training_values(settings)
+        names = {cls.__name__ for cls in model_class.__mro__ if cls.__module__.startswith(MODELS)}
+        for key in settings.keys() & MODEL_OPTIONS.keys():
+            if not MODEL_OPTIONS[key].models or names & MODEL_OPTIONS[key].models.keys():
+                MODEL_OPTIONS[key].check(settings[key])
     else:
         check_foreign_settings(model_class, settings)
-        check_training_values(settings)
+    check_training_values(settings)
     check_gpu(settings.get("gpu", -1))
 
 
 def check_training_values(settings: dict) -> None:
-    """Check the values of training settings that hold for every model.
+    """Check the values of training settings, and that metrics, monitor, loss and task fit each other.
 
     Raises:
-        UsageError: one line: what is wrong, what was found, what is allowed.
+        UsageError: a value is wrong or does not fit another one.
     """
     check_training_options(settings)
     check_metrics(settings)
@@ -71,10 +73,10 @@ def check_training_values(settings: dict) -> None:
 
 
 def check_training_options(settings: dict) -> None:
-    """Check each training setting by itself, as it may stand in an entry of ``dataset_config.yaml``, too.
+    """Check each training setting on its own. An entry of ``dataset_config.yaml`` may have such settings, too.
 
     Raises:
-        UsageError: one line: what is wrong, what was found, what is allowed.
+        UsageError: a value is wrong.
     """
     for key, option in (TRAINING_OPTIONS | READING_OPTIONS).items():
         if key in settings:
@@ -87,43 +89,43 @@ def check_training_options(settings: dict) -> None:
 
 
 def check_foreign_settings(model_class: type, settings: dict) -> None:
-    """Check the keys that a model of FuxiCTR's needs, those of ``MultiEmbeddingOf``, and the tasks of several.
+    """Check the settings of a model from another package: required keys, those of ``MultiEmbeddingOf``, and tasks.
 
     Raises:
-        UsageError: one line: what is wrong, what was found, what is allowed.
+        UsageError: a key is missing, or a value is wrong or does not fit another one.
     """
     if lacking := [key for key in find_required_keys(model_class) if key not in settings]:
         raise UsageError(f"the model reads {', '.join(lacking)} and has no default for it: set it in the config")
     if not isinstance(settings.get("embedding_dim", 1), int):
         raise UsageError(f"embedding_dim of a FuxiCTR model must be an integer, got {settings['embedding_dim']!r}")
-    own = WRAPPING_KEYS & find_known_keys(model_class)  # none of a class that is wrapped
-    for key in WRAPPING_OPTIONS.keys() & settings.keys() - own:
+    taken = WRAPPING_KEYS & find_known_keys(model_class)  # keywords of the class itself; none if it is wrapped
+    for key in WRAPPING_OPTIONS.keys() & settings.keys() - taken:
         WRAPPING_OPTIONS[key].check(settings[key])
     if settings.get("num_sets") is not None:
         sets = check_positive_int("num_sets", settings["num_sets"])
-        if sets > 1 and own and "num_sets" not in own:
+        if sets > 1 and taken and "num_sets" not in taken:
             raise UsageError(
-                f"num_sets: the model takes {', '.join(sorted(own))} itself and cannot be wrapped: rename it"
+                f"num_sets: the model takes {', '.join(sorted(taken))} itself and cannot be wrapped: rename it"
             )
     task = settings.get("task", TASKS[0])
     if not issubclass(model_class, MultiTaskModel):
-        TRAINING_OPTIONS["task"].kind.kinds[0].check("task", task)
+        TASK.check("task", task)
         return
     for key, option in MULTI_TASK_OPTIONS.items():
         if key in settings:
             option.check(settings[key])
-    for one in _as_list(task):
-        check_task(one)
+    for each in _as_list(task):
+        TASK.check("task", each)
     num_tasks = settings.get("num_tasks", 1)
     for key in ("task", "loss"):
         if isinstance(settings.get(key), list) and len(settings[key]) != num_tasks:
             raise UsageError(f"{key} lists {len(settings[key])}, but num_tasks is {num_tasks}")
     if settings.get("task_sets") and settings.get("num_sets") not in (None, 1 + num_tasks):
-        raise UsageError(f"task_sets: one set for all tasks and one a task make num_sets {1 + num_tasks}")
+        raise UsageError(f"task_sets: one set for all tasks and one for each task make num_sets {1 + num_tasks}")
 
 
 def check_labels(model_class: type, settings: dict, labels: list[str]) -> None:
-    """Check that the data have one label for each task: FuxiCTR pairs them in order, and ignores those that are left.
+    """Check that the data have one label for each task: FuxiCTR pairs them in order, and ignores surplus labels.
 
     Raises:
         UsageError: another number of labels than of tasks.
@@ -133,18 +135,18 @@ def check_labels(model_class: type, settings: dict, labels: list[str]) -> None:
         if len(labels) != num_tasks:
             raise UsageError(f"num_tasks is {num_tasks}, but the data have {len(labels)} labels: {', '.join(labels)}")
     elif len(labels) != 1:
-        name = getattr(model_class, "_backbone", model_class).__name__
+        name = get_backbone(model_class).__name__
         raise UsageError(f"{name} has one task, but the data have {len(labels)} labels: {', '.join(labels) or 'none'}")
 
 
 def check_metrics(settings: dict) -> None:
     """Check that ``metrics`` and ``monitor`` name metrics that are computed and fit the task.
 
-    Group metrics need a ``group_id``. ``task: regression`` has MSE, MAE and RMSE, of which less is better; a
-    classification has the others.
+    Group metrics need a ``group_id``. ``task: regression`` has MSE, MAE and RMSE, of which less is better. The other
+    metrics belong to ``task: binary_classification``.
 
     Raises:
-        UsageError: one line: what is wrong, what was found, what is allowed.
+        UsageError: an unknown metric, or one that does not fit the task, the group or ``monitor_mode``.
     """
     metrics, weights = settings.get("metrics", ["AUC"]), _monitor_weights(settings)
     TRAINING_OPTIONS["metrics"].check(metrics)
@@ -158,68 +160,51 @@ def check_metrics(settings: dict) -> None:
                 task = "regression" if regression else "binary_classification"
                 raise UsageError(f"{kind} {name} does not fit task {task}, which has {fit}")
             if name.startswith(GROUP_METRICS) and not settings.get("group_id"):
-                raise UsageError(f"{kind} {name!r} is computed a group: set group_id")
+                raise UsageError(f"{kind} {name!r} is computed per group: set group_id")
     if len(set(metrics)) < len(metrics):
         raise UsageError(f"metrics names one twice: {', '.join(metrics)}")
     for name, weight in weights.items():
-        if not Number("a number").accepts(weight):
+        if not Number().accepts(weight):
             raise UsageError(f"the weight of monitor {name!r} must be a number, got {short_repr(weight)}")
     _check_monitor_mode(settings)
 
 
 def list_computed_metrics(settings: dict) -> list[str]:
-    """Return ``metrics``, and after them those that ``monitor`` watches and that are not among them.
+    """Return ``metrics``, followed by those of ``monitor`` that are not among them.
 
-    Early stopping computes them in any case. Results then hold them too, so that what chose the best weights is seen.
+    Early stopping computes them in any case. This way results also contain the metric that chose the best weights.
     """
     metrics = list(settings.get("metrics", ["AUC"]))
     return metrics + [name for name in _monitor_weights(settings) if name not in metrics]
 
 
 def check_loss_of_task(settings: dict) -> None:
-    """Refuse a loss of probabilities for a regression.
-
-    Raises:
-        UsageError: with losses that fit.
-    """
-    tasks, losses = (
-        settings.get("task", TASKS[0]),
-        settings.get("loss", "binary_crossentropy" if "task" in settings else None),
-    )
+    """Raise a UsageError if a loss of probabilities is set for a regression."""
+    tasks = settings.get("task", TASKS[0])
+    losses = settings.get("loss", "binary_crossentropy" if "task" in settings else None)
     for position, loss in enumerate(_as_list(losses)):
         task = tasks[min(position, len(tasks) - 1)] if isinstance(tasks, list) else tasks
         if task == "regression" and loss in PROBABILITY_LOSSES:
             raise UsageError(f"loss {loss} is for probabilities: a regression has mse_loss, l1_loss or huber_loss")
 
 
-def check_task(task: object) -> None:
-    """Accept ``binary_classification`` or ``regression``."""
-    if task not in TASKS:
-        raise unknown("task", task, TASKS)
-
-
-def check_positive_number(key: str, value: object) -> None:
-    """Accept a finite number above 0; text such as ``1e-3``, which YAML does not read as a number, is named."""
-    Number().check(key, value)
-
-
 def check_weight(key: str, value: object) -> None:
-    """Accept a finite number of 0 or more, e.g. of a penalty."""
-    Number("a number of 0 or more").check(key, value)
+    """Accept a finite number of 0 or more, such as the weight of a penalty."""
+    Number(low=0).check(key, value)
 
 
 def check_bool(key: str, value: object) -> None:
-    """Accept True or False; text such as ``'False'`` would count as true."""
+    """Accept True or False. Text such as ``'False'`` would count as true."""
     Boolean().check(key, value)
 
 
-def check_gpu(gpu: object) -> None:
-    """Accept -1, or a CUDA device that is there; FuxiCTR would fall back to the CPU in silence."""
+def check_gpu(gpu: int) -> None:
+    """Accept -1, or an existing CUDA device. FuxiCTR would silently fall back to the CPU."""
     TRAINING_OPTIONS["gpu"].check(gpu)
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu >= available:
         has = f"devices 0 to {available - 1}" if available else "no CUDA device"
-        raise UsageError(f"gpu {gpu} is not there: torch {torch.__version__} sees {has}; use -1 for the CPU")
+        raise UsageError(f"gpu {gpu} does not exist: torch {torch.__version__} sees {has}; use -1 for the CPU")
 
 
 def check_dropout(rate: object) -> None:
@@ -240,7 +225,7 @@ def _monitor_weights(settings: dict) -> dict:
 
 
 def _check_monitor_mode(settings: dict) -> None:
-    """Less of a loss is better: with ``monitor_mode: max`` the worst weights would be kept as the best."""
+    """Check that a metric of which less is better has ``monitor_mode: min``, or the worst weights would be kept."""
     monitor, mode = settings.get("monitor", "AUC"), settings.get("monitor_mode", "max")
     if isinstance(monitor, str) and (better := "min" if monitor in LOWER_IS_BETTER else "max") != mode:
         raise UsageError(f"monitor {monitor} needs monitor_mode: {better}, got {mode}")
@@ -251,12 +236,6 @@ def _is_regression(task: str | Iterable[str]) -> bool:
     if len(kinds) > 1:
         raise UsageError("task lists regression and binary_classification: no metric is of both")
     return "regression" in kinds
-
-
-def _declared_here(model_class: type) -> set[str]:
-    """Return the keys that constructors of this package's own models take by name."""
-    classes = [cls for cls in model_class.__mro__ if cls.__module__.startswith(MODELS) and "__init__" in vars(cls)]
-    return {name for cls in classes for name in inspect.signature(vars(cls)["__init__"]).parameters}
 
 
 def _as_list(value: object) -> list:

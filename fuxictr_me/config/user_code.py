@@ -1,4 +1,4 @@
-"""Import code that a config names: only from folders that the user chose, never from beside a config that was sent.
+"""Import code that a config names, only from folders that the user chose, never from the config's own folder.
 
 A config may name a class by ``model: package.module:Class`` or ``callbacks: [package.module.Class]``. Its module is
 imported from the working directory, from a folder that the environment variable FUXICTR_ME_PATH lists, or from Python's
@@ -23,18 +23,17 @@ def import_named(module: str, what: str, beside: Path | None = None, named: Path
     """Import a module that a config names.
 
     Args:
-        module (str): e.g. ``my_models.wide``.
-        what (str): what it is named for, e.g. ``"model 'my_models.wide:WideDNN'"``.
-        beside (Path): the folder that holds the config; nothing is imported from it, but a module that lies there is
-            named in the error.
-        named (Path): one more folder to import from, which the user named on the command line.
+        module: for example ``my_models.wide``.
+        what: what the module is for, in errors; for example ``"model 'my_models.wide:WideDNN'"``.
+        beside: the folder that holds the config. Nothing is imported from it, but an error says if the module is there.
+        named: one more folder to import from, which the user named on the command line.
 
     Raises:
-        UsageError: no such module, or one that cannot be imported.
+        UsageError: the module does not exist or cannot be imported.
     """
     listed = [path for path in os.environ.get(FUXICTR_ME_PATH, "").split(os.pathsep) if path]
-    chosen = ("", *([] if named is None else [named]), *listed)
-    folders = list(dict.fromkeys(str(Path(path).resolve()) for path in chosen))
+    chosen = [Path(), *([] if named is None else [named]), *map(Path, listed)]
+    folders = list(dict.fromkeys(str(path.resolve()) for path in chosen))
     sys.path[:0] = [path for path in folders if path not in sys.path]
     importlib.invalidate_caches()
     with named_import_errors(what):
@@ -59,7 +58,7 @@ def _not_found(module: str, what: str, folders: list[str], beside: Path | None) 
 
 @contextlib.contextmanager
 def named_import_errors(what: str) -> Iterator[None]:
-    """Raise a UsageError for whatever goes wrong in an import: foreign code may raise anything, also ``SystemExit``."""
+    """Turn every error of an import into a UsageError: foreign code may raise anything, even ``SystemExit``."""
     try:
         yield
     except (UsageError, KeyboardInterrupt):
@@ -68,7 +67,7 @@ def named_import_errors(what: str) -> Iterator[None]:
         raise UsageError(f"{what} cannot be imported: it needs the package {error.name}: install it") from error
     except (Exception, SystemExit) as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
-        where, told = f"{at.filename}:{at.lineno}", str(error)
+        where, message = f"{at.filename}:{at.lineno}", str(error)
         if isinstance(error, SyntaxError):
-            where, told = f"{error.filename}:{error.lineno}", error.msg
-        raise UsageError(f"{what} cannot be imported: {type(error).__name__}: {told} ({where})") from error
+            where, message = f"{error.filename}:{error.lineno}", error.msg
+        raise UsageError(f"{what} cannot be imported: {type(error).__name__}: {message} ({where})") from error

@@ -1,75 +1,82 @@
-"""Read YAML as data: no code, nothing twice, no more than fits; whatever is wrong is one line that names the file."""
+"""Read YAML as data: no code, no duplicate keys, bounded size. Every error is one line that names the file."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from fuxictr_me.config.value_kinds import short_repr
 from fuxictr_me.errors import UsageError
 
-MOST_BYTES = 8_000_000
-MOST_VALUES = 1_000_000  # once aliases are written out
-DEEPEST = 50
+MAX_BYTES = 8_000_000
+MAX_VALUES = 1_000_000  # after aliases are expanded
+MAX_DEPTH = 50
 LARGEST_INTEGER = 2**63 - 1
 LOADER_TAG = "tag:yaml.org,2002:python/name:"
 
 
+@dataclass(frozen=True)
+class LoaderName:
+    """The class that ``data_loader: !!python/name:<path>`` names, not imported yet.
+
+    ``runs.run_settings`` replaces it by the class, because configs are read below the layer that loads data.
+    """
+
+    path: str
+
+
 class _Refused(yaml.YAMLError):
-    """What YAML allows and a config does not."""
+    """YAML that is valid, but that a config must not have."""
 
 
 class _ConfigLoader(yaml.SafeLoader):
-    """PyYAML's SafeLoader, which also refuses what a config cannot mean."""
+    """PyYAML's SafeLoader, which also refuses ambiguous numbers, deep nesting, and tags of Python."""
 
     depth = 0
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
-        if self.depth > DEEPEST:
-            raise _Refused(f"values are nested more than {DEEPEST} deep{_at(self.peek_event().start_mark)}")
+        if self.depth > MAX_DEPTH:
+            raise _Refused(f"values are nested more than {MAX_DEPTH} deep{_at(self.peek_event().start_mark)}")
         try:
             return super().compose_node(parent, index)
         finally:
             self.depth -= 1
 
-    def compose_document(self):
+    def compose_document(self) -> yaml.Node | None:
         node = super().compose_document()
-        _count_values(node, {})
+        if node is not None:
+            _count_values(node, {})
         return node
 
-    def construct_yaml_int(self, node):
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         if len(node.value) > 40:
             raise _Refused(f"a number of {len(node.value)} characters is too large{_at(node.start_mark)}")
         value = super().construct_yaml_int(node)
         digits = node.value.lstrip("+-")
         if ":" in digits or (len(digits) > 1 and digits[0] == "0" and digits[1] not in "xb"):
-            raise _Refused(
-                f"YAML reads {node.value} as the number {value}: write {value}, or quote it{_at(node.start_mark)}"
-            )
+            raise _ambiguous_number(node, value)
         if abs(value) > LARGEST_INTEGER:
             raise _Refused(f"the integer {value} is larger than {LARGEST_INTEGER}{_at(node.start_mark)}")
         return value
 
-    def construct_yaml_float(self, node):
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         value = super().construct_yaml_float(node)
         if ":" in node.value:
-            raise _Refused(
-                f"YAML reads {node.value} as the number {value}: write {value}, or quote it{_at(node.start_mark)}"
-            )
+            raise _ambiguous_number(node, value)
         return value
 
-    def construct_data_loader(self, suffix, node):
+    def construct_data_loader(self, suffix: str, node: yaml.Node) -> LoaderName:
         module, _, name = suffix.rpartition(".")
         if name != "H5DataLoader" or module.partition(".")[0] != "fuxictr_me":
             raise _Refused(
                 f"the tag !!python/name:{suffix} is not read{_at(node.start_mark)}: the only one is "
                 "data_loader: !!python/name:fuxictr_me.data.H5DataLoader"
             )
-        from fuxictr_me.data import H5DataLoader
+        return LoaderName(suffix)
 
-        return H5DataLoader
-
-    def refuse_tag(self, node):
+    def refuse_tag(self, node: yaml.Node) -> None:
         tag = node.tag.replace("tag:yaml.org,2002:", "!!")
         raise _Refused(f"the tag {tag} is not read{_at(node.start_mark)}")
 
@@ -78,22 +85,24 @@ _ConfigLoader.add_constructor("tag:yaml.org,2002:int", _ConfigLoader.construct_y
 _ConfigLoader.add_constructor("tag:yaml.org,2002:float", _ConfigLoader.construct_yaml_float)
 _ConfigLoader.add_multi_constructor(LOADER_TAG, _ConfigLoader.construct_data_loader)
 _ConfigLoader.add_constructor(None, _ConfigLoader.refuse_tag)
+for _dumper in (yaml.SafeDumper, yaml.Dumper):  # entries with a data_loader are written again by studies and BARS
+    _dumper.add_representer(LoaderName, lambda dumper, name: dumper.represent_scalar(LOADER_TAG + name.path, ""))
 
 
 def read_yaml(path: str | Path) -> object:
     """Read a YAML file of UTF-8 text.
 
-    Anchors, aliases and merge keys are read as in any YAML. The one tag of Python that is read is that of
-    ``H5DataLoader``, which the docs teach for FuxiCTR's scripts.
+    Anchors, aliases and merge keys are read as in any YAML. The only tag of Python that is read is that of
+    ``H5DataLoader``, which the docs teach for FuxiCTR's scripts. It becomes a ``LoaderName``.
 
     Raises:
-        UsageError: one line that names the file, and the line in it: a key twice, no UTF-8, invalid YAML, another tag
-            of Python, values nested too deep, or too many of them.
+        UsageError: the file cannot be read, is not UTF-8 or not valid YAML, has a key twice or another tag of Python,
+            or has too many values or too deep nesting. The error names the file and the line.
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise UsageError(f"{path} has {path.stat().st_size:,} bytes: a config has at most {MOST_BYTES:,}")
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path} has {path.stat().st_size:,} bytes: a config has at most {MAX_BYTES:,}")
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
@@ -112,8 +121,8 @@ def read_yaml(path: str | Path) -> object:
 
 
 def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
-    """Return how many values ``node`` holds with its aliases written out; refuse keys twice, cycles and too many."""
-    if node is None or isinstance(node, yaml.ScalarNode):
+    """Return how many values ``node`` has with its aliases expanded. Refuse duplicate keys, cycles and too many."""
+    if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) in counted:
         if counted[id(node)] < 0:
@@ -121,19 +130,19 @@ def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
         return counted[id(node)]
     counted[id(node)] = -1
     if isinstance(node, yaml.MappingNode):
-        _refuse_twice(node)
-        inner = [part for pair in node.value for part in pair]
+        _refuse_duplicate_keys(node)
+        parts = [part for pair in node.value for part in pair]
     else:
-        inner = node.value
-    total = 1 + sum(_count_values(part, counted) for part in inner)
-    if total > MOST_VALUES:
-        raise _Refused(f"its aliases stand for more than {MOST_VALUES:,} values{_at(node.start_mark)}")
+        parts = node.value
+    total = 1 + sum(_count_values(part, counted) for part in parts)
+    if total > MAX_VALUES:
+        raise _Refused(f"its aliases stand for more than {MAX_VALUES:,} values{_at(node.start_mark)}")
     counted[id(node)] = total
     return total
 
 
-def _refuse_twice(node: yaml.MappingNode) -> None:
-    """Refuse a key that one mapping has twice; PyYAML would take the last. A merge key gives defaults, not keys."""
+def _refuse_duplicate_keys(node: yaml.MappingNode) -> None:
+    """Refuse duplicate keys in one mapping: PyYAML would take the last. A merge key gives defaults, not duplicates."""
     lines: dict[tuple[str, str], int] = {}
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -143,6 +152,10 @@ def _refuse_twice(node: yaml.MappingNode) -> None:
             first = lines[key.tag, key.value]
             raise _Refused(f"the key {short_repr(key.value)} is there twice, in lines {first} and {line}")
         lines[key.tag, key.value] = line
+
+
+def _ambiguous_number(node: yaml.ScalarNode, value: float) -> _Refused:
+    return _Refused(f"YAML reads {node.value} as the number {value}: write {value}, or quote it{_at(node.start_mark)}")
 
 
 def _at(mark: yaml.Mark) -> str:

@@ -5,13 +5,13 @@ from typing import Any
 
 from fuxictr.features import FeatureMap
 
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.gpus import Gpu
 from fuxictr_me.estimates.measured_steps import expected_seconds
 from fuxictr_me.estimates.operation_ledger import Operation
 from fuxictr_me.estimates.plan import Plan, kernel_seconds
 from fuxictr_me.estimates.simulate import simulate
-from fuxictr_me.zoo.find_model import is_fuxictr_me_model
 
 MIN_GAIN = 0.1  # share of a step; below it, updates by rows are not worth their first, dense steps
 

@@ -7,12 +7,12 @@ from fuxictr.features import FeatureMap
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fuxictr_me.config.columns import get_column_names
-from fuxictr_me.config.options import WITH_VOCABULARY
-from fuxictr_me.data.loaders.h5_loader import free_memory
+from fuxictr_me.config.dataset_options import WITH_VOCABULARY
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.simulate import SIMULATED, stay_on_device
 from fuxictr_me.formatting import format_bytes
-from fuxictr_me.zoo.find_model import is_fuxictr_me_model
+from fuxictr_me.io.free_memory import free_memory
 
 BYTES = 4  # of a float32
 MIN_ROWS = 2  # of a table: those of padding and of unknown ids

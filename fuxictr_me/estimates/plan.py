@@ -5,6 +5,7 @@ from typing import Any
 
 from fuxictr.features import FeatureMap
 
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.loaders.h5_loader import SHARE_OF_FREE_MEMORY
 from fuxictr_me.errors import UsageError
@@ -13,7 +14,6 @@ from fuxictr_me.estimates.measured_steps import expected_seconds
 from fuxictr_me.estimates.memory_limits import check_plannable
 from fuxictr_me.estimates.operation_ledger import Operation
 from fuxictr_me.estimates.simulate import Memory, simulate
-from fuxictr_me.zoo.find_model import is_fuxictr_me_model
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from typing import Any
 from fuxictr.features import FeatureMap
 
 from fuxictr_me.config.known_keys import describe_unread_keys
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.estimates.fastest_settings import Advice, fastest_settings
 from fuxictr_me.estimates.measured_steps import MEASURED
 from fuxictr_me.estimates.plan import Plan, plan, what_would_fit
 from fuxictr_me.estimates.unbuilt_data import count_rows
 from fuxictr_me.formatting import format_bytes, format_seconds
-from fuxictr_me.zoo.find_model import find_model, get_class_name, is_fuxictr_me_model
+from fuxictr_me.zoo.find_model import find_model, get_class_name
 
 REMARKS = {"memory": "  (the rows stay in RAM)"}
 DEFAULTS = {"compile": False, "cuda_graph": "auto", "precision": "float32", "embedding_updates": "dense"}

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from fuxictr_me.config.model_registry import find_entry, get_backbone, is_fuxictr_me_model, is_wrapped
 from fuxictr_me.data.column_layout import VALUES, Layout
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.kernel_costs import KernelCosts
@@ -23,7 +24,6 @@ from fuxictr_me.training.parameters import fused_tables
 from fuxictr_me.training.step import Step
 from fuxictr_me.training.touched_rows import LazyRows
 from fuxictr_me.wrap import MultiEmbeddingOf
-from fuxictr_me.zoo.find_model import get_backbone, is_fuxictr_me_model, is_wrapped
 
 # Errors of torch if code needs the data of fake tensors:
 NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")
@@ -172,7 +172,7 @@ def stay_on_device(model_class: type) -> type:
     if not is_wrapped(model_class):
         return type(model_class.__name__, (model_class,), stays)
     backbone = get_backbone(model_class)
-    return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **model_class._defaults)  # type: ignore[attr-defined]  # a wrapped class
+    return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **find_entry(model_class).wrapping_defaults)
 
 
 def _train(

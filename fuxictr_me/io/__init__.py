@@ -1,1 +1,1 @@
-"""Files and folders on disk: written whole or not at all."""
+"""Files and folders: atomic writes, checkpoints, checksums, and the folders that come with the package."""

@@ -1,4 +1,4 @@
-"""Write files and folders that are whole or not there, and never write through a symbolic link."""
+"""Write files and folders atomically, and never through a symbolic link."""
 
 import contextlib
 import errno
@@ -16,9 +16,9 @@ from fuxictr_me.errors import UsageError
 
 
 def append_atomically(path: str | Path, block: bytes) -> None:
-    """Append ``block`` to a file in one write. A write that is cut short (disk full) leaves the file as it was.
+    """Append ``block`` to a file in one write. If the write is cut short (disk full), the file stays as it was.
 
-    Several processes may append to one file: each block stays whole.
+    Several processes may append to one file; their blocks do not mix.
 
     Raises:
         OSError: no space, no permission, or ``path`` is a symbolic link, which is not followed.
@@ -41,12 +41,12 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a new file beside ``path``, then rename it to ``path``.
 
     The new file has a random name and is created exclusively, so concurrent writers do not meet and no planted link is
-    followed. What interrupts the writing leaves the file that was there. The next call for the same ``path`` removes
-    what a killed one left.
+    followed. If writing is interrupted, the old file stays. The next call for the same ``path`` removes the partial
+    file of a killed process.
 
     Args:
         path: file to write. If it is a symbolic link, the link is replaced, not the file that it leads to.
-        write: takes the temporary path.
+        write: called with the temporary path.
 
     Raises:
         OSError: no space, no permission.
@@ -64,12 +64,12 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty folder of the same name, and rename it to ``path`` when the block has ended without an error.
+    """Yield an empty folder of the same name, and rename it to ``path`` if the block ends without an error.
 
     Args:
-        path: folder to write; the folders above it are made.
-        replace: let it take the place of a folder that is there. Files of the old folder that the new one does not
-            have are kept.
+        path: folder to write; its parent folders are created.
+        replace: whether to replace an existing folder. Files of the old folder that the new one does not have are
+            kept.
 
     Raises:
         UsageError: ``path`` exists, and ``replace`` is not set.
@@ -106,24 +106,24 @@ def _named_after(error: OSError, target: Path) -> OSError:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    """Put ``new`` in the place of ``path``; what goes wrong leaves the old files there or in ``.replaced-*``."""
+    """Move ``new`` to ``path``. After a failure the old files are at ``path`` or in ``.replaced-*`` beside it."""
     try:
-        aside = Path(tempfile.mkdtemp(prefix=".replaced-", dir=path.parent))
+        kept = Path(tempfile.mkdtemp(prefix=".replaced-", dir=path.parent))
     except OSError as error:
         raise _named_after(error, path) from error
-    old = path.rename(aside / path.name)
+    old = path.rename(kept / path.name)
     try:
         new.rename(path)
     except OSError:
         old.rename(path)
-        aside.rmdir()
+        kept.rmdir()
         raise
     _keep_other_files(old, path)
-    shutil.rmtree(aside)
+    shutil.rmtree(kept)
 
 
 def _keep_other_files(old: Path, new: Path) -> None:
-    """Move the files of ``old`` that ``new`` does not have to where they were."""
+    """Move the files of ``old`` that ``new`` does not have to ``new``."""
     for file in sorted(old.rglob("*")):
         target = new / file.relative_to(old)
         if os.path.lexists(target) or (file.is_dir() and not file.is_symlink()):
@@ -132,8 +132,8 @@ def _keep_other_files(old: Path, new: Path) -> None:
         file.rename(target)
 
 
-def _create_partial_file(path: Path) -> tuple[Path, contextlib.AbstractContextManager]:
-    """Create ``.<name>.<random>.part`` beside ``path``, locked while it is written; its path and its open file."""
+def _create_partial_file(path: Path) -> tuple[Path, contextlib.AbstractContextManager[object]]:
+    """Create ``.<name>.<random>.part`` beside ``path``; return its path and the open file that locks it."""
     while True:
         partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.part"
         try:
@@ -143,19 +143,19 @@ def _create_partial_file(path: Path) -> tuple[Path, contextlib.AbstractContextMa
         file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_SH)
-        if partial.exists():  # else another process took it for what a killed one left, before it was locked
+        if partial.exists():  # otherwise another process removed it as abandoned before it was locked
             return partial, file
         file.close()
 
 
 def _remove_partial_files(path: Path) -> None:
-    """Remove the partial files of ``path`` that no process writes any more: their lock is free."""
+    """Remove the partial files of ``path`` whose lock is free, so that no process writes them any more."""
     name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.part")
     for partial in path.parent.glob(".*.part"):
         if not name.fullmatch(partial.name):
             continue
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with contextlib.suppress(OSError), open(os.open(partial, flags), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while it is written
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while another process writes it
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 partial.unlink()

@@ -1,4 +1,4 @@
-"""Checkpoints as FuxiCTR writes them, a state dict a file; whole or not there, and never run as code."""
+"""Save and load checkpoints as FuxiCTR does, one state dict per file; atomically, and without running code."""
 
 import pickle
 import warnings
@@ -12,14 +12,14 @@ from fuxictr_me.io.atomic import write_atomically
 
 
 def save_state_dict(state_dict: dict[str, Tensor], path: str | Path) -> None:
-    """Write ``state_dict`` to ``path``; whatever interrupts it, the file that was there stays whole.
+    """Write ``state_dict`` to ``path`` atomically: if writing is interrupted, the old file stays.
 
     Raises:
         OSError: no space, no permission.
     """
     try:
         write_atomically(path, lambda partial: torch.save(state_dict, partial))
-    except RuntimeError as error:  # torch's writer reports a full disk so
+    except RuntimeError as error:  # how torch's writer reports a full disk
         raise OSError(f"could not write {path} (is the disk full?): {' '.join(str(error).split())[:200]}") from error
 
 
@@ -27,12 +27,12 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Return the state dict in a checkpoint file, on the CPU. No code in the file is run.
 
     Raises:
-        UsageError: no such file, or not a file of weights: a name -> a tensor.
-        OSError: a file that may not be read.
+        UsageError: there is no such file, or it does not hold weights (name -> tensor).
+        OSError: there is no permission to read it.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's on foreign pickles, beside the error
+            warnings.simplefilter("ignore")  # torch warns about foreign pickles, in addition to the error
             state_dict = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise missing("checkpoint", path) from error
@@ -40,7 +40,7 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise
     except pickle.UnpicklingError as error:
         raise UsageError(
-            f"{path} is not a checkpoint of weights: what else it holds could run code, and is not loaded"
+            f"{path} is not a checkpoint of weights: it also holds objects that could run code, and is not loaded"
         ) from error
     except OSError as error:
         raise UsageError(f"{path} is not a checkpoint of weights: it is cut short or cannot be read") from error
@@ -52,13 +52,9 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def check_no_nan(state_dict: dict[str, Tensor], path: str | Path) -> None:
-    """Refuse weights that are NaN, of which nothing can be measured or served.
-
-    Raises:
-        UsageError: with the first such weight.
-    """
+    """Raise a UsageError that names the first tensor with NaN: such weights cannot be measured or served."""
     for name, tensor in state_dict.items():
-        # One sum reads the tensor once and allocates nothing; only where it is NaN are values looked at.
+        # A sum reads the tensor once and allocates nothing. Single values are checked only if the sum is NaN.
         if tensor.is_floating_point() and tensor.sum().isnan() and (count := int(tensor.isnan().sum())):
             raise UsageError(
                 f"{path}: {count} of {tensor.numel()} values of {name!r} are NaN: the run that wrote it has diverged"
@@ -75,5 +71,5 @@ def _check_tensors(state_dict: object, path: str | Path) -> None:
         if value.is_meta or value.layout is not torch.strided or value.is_complex() or value.is_quantized:
             kind = "without values" if value.is_meta else f"{value.layout}, {value.dtype}"
             raise UsageError(
-                f"{path} is not a checkpoint of weights: {name!r} is no plain tensor of numbers, but {kind}"
+                f"{path} is not a checkpoint of weights: {name!r} is not a plain tensor of numbers, but {kind}"
             )

@@ -4,15 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from tqdm import tqdm
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
 BLOCK_BYTES = 1 << 22
-ALGORITHMS: dict[str, "Callable[[], _Hash]"] = {
+ALGORITHMS: dict[str, Callable[[], Any]] = {
     "md5": lambda: hashlib.md5(usedforsecurity=False),
     "sha256": hashlib.sha256,
     "blake2b": lambda: hashlib.blake2b(digest_size=16),

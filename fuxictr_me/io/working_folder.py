@@ -1,4 +1,4 @@
-"""Work in another folder for a while."""
+"""Change the working directory for the duration of a block."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def change_directory(folder: str | Path) -> Iterator[None]:
-    """Change the working directory inside a ``with`` block, as Python 3.11's ``contextlib.chdir`` does."""
+    """Work in ``folder`` inside a ``with`` block, as Python 3.11's ``contextlib.chdir`` does."""
     before = Path.cwd()
     os.chdir(folder)
     try:

@@ -9,6 +9,7 @@ from torch import nn
 
 from fuxictr_me.config.expressions import check_initializer
 from fuxictr_me.config.model_options import check_cuda_graph
+from fuxictr_me.config.model_registry import ModelEntry, register_model
 from fuxictr_me.config.training_settings import check_bool, check_model_settings, check_optimizer_and_loss, check_weight
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.io.checkpoints import load_state_dict
@@ -82,7 +83,6 @@ class MultiEmbeddingModel(FastTraining):
     """
 
     fused_table = FusedTable  # what makes it; of a model on several ranks it holds a part
-    names_its_settings = True  # its constructors name every key that they read; another is a mistake
 
     def __init__(
         self,
@@ -298,6 +298,9 @@ class MultiEmbeddingModel(FastTraining):
     def fields_apart(self, e):
         """The ``id_fields`` of a group: (B, M, ΣK) -> (B, M, F, K)."""
         return e.unflatten(-1, (len(self.embedding_layer.field_dims[0]), -1))[:, :, self.id_fields]
+
+
+register_model(MultiEmbeddingModel, ModelEntry())
 
 
 def _init_as_paper(module):

@@ -17,6 +17,7 @@ from fuxictr_me.compat.loaders import make_rank_loaders
 from fuxictr_me.compat.versions import collect_versions
 from fuxictr_me.config import find_config, is_built
 from fuxictr_me.config.known_keys import describe_unread_keys
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.config.training_settings import check_labels
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.data.digests import data_digest, settings_digest
@@ -28,7 +29,7 @@ from fuxictr_me.runs.run_lock import check_writable, locked_run
 from fuxictr_me.runs.run_result import finish_results, result_row, write_result
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.training.callbacks import build as build_callbacks
-from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
+from fuxictr_me.zoo.find_model import find_model
 from fuxictr_me.zoo.model_source import describe_source
 
 

@@ -5,8 +5,11 @@ from pathlib import Path
 from fuxictr_me.config.columns import check_label_columns
 from fuxictr_me.config.datasets import check_dataset
 from fuxictr_me.config.lookup import read_params
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.config.training_settings import check_gpu, check_labels, check_model_settings, list_computed_metrics
-from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
+from fuxictr_me.config.yaml_files import LoaderName
+from fuxictr_me.data import H5DataLoader
+from fuxictr_me.zoo.find_model import find_model
 
 DEFAULTS = {"model_root": "./checkpoints/", "metrics": ["AUC", "logloss"], "verbose": 1}  # FuxiCTR has none
 
@@ -30,6 +33,8 @@ def load_settings(config: str | Path, expid: str, gpu: int = -1, find_data: bool
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
     params = read_params(config, expid)
+    if isinstance(params.get("data_loader"), LoaderName):
+        params["data_loader"] = H5DataLoader  # the only loader that ``read_yaml`` accepts
     params["gpu"] = gpu
     check_gpu(gpu)
     model_class = find_model(params.get("model"), Path(config).resolve().parent)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from fuxictr_me import __version__
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.compat.versions import collect_versions
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.config.training_settings import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError
 from fuxictr_me.formatting import format_bytes
@@ -32,7 +33,7 @@ from fuxictr_me.serving.compare_predictions import (
 from fuxictr_me.serving.data_origin import find_origin
 from fuxictr_me.serving.vocabulary import make_vocabulary
 from fuxictr_me.serving.write_model import PACKAGES, check_format, write_model
-from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
+from fuxictr_me.zoo.find_model import find_model
 
 # Settings with which models are built for the export, whatever they were trained with:
 SERVED = {"gpu": -1, "verbose": 0, "callbacks": None}

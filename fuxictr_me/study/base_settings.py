@@ -3,12 +3,12 @@
 import inspect
 from pathlib import Path
 
-from fuxictr_me import config
 from fuxictr_me.config import read_entries
-from fuxictr_me.config.lookup import merge_experiment
+from fuxictr_me.config.lookup import has_entries, merge_experiment
+from fuxictr_me.config.model_registry import get_backbone, is_fuxictr_me_model
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.io.resources import find_zoo_configs
-from fuxictr_me.zoo.find_model import ZOO_PACKAGE, find_model, get_backbone, get_class_name, is_fuxictr_me_model
+from fuxictr_me.zoo.find_model import ZOO_PACKAGE, find_model, get_class_name
 
 IA = "InformationAbundance"
 ALWAYS = {"model_root": "./checkpoints/", "verbose": 0, "debug_mode": False}
@@ -34,7 +34,7 @@ def start_of(model, own, folder):
     expid = own.get("expid", f"{name}_default")
     if not isinstance(expid, str):
         raise UsageError(f"expid of {model} must be the name of an entry, got {expid!r}")
-    sources = [source for source in (folder, _zoo_config(model_class)) if has(source, "model_config")]
+    sources = [source for source in (folder, _zoo_config(model_class)) if has_entries(source, "model_config")]
     if not sources:
         raise UsageError(
             f"a study of {model} starts from its entry {expid}: name the config folder that has it (config)"
@@ -61,21 +61,3 @@ def _zoo_config(model_class):
         return find_zoo_configs().get(model_class.__name__)
     folder = Path(inspect.getfile(get_backbone(model_class))).resolve().parents[1] / "config"
     return folder if get_backbone(model_class).__module__.startswith(f"{ZOO_PACKAGE}.") else None
-
-
-def find_dataset(dataset_id: str, folder: Path | None) -> tuple[dict, Path]:
-    """Return the entry of a data set, and the config folder from beside which its paths are also looked for.
-
-    Args:
-        dataset_id: an entry of the folder's ``dataset_config``, if it has one, or one that comes with the package.
-        folder: of configs, or None.
-
-    Raises:
-        UsageError: no such entry.
-    """
-    return config.find_dataset(dataset_id, folder if has(folder, "dataset_config") else None)
-
-
-def has(folder, name):
-    """Whether a config folder has ``<name>.yaml``, or the files in ``<name>/``."""
-    return folder is not None and ((folder / f"{name}.yaml").is_file() or (folder / name).is_dir())

@@ -8,10 +8,11 @@ from pathlib import Path
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
 from fuxictr_me.config.columns import check_label_columns
 from fuxictr_me.config.datasets import check_dataset_values
+from fuxictr_me.config.lookup import find_dataset, has_entries
 from fuxictr_me.config.names import check_plain_name
 from fuxictr_me.config.training_settings import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError, check_positive_int, missing, unknown
-from fuxictr_me.study.base_settings import find_dataset, start_of
+from fuxictr_me.study.base_settings import start_of
 from fuxictr_me.study.design_checks import (
     MOST_SEED,
     OF_RUNS,
@@ -146,7 +147,7 @@ def design(
     folder = None if config is None else Path(config)
     if folder is not None and not folder.is_dir():
         raise missing("config folder", folder)
-    dataset, source = find_dataset(dataset_id, folder)
+    dataset, source = find_dataset(dataset_id, folder if has_entries(folder, "dataset_config") else None)
     kinds = _kinds(kinds, dataset)
     scales = check_scales(scales)
     seeds = _seeds(seeds)

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterable
 
-from fuxictr_me.config.options import DATASET_OPTIONS
+from fuxictr_me.config.dataset_options import DATASET_OPTIONS
 from fuxictr_me.errors import UsageError, check_positive_int
 
 MOST_SCALE = 1000

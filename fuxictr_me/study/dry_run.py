@@ -5,6 +5,7 @@ from statistics import fmean, median
 
 from tqdm import tqdm
 
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates import plan as predict
@@ -14,7 +15,7 @@ from fuxictr_me.runs.experiment import load_feature_map
 from fuxictr_me.runs.find_feature_map import find_feature_map
 from fuxictr_me.study.plan import PLAN, read_plan
 from fuxictr_me.study.progress import read_state
-from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
+from fuxictr_me.zoo.find_model import find_model
 
 HEADER = ("cell", "sets", "runs", "left", "parameters", "memory", "time a run", "time left")
 

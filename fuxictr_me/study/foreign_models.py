@@ -3,8 +3,9 @@
 import logging
 
 from fuxictr_me.config.known_keys import WRAPPING_KEYS, describe_unread_keys, find_known_keys
+from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.errors import UsageError
-from fuxictr_me.zoo.find_model import MODEL_NAMES, find_model, get_class_name, is_fuxictr_me_model
+from fuxictr_me.zoo.find_model import MODEL_NAMES, find_model, get_class_name
 
 
 def check_names(names):

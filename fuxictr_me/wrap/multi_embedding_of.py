@@ -8,6 +8,7 @@ from torch import nn
 
 from fuxictr_me.compat import BaseModel, MultiTaskModel
 from fuxictr_me.config.known_keys import WRAPPING_KEYS, find_known_keys
+from fuxictr_me.config.model_registry import ModelEntry, register_model
 from fuxictr_me.config.training_settings import check_bool
 from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.models import MultiEmbeddingModel
@@ -92,7 +93,9 @@ def _class_of(Backbone, num_sets, merge, task_sets, batched):
         "__module__": Backbone.__module__,
         "__doc__": Backbone.__doc__,
     }
-    return type(f"{Backbone.__name__}_ME", (_MultiEmbedding, Backbone), content)
+    wrapped = type(f"{Backbone.__name__}_ME", (_MultiEmbedding, Backbone), content)
+    register_model(wrapped, ModelEntry(Backbone, defaults))
+    return wrapped
 
 
 class _MultiEmbedding(CheckedTraining):
@@ -207,7 +210,9 @@ def _number_of_sets(model, num_sets, task_sets):
         raise UsageError(f"task_sets needs a multi-task model, which {type(model).__name__} is not")
     needed = 1 + model.num_tasks
     if num_sets not in (None, needed):
-        raise UsageError(f"task_sets: one set for all tasks and one a task make num_sets {needed}, got {num_sets}")
+        raise UsageError(
+            f"task_sets: one set for all tasks and one for each task make num_sets {needed}, got {num_sets}"
+        )
     return needed
 
 

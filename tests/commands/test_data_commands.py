@@ -292,7 +292,7 @@ ParquetDataLoader(None, "x.parquet")
 """
     run = without_ray(code, tmp_path)
     line = run.stderr.splitlines()[-1]
-    assert "FuxiCTR asks for ray.is_initialized, and ray is not installed: pip install 'ray[data]', or set" in line
+    assert "FuxiCTR needs ray.is_initialized, and ray is not installed: pip install 'ray[data]', or set" in line
 
 
 # --- in FuxiCTR's own scripts ---------------------------------------------------------------------------

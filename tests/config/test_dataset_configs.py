@@ -1,4 +1,4 @@
-"""The entries of ``dataset_configs/`` for public data sets: configs, published files, and what the READMEs say."""
+"""The bundled configs of public data sets agree with their published files and READMEs."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from helpers.paths import ROOT
 from helpers.sample_files import SAMPLES, write_sample
 
 CONFIGS = ROOT / "dataset_configs"
-# The settings of the paper read the files of BARS' x4 sets, whose READMEs give their md5.
+# The paper's settings read the files of BARS' x4 sets, whose READMEs list the md5.
 SAME_FILES = {"criteo_paper": "criteo_x4", "avazu_paper": "avazu_x4"}
 ENTRIES = {name: [name] for name in SAMPLES} | {
     "criteo_x4": ["criteo_x4_001", "criteo_x4_002"],
@@ -25,7 +25,7 @@ def load(dataset):
 
 
 def columns_of(entry):
-    """Every column of a config entry, with its settings."""
+    """Yield every column of a config entry with its settings."""
     for column in [*entry["feature_cols"], entry["label_col"]]:
         names = column["name"] if isinstance(column["name"], list) else [column["name"]]
         yield from ((name, column) for name in names)
@@ -44,7 +44,7 @@ def test_every_config_parses(path):
 
 
 @pytest.mark.parametrize("dataset", SAMPLES)
-def test_settings(dataset):
+def test_settings_use_the_published_files_and_known_keys(dataset):
     config = load(dataset)
     assert list(config) == ENTRIES[dataset]
     files = json.loads((CONFIGS / dataset / "files.json").read_text())
@@ -61,7 +61,7 @@ def test_settings(dataset):
 
 
 @pytest.mark.parametrize("dataset", SAMPLES)
-def test_columns_are_those_of_the_set(dataset, tmp_path):
+def test_columns_exist_in_the_data(dataset, tmp_path):
     splits = read_sample(write_sample(dataset, tmp_path))
     header = list(splits["train"])
     assert all(list(split) == header for split in splits.values())
@@ -75,7 +75,7 @@ def test_columns_are_those_of_the_set(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("dataset", SAMPLES)
-def test_samples(dataset, tmp_path):
+def test_samples_are_reproducible_and_have_unseen_values(dataset, tmp_path):
     splits = read_sample(write_sample(dataset, tmp_path / "a"))
     assert [len(split) for split in splits.values()] == [300, 100, 100]
     label = {"criteo_x4": "Label", "avazu_x4": "click", "kuaivideo_x1": "is_click"}
@@ -91,7 +91,7 @@ def test_samples(dataset, tmp_path):
     assert first == again != other
 
 
-def test_samples_have_the_values_of_the_sets(tmp_path):
+def test_samples_have_values_like_the_real_data(tmp_path):
     criteo = read_sample(write_sample("criteo_x4", tmp_path / "criteo"))["train"]
     assert criteo["I12"].isna().any() and criteo["C22"].isna().any() and criteo["I2"].notna().all()
     assert (criteo["I2"].astype(int) < 0).any()
@@ -105,7 +105,7 @@ def test_samples_have_the_values_of_the_sets(tmp_path):
 
 
 @pytest.mark.parametrize("dataset", SAMPLES)
-def test_published_files(dataset):
+def test_checksums_and_rows_agree_with_the_readme(dataset):
     files = json.loads((CONFIGS / dataset / "files.json").read_text())
     assert set(files) == {"source", "folder", "files"}
     readme = (CONFIGS / SAME_FILES.get(dataset, dataset) / "README.md").read_text()

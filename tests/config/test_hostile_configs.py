@@ -1,4 +1,4 @@
-"""Configs and command lines of a hostile tester that once got past the checks: each ends in one line."""
+"""Configs and command lines that once passed the checks of earlier versions: each now ends in one line."""
 
 import json
 import os
@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 from fuxictr.features import FeatureMap
-from helpers.bad_configs import MODEL, error_of, write
+from helpers.bad_configs import MODEL, error_of, folder, write  # noqa: F401
+from helpers.fuxictr_checkout import checkout  # noqa: F401
 
 from fuxictr_me.compat import dataloaders, fuxictr_models
 from fuxictr_me.errors import UsageError
@@ -31,7 +32,7 @@ BUILD = ["data", "build", "shop", "--config", "config"]
         ("task", "x", "unknown task 'x'"),
     ],
 )
-def test_data_build_checks_settings_of_runs_in_the_entry_of_a_data_set(folder, capsys, key, value, words):
+def test_data_build_checks_training_settings_in_the_entry_of_a_data_set(folder, capsys, key, value, words):
     write("dataset", key, value)
     code, line = error_of(BUILD, capsys)
     assert code == 2 and words in line and not Path("data").exists()
@@ -45,7 +46,7 @@ def test_data_build_checks_settings_of_runs_in_the_entry_of_a_data_set(folder, c
         ([{"InformationAbundance": {5: 1}}], "arguments must be {argument: value}, got {5: 1}"),
     ],
 )
-def test_callbacks_that_cannot_be(folder, capsys, callbacks, words):
+def test_wrong_callbacks_are_refused(folder, capsys, callbacks, words):
     write("model", "callbacks", callbacks)
     code, line = error_of(RUN, capsys)
     assert code == 2 and words in line
@@ -60,21 +61,21 @@ def test_callbacks_that_cannot_be(folder, capsys, callbacks, words):
         (["run_expid", "--expid", "x", "--config", "a" * 5000], "File name too long"),
     ],
 )
-def test_paths_that_cannot_be(folder, capsys, arguments, words):
+def test_wrong_paths_are_refused(folder, capsys, arguments, words):
     write("model", "seed", 1)
     code, line = error_of(arguments, capsys)
     assert code == 2 and words in line
 
 
 @pytest.mark.parametrize("text", ["x: {shuffle: !!bool foo}", "x: {seed: !!int [1]}", "x: {a: !!timestamp foo}"])
-def test_a_tag_on_a_value_that_it_cannot_have(folder, capsys, text):
+def test_a_yaml_tag_that_does_not_fit_its_value_is_refused(folder, capsys, text):
     write("model", "seed", 1)
     Path("config/model_config.yaml").write_text(text)
     code, line = error_of(RUN, capsys)
     assert code == 2 and "config/model_config.yaml is not valid YAML" in line
 
 
-def test_a_penalty_that_diverges_says_so(folder, capsys):
+def test_a_diverging_penalty_is_named(folder, capsys):
     write("model", "singular_value_regularizer", 1e300)
     code, line = error_of(RUN, capsys)
     assert code == 1 and "singular_value_regularizer 1e+300: the embeddings are not finite" in line
@@ -84,7 +85,7 @@ EVIL = "(open('PWNED', 'w'), layers.MaskedAveragePooling())[1]"
 
 
 def host_state():
-    """What the host replaces while a script runs."""
+    """Return everything that ``host`` replaces while a script runs."""
     return (
         fuxictr.utils.load_config,
         FeatureMap.load,
@@ -99,7 +100,7 @@ def host_state():
 
 
 @pytest.mark.parametrize("where", ["feature map", "feature_specs", "preprocess", "initializer", "metrics"])
-def test_scripts_of_fuxictr_evaluate_no_code_of_a_config_or_a_data_folder(checkout, capsys, monkeypatch, where):
+def test_fuxictrs_scripts_evaluate_no_code_from_a_config_or_a_data_folder(checkout, capsys, monkeypatch, where):
     monkeypatch.chdir(checkout)
     path = Path("data/made/feature_map.json" if where == "feature map" else "config/model_config.yaml")
     content = yaml.safe_load(path.read_text())
@@ -143,7 +144,7 @@ def test_a_study_checks_every_cell_before_its_first_run(folder, capsys, part, wo
     assert code == 2 and words in line and not Path("s").exists() and not Path("data").exists()
 
 
-def test_the_folder_of_a_study_is_no_file(folder, capsys):
+def test_a_file_is_refused_as_the_folder_of_a_study(folder, capsys):
     code, line = error_of(["study", "status", "rows.csv"], capsys)
     assert code == 2 and "rows.csv is a file, not the folder of a study" in line
 
@@ -157,7 +158,7 @@ def test_the_folder_of_a_study_is_no_file(folder, capsys):
     ],
     ids=["meta", "sparse", "complex"],
 )
-def test_tensors_that_are_no_weights(tmp_path, tensor):
+def test_tensors_that_are_not_weights_are_refused(tmp_path, tensor):
     torch.save({"w": tensor}, tmp_path / "x.model")
     with pytest.raises(UsageError, match=r"x\.model is not a checkpoint of weights"):
         load_state_dict(tmp_path / "x.model")

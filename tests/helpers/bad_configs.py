@@ -1,7 +1,8 @@
-"""A config folder to damage, and the one line that a damaged config must end in."""
+"""Write a config folder with one wrong setting, and read the one line in which a command must fail."""
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 from fuxictr_me.commands.main import main
@@ -41,7 +42,7 @@ MODEL = {
 
 
 def write(where, key, value):
-    """Write a config folder that is right but for one setting."""
+    """Write a valid config folder in which one setting is replaced."""
     columns = [dict(column) for column in DATASET["feature_cols"]]
     dataset, model = {**DATASET, "feature_cols": columns}, dict(MODEL)
     place = {"dataset": dataset, "model": model} | {column["name"]: column for column in columns}
@@ -52,7 +53,7 @@ def write(where, key, value):
 
 
 def error_of(arguments, capsys):
-    """Run a command; its code and its one line of error, None where it has none."""
+    """Run a command; return its exit code and its one line of error, or None."""
     try:
         code = main(arguments)
     except SystemExit as stop:  # argparse
@@ -61,3 +62,11 @@ def error_of(arguments, capsys):
     lines = [line for line in err.splitlines() if "error: " in line]
     assert "Traceback" not in err and len(lines) <= 1
     return code, lines[0] if lines else None
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Work in an empty folder that holds ``rows.csv``, the raw data of the config that ``write`` writes."""
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text(ROWS)
+    return tmp_path

@@ -1,4 +1,4 @@
-"""A small stand-in for a checkout of FuxiCTR with scripts and a model zoo."""
+"""A small imitation of FuxiCTR's repository, with a script and a model zoo."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ class Theirs(BaseModel):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """experiment/run_expid.py, model_zoo/__init__.py, data/made/*.npz and a config, in tmp_path."""
+    """Write experiment/run_expid.py, model_zoo/__init__.py, data/made/*.npz and a config to ``tmp_path``."""
     for folder in ("experiment", "model_zoo", "data/made", "config"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "experiment" / "run_expid.py").write_text(SCRIPT)

@@ -1,4 +1,4 @@
-"""Classes of FuxiCTR's model zoo, where a checkout is named."""
+"""Import classes of FuxiCTR's model zoo from the checkout that FUXICTR_SRC names."""
 
 import importlib.util
 import os

@@ -328,7 +328,7 @@ def test_first_set_from_a_checkpoint(plain_map, tmp_path):
         ({"callbacks": [{"InformationAbundance": {"tensorbord": True}}]}, "unexpected keyword argument 'tensorbord'"),
         ({"callbacks": ["no.such.Callback"]}, "unknown module 'no.such'"),
         ({"callbacks": [3]}, "a callback must be a name"),
-        ({"gpu": 99}, "gpu 99 is not there"),
+        ({"gpu": 99}, "gpu 99 does not exist"),
     ],
 )
 def test_impossible_settings_are_named(plain_map, settings, message):

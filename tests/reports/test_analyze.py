@@ -394,7 +394,7 @@ def test_damaged_foreign_and_hostile_checkpoints_are_one_line(runs, damage, mess
         ({"expid": "mein"}, "unknown expid in config 'mein'; did you mean 'mine'"),
         ({"config": "confg"}, "no config folder at confg; did you mean config"),
         ({"compare": ["singel"]}, "unknown expid in config 'singel'; did you mean 'single'"),
-        ({"gpu": 99}, "gpu 99 is not there"),
+        ({"gpu": 99}, "gpu 99 does not exist"),
     ],
 )
 def test_wrong_arguments_are_one_line(runs, change, message):

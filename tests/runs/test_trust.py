@@ -23,6 +23,7 @@ from fuxictr.pytorch.models import BaseModel, rank_model
 from helpers.batches import make_batch
 from helpers.command_line import fails, run_cli
 from helpers.feature_maps import MODEL
+from helpers.fuxictr_checkout import checkout  # noqa: F401
 from helpers.own_models import MINE
 from helpers.run_configs import TINY, write_config
 

@@ -26,6 +26,7 @@ from fuxictr_me.bars.rerun import rerun
 from fuxictr_me.bars.write_entry import write_entry
 from fuxictr_me.commands.plan import plan_run
 from fuxictr_me.config.known_keys import describe_unread_keys, find_required_keys
+from fuxictr_me.config.model_registry import is_wrapped
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.data import H5DataLoader, build_h5
 from fuxictr_me.data.building.convert_ids import convert_set
@@ -44,7 +45,7 @@ from fuxictr_me.study.launch import launch_study
 from fuxictr_me.study.plan import make_plan, read_plan
 from fuxictr_me.study.progress import read_state
 from fuxictr_me.study.schedule import variables
-from fuxictr_me.zoo.find_model import find_model, is_wrapped
+from fuxictr_me.zoo.find_model import find_model
 
 TINY = find_bundled_folder("dataset_configs") / "tiny_flights"
 SOURCE = os.environ.get("FUXICTR_SRC")
@@ -155,7 +156,7 @@ def test_a_module_in_a_listed_folder_and_one_in_a_folder_that_was_named(tmp_path
     ("name", "words"),
     [
         ("WideDN", "unknown model 'WideDN'; did you mean 'WideDNN'"),
-        ("WideDN", "looked in .*checkout/model_zoo; a class of your own is package.module:Class"),
+        ("WideDN", "looked in .*checkout/model_zoo; name your own class as package.module:Class"),
         ("DCNv2", "unknown model 'DCNv2'; did you mean 'DCNv2_ME'"),
         ("mine_any:WideDN", r"unknown class in mine_any \(.*mine_any.py\) 'WideDN'; did you mean 'WideDNN'"),
         ("mine_an:WideDNN", "unknown module 'mine_an'; did you mean 'mine_any'.*looked in .* and on Python's path"),
@@ -179,7 +180,7 @@ def test_the_zoo_is_not_there_is_elsewhere_or_lacks_a_package(mine, checkout, mo
     with pytest.raises(UsageError, match=r"FuxiCTR's model_zoo in .* cannot be imported: it needs the package not_th"):
         find_model("WideDNN")
     monkeypatch.setenv("FUXICTR_SRC", str(mine / "config"))
-    with pytest.raises(UsageError, match=r"FUXICTR_SRC is .*config, where no model_zoo/__init__.py is"):
+    with pytest.raises(UsageError, match=r"FUXICTR_SRC is .*config, which has no model_zoo/__init__.py"):
         find_model("WideDNN")
     monkeypatch.delenv("FUXICTR_SRC")
     with pytest.raises(UsageError, match="for FuxiCTR's models, set FUXICTR_SRC to a checkout of reczoo/FuxiCTR"):
@@ -231,7 +232,11 @@ def test_keys_that_nobody_reads_are_named_with_the_nearest(mine):
         ("TwoTowers", {"task": ["regression", "click"], "num_tasks": 2}, "unknown task 'click'"),
         ("TwoTowers", {"task": ["regression"], "num_tasks": 2}, "task lists 1, but num_tasks is 2"),
         ("TwoTowers", {"loss": ["mse_loss"] * 3, "num_tasks": 2}, "loss lists 3, but num_tasks is 2"),
-        ("TwoTowers", {"num_tasks": 2, "task_sets": True, "num_sets": 2}, "one set for all tasks and one a task make"),
+        (
+            "TwoTowers",
+            {"num_tasks": 2, "task_sets": True, "num_sets": 2},
+            "one set for all tasks and one for each task make",
+        ),
     ],
 )
 def test_values_that_cannot_be_are_refused(mine, model, change, words):

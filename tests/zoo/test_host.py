@@ -1,8 +1,8 @@
-"""Our models inside unmodified FuxiCTR scripts.
+"""Unmodified FuxiCTR scripts run with fuxictr-me's models.
 
-A checkout is imitated here in a few files: a script that looks its model up in ``model_zoo`` and asks the
-loaders for ``make_iterator()``, as GitHub's does. Where FUXICTR_SRC names a checkout of reczoo/FuxiCTR, its
-real script runs too.
+The fixture ``checkout`` imitates FuxiCTR's repository in a few files, with a script that looks its model up in
+``model_zoo`` and calls ``make_iterator()`` of the loaders, as GitHub's does. If FUXICTR_SRC names a checkout of
+reczoo/FuxiCTR, its own script runs, too.
 """
 
 import os
@@ -27,8 +27,8 @@ def host(checkout, expid):
 
 
 @pytest.mark.parametrize(("expid", "own"), [("ours", {}), ("theirs", {"OMP_NUM_THREADS": "1"}), ("theirs_ME", {})])
-def test_an_unmodified_script_runs_our_models_and_its_own(checkout, expid, own):
-    """The second in a Python of its own, which imports FuxiCTR and torch where the script does."""
+def test_an_unmodified_script_runs_fuxictr_mes_models_and_its_own(checkout, expid, own):
+    """The second case runs in a separate Python process, which imports FuxiCTR and torch when the script does."""
     arguments = ("host", "experiment/run_expid.py", "--config", "../config", "--expid", expid)
     run = run_cli(*arguments, cwd=checkout, **own)
     assert run.returncode == 0, run.stderr
@@ -41,7 +41,7 @@ def test_an_unmodified_script_runs_our_models_and_its_own(checkout, expid, own):
 
 
 @pytest.mark.parametrize("expid", ["ours", "theirs"])
-def test_a_script_of_one_zoo_entry_looks_models_up_in_src(checkout, expid):
+def test_a_script_of_a_zoo_entry_looks_models_up_in_src(checkout, expid):
     entry = checkout / "experiment"  # any folder with run_expid.py and src/ in it
     (entry / "run_expid.py").write_text(SCRIPT.replace("model_zoo", "src"))
     (checkout / "model_zoo").rename(entry / "src")
@@ -60,7 +60,7 @@ def test_a_users_error_inside_a_script_is_one_line(checkout, expid, message):
     assert message in run.stderr.splitlines()[-1]
 
 
-def test_an_error_of_the_script_itself_is_shown_as_python_shows_it(checkout):
+def test_an_error_of_the_script_itself_is_shown_with_its_traceback(checkout):
     (checkout / "experiment" / "run_expid.py").write_text("raise ZeroDivisionError('theirs')\n")
     run = host(checkout, "ours")
     assert run.returncode == 1 and "ZeroDivisionError: theirs" in run.stderr
@@ -71,7 +71,7 @@ def test_an_error_of_the_script_itself_is_shown_as_python_shows_it(checkout):
 @pytest.mark.parametrize(
     "order", ["import model_zoo; fuxictr_me.register()", "fuxictr_me.register(); import model_zoo"]
 )
-def test_register_in_a_notebook(checkout, order):
+def test_register_works_before_and_after_the_import_of_model_zoo(checkout, order):
     code = (
         f"import fuxictr_me; {order}; print(model_zoo.DNN_ME.__name__, model_zoo.Theirs.__name__, model_zoo.__file__)"
     )
@@ -80,7 +80,7 @@ def test_register_in_a_notebook(checkout, order):
     assert Path(run.stdout.split()[2]) == checkout / "model_zoo" / "__init__.py"
 
 
-def test_register_without_a_checkout(tmp_path):
+def test_register_works_without_a_checkout(tmp_path):
     code = (
         "import fuxictr_me; fuxictr_me.register(); import model_zoo; print(model_zoo.DCNv2_ME.__name__); model_zoo.DCN"
     )
@@ -106,8 +106,8 @@ def test_importing_the_package_is_quick_and_quiet(tmp_path):
 @pytest.mark.skipif("FUXICTR_SRC" not in os.environ, reason="FUXICTR_SRC names no checkout")
 @pytest.mark.parametrize("flavour", ["wheel", "main"])
 @pytest.mark.parametrize("expid", ["ours", "theirs"])
-def test_githubs_own_script(checkout, flavour, expid):
-    """experiment/run_expid.py of GitHub, on the wheel (parquet through Ray) and on main."""
+def test_githubs_own_script_runs(checkout, flavour, expid):
+    """GitHub's experiment/run_expid.py, on the wheel (parquet through Ray) and on main."""
     source = Path(os.environ["FUXICTR_SRC"])
     if flavour == "main":
         pytest.importorskip("keras_preprocessing", reason="FuxiCTR's main branch needs keras_preprocessing")

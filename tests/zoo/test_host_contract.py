@@ -1,7 +1,7 @@
-"""Every assumption about FuxiCTR that this package rests on.
+"""The assumptions about FuxiCTR that this package makes.
 
-Runs on the FuxiCTR that is installed. Where the environment variable FUXICTR_SRC names a checkout of
-reczoo/FuxiCTR, the last test runs this file again on that one.
+The tests run on the installed FuxiCTR. If the environment variable FUXICTR_SRC names a checkout of reczoo/FuxiCTR, the
+last test runs this file again on the checkout.
 """
 
 import importlib
@@ -32,7 +32,7 @@ from fuxictr_me.config.known_keys import HOST_KEYS, find_known_keys
 WHEEL = detect_flavour() == "wheel"
 
 
-def named(function):
+def argument_names(function):
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return {p.name for p in inspect.signature(function).parameters.values() if p.kind not in kinds} - {"self"}
 
@@ -67,7 +67,7 @@ class Model(BaseModel):
     save_weights, evaluate_metrics = recorded("save_weights"), recorded("evaluate_metrics")
 
 
-def test_the_training_loop_that_callbacks_hook_into(plain_map, tmp_path):
+def test_the_training_loop_calls_its_parts_in_this_order(plain_map, tmp_path):
     model = Model(plain_map, tmp_path)
     data = [make_batch(plain_map)]
     model.fit(data, epochs=1, validation_data=data)
@@ -78,8 +78,8 @@ def test_the_training_loop_that_callbacks_hook_into(plain_map, tmp_path):
     assert {"_callbacks", "callbacks"}.isdisjoint(vars(model))
 
 
-def test_base_model_reads_what_we_pass():
-    assert named(BaseModel.__init__) >= {"feature_map", "model_id", "gpu", "monitor", "monitor_mode", "task"}
+def test_base_model_has_these_arguments_and_methods():
+    assert argument_names(BaseModel.__init__) >= {"feature_map", "model_id", "gpu", "monitor", "monitor_mode", "task"}
     assert list(inspect.signature(BaseModel.fit).parameters)[1:4] == ["data_generator", "epochs", "validation_data"]
     assert list(inspect.signature(BaseModel.checkpoint_and_earlystop).parameters) == ["self", "logs", "min_delta"]
     assert list(inspect.signature(BaseModel.compile).parameters) == ["self", "optimizer", "loss", "lr"]
@@ -116,12 +116,12 @@ def test_init_weights_runs_after_construction_inner_before_outer():
     assert order == ["inner", "outer"]
 
 
-def test_feature_embedding_dict_has_what_we_read(plain_map):
+def test_feature_embedding_dict_has_these_attributes(plain_map):
     layer = FeatureEmbedding(plain_map, 4).embedding_layer
     assert type(layer) is FeatureEmbeddingDict and list(layer.embedding_layers) == ["user", "item", "place"]
     assert list(layer.feature_encoders) == [] and callable(layer.embedding_initializer)
     assert {"pretrain_embedding", "freeze_emb"} <= set(PretrainedEmbedding.__init__.__code__.co_names)
-    parameters = named(FeatureEmbedding.__init__)
+    parameters = argument_names(FeatureEmbedding.__init__)
     assert parameters == {
         "feature_map",
         "embedding_dim",
@@ -134,7 +134,7 @@ def test_feature_embedding_dict_has_what_we_read(plain_map):
 
 
 def test_share_embedding_without_its_base_stays_at_unit_variance():
-    """The flaw that MultiEmbedding mends."""
+    """MultiEmbedding corrects this flaw."""
     feature_map = make_feature_map({"last": categorical(500, share_embedding="item"), "item": categorical(500)})
     layers = FeatureEmbedding(feature_map, 8).embedding_layer.embedding_layers
     assert layers["last"].weight.std().item() == pytest.approx(1, rel=0.1) and layers["item"].weight.std() < 1e-3
@@ -154,7 +154,7 @@ def test_mlp_block_orders_its_layers():
     assert list(MLP_Block(3, hidden_units=[], output_dim=None).mlp) == []
 
 
-def test_flaws_that_settings_guard_against():
+def test_fuxictr_has_the_flaws_that_the_checks_of_settings_prevent():
     assert Monitor("AUCC").get_value({"AUC": 0.7}) == 0  # a misspelt monitor
     assert get_regularizer(1) == []  # a whole number
     with pytest.raises(NotImplementedError):
@@ -176,7 +176,7 @@ def test_every_key_that_fuxictr_reads_is_known():
         "data_generator",
         "validation_data",
     }
-    missing = set().union(*map(named, readers)) - find_known_keys(BaseModel) - HOST_KEYS - internal
+    missing = set().union(*map(argument_names, readers)) - find_known_keys(BaseModel) - HOST_KEYS - internal
     assert not missing
 
 
@@ -187,19 +187,19 @@ def test_load_config_merges_base_under_the_experiment(tmp_path):
     assert params == {"a": 1, "b": 2, "dataset_id": "d", "model_id": "x", "data_root": "r"}
 
 
-def test_log_file_and_result_row(tmp_path):
+def test_the_log_file_and_the_result_row_have_this_form(tmp_path):
     set_logger({"dataset_id": "d", "model_id": "m", "model_root": str(tmp_path)})
     assert (tmp_path / "d" / "m.log").exists()
     assert print_to_list({"AUC": 0.5, "logloss": 0.25}) == "AUC: 0.500000 - logloss: 0.250000"
 
 
-def test_the_two_loader_flavours():
+def test_the_loader_is_a_function_on_the_wheel_and_a_class_on_main():
     loader = dataloaders.RankDataLoader
     assert inspect.isfunction(loader) if WHEEL else inspect.isclass(loader)
     assert hasattr(loader, "make_iterator") is not WHEEL
 
 
-def test_rank_data_loader_takes_a_loader_of_ours(plain_map):
+def test_rank_data_loader_accepts_a_loader_class(plain_map):
     class Loader:
         num_samples = num_blocks = 1
 
@@ -213,14 +213,14 @@ def test_rank_data_loader_takes_a_loader_of_ours(plain_map):
     assert [x.seen for x in loaders] == [("t", "train", 3, True, 9), ("v", "valid", 3, False, 9)]
 
 
-def test_building_goes_through_a_transform_that_can_be_replaced():
+def test_the_transform_of_a_build_can_be_replaced():
     module = build_module()
     assert callable(module.transform) and hasattr(module, "init_ray") is WHEEL
     if WHEEL:
         assert list(inspect.signature(module.transform).parameters) == ["feature_encoder", "ddf", "split", "block_size"]
 
 
-def test_what_the_h5_build_relies_on(tmp_path):
+def test_the_processor_has_what_the_h5_build_needs(tmp_path):
     """Lazy reading and preprocessing, a fit that leaves vocabularies, and (wheel) statistics that can be replaced."""
     (tmp_path / "a.csv").write_text("word,words,label\n" + "a,a^b,1\nb,b,0\n" * 3 + ",c,1\n")
     columns = [
@@ -249,12 +249,12 @@ def test_what_the_h5_build_relies_on(tmp_path):
 
 
 def test_splitting_by_size_fails():
-    """So a config that asks for it is refused."""
+    """Therefore a config with a split by size is refused."""
     with pytest.raises(TypeError):
         build_module().split_train_test(pl.LazyFrame({"a": [1, 2]}), test_size=0.5)
 
 
-def test_feature_map_file(tmp_path):
+def test_a_feature_map_is_read_in_this_way(tmp_path):
     features = {"user": categorical(5), "clicks": sequence(4, 2), "price": {"source": "", "type": "numeric"}}
     feature_map = make_feature_map(features, tmp_path, use_features=["clicks", "user"], group_id="user")
     assert isinstance(feature_map, FeatureMap) and list(feature_map.features) == ["clicks", "user"]
@@ -264,21 +264,21 @@ def test_feature_map_file(tmp_path):
         FeatureMap("other", str(tmp_path)).load(str(tmp_path / "feature_map.json"), {})
 
 
-def test_labels_are_float_columns(plain_map, tmp_path):
+def test_labels_become_float_columns(plain_map, tmp_path):
     model = Model(plain_map, tmp_path)
     y = model.get_labels({"label": torch.tensor([0, 1])})
     assert y.shape == (2, 1) and y.dtype == torch.float32
     assert MODEL["task"] == "binary_classification" and isinstance(model.output_activation, torch.nn.Sigmoid)
 
 
-def test_metrics_refuse_nan_late():
-    """sklearn raises on NaN with a traceback; ours names it first."""
+def test_metrics_fail_on_nan():
+    """scikit-learn raises an error with a traceback; fuxictr-me checks for NaN before."""
     with pytest.raises(ValueError, match="NaN"):
         BaseModel.evaluate_metrics(None, np.array([0.0, 1.0]), np.array([np.nan, 0.5]), ["AUC"])
 
 
 @pytest.mark.skipif("FUXICTR_SRC" not in os.environ or not WHEEL, reason="FUXICTR_SRC names no checkout")
-def test_the_same_of_a_github_checkout():
+def test_the_assumptions_hold_on_a_github_checkout():
     pytest.importorskip("keras_preprocessing", reason="FuxiCTR's main branch needs keras_preprocessing")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", __file__, "-W", "default", "-p", "no:cacheprovider"],
