@@ -162,10 +162,10 @@ def _data(arguments):
 
 
 def _analyze(arguments):
-    from fuxictr_me.reports.collapse import analyze
+    from fuxictr_me.reports.collapse.report import write_collapse_report
 
     print(
-        analyze.run(
+        write_collapse_report(
             arguments.expid,
             arguments.config,
             out=arguments.out,
@@ -201,9 +201,9 @@ def _toy(arguments):
     positive_int("--seeds", arguments.seeds)
     positive_int("--iterations", arguments.iterations)
     require_extra("toy", ("matplotlib",), "report")
-    from fuxictr_me.reports.collapse import toy_figure
+    from fuxictr_me.reports.collapse.toy_figure import run_toy
 
-    print(toy_figure.run(arguments.out, seeds=arguments.seeds, iterations=arguments.iterations))
+    print(run_toy(arguments.out, seeds=arguments.seeds, iterations=arguments.iterations))
 
 
 def _plan(arguments):
@@ -220,9 +220,9 @@ def _study(arguments):
         print(commands.status(a.folder))
         return
     if a.action == "report":
-        from fuxictr_me.reports.study.write import write_report
+        from fuxictr_me.reports.study.report import write_study_report
 
-        print(write_report(a.folder, a.out))
+        print(write_study_report(a.folder, a.out))
         return
     given = {"dataset_id": a.dataset, "config": a.config, "models": _names(a.models), "kinds": _names(a.kinds)}
     given |= {"scales": _numbers("--scales", a.scales), "seeds": _numbers("--seeds", a.seeds)}

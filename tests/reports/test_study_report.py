@@ -9,7 +9,7 @@ import pytest
 from helpers.command_line import run_cli
 
 from fuxictr_me.errors import UsageError
-from fuxictr_me.reports.study.write import write_report
+from fuxictr_me.reports.study.report import write_study_report
 from fuxictr_me.study.design import design
 from fuxictr_me.study.gather import gather
 from fuxictr_me.study.plan import make_plan, write_plan
@@ -86,7 +86,7 @@ def test_gathered(study):
 
 def test_report(study):
     _, folder = study
-    text = write_report(folder)
+    text = write_study_report(folder)
     report = folder / "report"
     names = {path.name for path in report.iterdir()}
     assert names == {
@@ -117,20 +117,20 @@ def test_report(study):
 
 def test_a_report_is_replaced_and_nothing_else(study):
     _, folder = study
-    write_report(folder)
+    write_study_report(folder)
     (folder / "report" / "notes.txt").write_text("mine")
     gone = folder / "report" / "test_old.tex"
     gone.write_text("of the report before")
     mark = json.loads((folder / "report" / "report.json").read_text())
     (folder / "report" / "report.json").write_text(json.dumps({**mark, "files": [*mark["files"], gone.name]}))
-    write_report(folder)
+    write_study_report(folder)
     assert not gone.exists()
     assert (folder / "report" / "notes.txt").read_text() == "mine"
     other = Path("mine")
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="mine exists and is no report of a study"):
-        write_report(folder, "mine")
+    with pytest.raises(UsageError, match="mine exists and is not a study report"):
+        write_study_report(folder, "mine")
     assert (other / "thesis.txt").read_text() == "mine"
     assert not list(Path().glob(".building-*"))
     assert not list(folder.glob(".building-*"))
@@ -141,9 +141,9 @@ def test_nothing_to_report(study):
     for path in folder.glob("checkpoints/*/*"):
         path.unlink()
     with pytest.raises(UsageError, match="s has no finished run to report"):
-        write_report(folder)
+        write_study_report(folder)
     with pytest.raises(UsageError, match="elsewhere is no study"):
-        write_report("elsewhere")
+        write_study_report("elsewhere")
 
 
 def test_damaged_results_are_runs_not_finished(study):
@@ -153,13 +153,13 @@ def test_damaged_results_are_runs_not_finished(study):
     before = sum(len(cell.runs) + len(cell.tried) for cell in gather(plan, folder).cells)
     path.write_text("[1, 2]")
     assert sum(len(cell.runs) + len(cell.tried) for cell in gather(plan, folder).cells) == before
-    write_report(folder)
+    write_study_report(folder)
 
 
 @pytest.mark.slow
 def test_from_the_command_line(study):
     done = run_cli("study", "report", "s", "--out", "r", cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith("Report: r/report.html (report.md, csv, LaTeX and figures/ beside it)")
+    assert done.stdout.rstrip().endswith("Report: r/report.html (beside it: report.md, csv, LaTeX and figures/)")
     done = run_cli("study", "status", "s", cwd=Path.cwd())
     assert "mine on tiny_flights: 34 of 35 runs finished, 1 waiting" in done.stdout

@@ -33,9 +33,9 @@ from fuxictr_me.estimates import run as plan_run
 from fuxictr_me.estimates import simulate
 from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.io.resources import bundled
-from fuxictr_me.reports.collapse.analyze import report_of
-from fuxictr_me.reports.study.metric_values import lower_is_better
-from fuxictr_me.reports.study.write import write_report
+from fuxictr_me.reports.collapse.report import report_run
+from fuxictr_me.reports.study.metric_values import is_lower_better
+from fuxictr_me.reports.study.report import write_study_report
 from fuxictr_me.runs.experiment import load_feature_map, load_split, load_trained, run_expid
 from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.runs.run_settings import load_settings
@@ -289,7 +289,7 @@ def test_the_ia_file_and_the_report_know_both_sets(mine):
         sets = [weights[f"{prefix}{name.format(row['field'])}"][1:] for prefix in ("", "sets.1.")]  # no padding row
         table = {"0": sets[0], "1": sets[1], "all": torch.cat(sets, dim=1)}[row["set"]]
         assert float(row["ia"]) == pytest.approx(information_abundance(table), rel=1e-5)
-    report = report_of(find_run("two", "config"))
+    report = report_run(find_run("two", "config"))
     assert "the 2 sets side by side" in report["verdict"]["headline"]
     assert [(layer["layer"], layer["num_sets"]) for layer in report["layers"]] == [("embedding_layer", 2)]
     assert report["model"] == "WideDNN"
@@ -381,7 +381,7 @@ def test_a_study_of_a_class_of_ones_own(mine):
     sets = [(r["model"], r["settings"]["num_sets"], r["settings"]["embedding_dim"]) for r in results.values()]
     assert sorted(sets) == [("mine_any:WideDNN", 1, 4)] * 2 + [("mine_any:WideDNN", 2, 4)] * 2
     assert all(result["model_source"]["file"] == "mine_any.py" for result in results.values())
-    write_report(folder)
+    write_study_report(folder)
     report = (folder / "report" / "report.md").read_text()
     assert "| WideDNN |" in report and "mine_any" not in report and "published" not in report
 
@@ -413,7 +413,7 @@ def test_fields_of_several_layers_are_told_apart_and_losses_of_tasks_are_losses(
             writer.writeheader()
             writer.writerows(rows[:count])
         assert [field["field"] for field in read_abundance(tmp_path / "x.ia.csv")] == names
-    assert lower_is_better("logloss") and lower_is_better("late_logloss") and not lower_is_better("late_AUC")
+    assert is_lower_better("logloss") and is_lower_better("late_logloss") and not is_lower_better("late_AUC")
 
 
 @pytest.mark.parametrize(
