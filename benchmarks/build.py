@@ -40,7 +40,7 @@ def write_csv(folder, rows):
     """train.csv, valid.csv and test.csv, as Criteo's are: ids as text."""
     import pandas as pd
 
-    from fuxictr_me.data.generate import SyntheticClicks
+    from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 
     clicks = SyntheticClicks()
     for part, (split, share) in enumerate((("train", 0.9), ("valid", 0.05), ("test", 0.05))):
@@ -55,7 +55,7 @@ def one(builder, folder):
     """One build."""
     logging.disable(logging.WARNING)
     from fuxictr_me.data import build_h5
-    from fuxictr_me.data.generate import SyntheticClicks
+    from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 
     column = {"name": SyntheticClicks().field_names, "active": True, "dtype": "str", "type": "categorical"}
     params = {"dataset_id": "made", "data_root": f"{folder}/{builder[:3]}", "min_categr_count": 2}

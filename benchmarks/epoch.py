@@ -59,8 +59,8 @@ def write(folder, rows):
     """The same rows as our H5 and as FuxiCTR's npz."""
     import numpy as np
 
-    from fuxictr_me.data.convert_ids import write_set
-    from fuxictr_me.data.generate import SyntheticClicks
+    from fuxictr_me.data.building.convert_ids import write_set
+    from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 
     clicks, splits = SyntheticClicks(), {"train": rows, "valid": max(1, rows // 10)}
     write_set(folder / "set", clicks.feature_map("set"), splits, lambda split: clicks.chunks(splits[split]), {})

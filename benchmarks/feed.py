@@ -75,7 +75,7 @@ def checks(batch, times, folder):
     """Ratios of the medians of first epochs, construction included; checked and unchecked ones take turns."""
     logging.disable(logging.WARNING)
     from fuxictr_me.data import H5DataLoader, feature_maps
-    from fuxictr_me.data.block_checksums import VerifiedBlocks
+    from fuxictr_me.data.h5.block_checksums import VerifiedBlocks
 
     check, folder = VerifiedBlocks.check, Path(folder) / "set"
     feature_map, ratios = feature_maps.load(folder), {}
@@ -113,8 +113,8 @@ def write(folder, rows):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fuxictr_me.data.convert_ids import write_set
-    from fuxictr_me.data.generate import SyntheticClicks
+    from fuxictr_me.data.building.convert_ids import write_set
+    from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 
     clicks = SyntheticClicks()
     write_set(folder / "set", clicks.feature_map("set"), {"train": rows}, lambda _: clicks.chunks(rows), {})
@@ -156,7 +156,7 @@ def one(loader, batch, workers, folder, gpu):
 def windows(feature_map, folder, batch):
     """What a process holds while it streams ten windows."""
     from fuxictr_me.data import H5DataLoader
-    from fuxictr_me.data.window_shuffle import mixing
+    from fuxictr_me.data.loaders.window_shuffle import mixing
 
     rows = H5DataLoader(feature_map, folder / "train.h5", data_placement="stream").num_samples
     data = H5DataLoader(

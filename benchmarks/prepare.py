@@ -17,9 +17,9 @@ import yaml
 from fuxictr.preprocess import FeatureProcessor
 from fuxictr.preprocess import build_dataset as fuxictr_build
 
-from fuxictr_me.compat.versions import flavour
+from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.data import build_dataset
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.quickstart.flights import write_csv
 
 
@@ -28,7 +28,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         write_csv(Path("csv"))
-        params = yaml.safe_load((bundled("dataset_configs") / "nycflights13" / "dataset_config.yaml").read_text())
+        params = yaml.safe_load(
+            (find_bundled_folder("dataset_configs") / "nycflights13" / "dataset_config.yaml").read_text()
+        )
         params = {**params["nycflights13"], "dataset_id": "nycflights13"}
         start = time.perf_counter()
         ours = build_dataset({**params, "data_root": "ours"})
@@ -36,7 +38,7 @@ def main():
         theirs = {**params, "data_root": "theirs"}
         start = time.perf_counter()
         fuxictr_build(FeatureProcessor(**theirs), **theirs)
-        seconds[f"FuxiCTR ({flavour()})"] = time.perf_counter() - start
+        seconds[f"FuxiCTR ({detect_flavour()})"] = time.perf_counter() - start
         for split in ("train", "valid", "test"):
             a, b = pd.read_parquet(ours[f"{split}_data"]), pd.read_parquet(f"theirs/nycflights13/{split}.parquet")
             assert a.equals(b[a.columns].astype(a.dtypes)), split

@@ -18,7 +18,7 @@ from fuxictr_me.estimates.exchange import (
     exchanges_of,
     norm_and_penalty,
 )
-from fuxictr_me.io.resources import zoo_configs
+from fuxictr_me.io.resources import find_zoo_configs
 from fuxictr_me.runs.run_settings import load_settings
 
 IDS, DIMS, SETS, BATCHES = (33_800_000, 100_000_000, 1_000_000_000), (10, 16), (1, 4, 10), (4096, 10_000, 65_536)
@@ -182,7 +182,7 @@ def line(measure):
 @functools.cache
 def simulated(ids, dim, sets, rows, updates="dense"):
     """A step of one GPU (``planning.simulate``); by rows without the paper's weight decay, which moves every row."""
-    paper = load_settings(zoo_configs()["DCNv2_ME"], "DCNv2_ME_criteo_base", find_data=False)
+    paper = load_settings(find_zoo_configs()["DCNv2_ME"], "DCNv2_ME_criteo_base", find_data=False)
     changed = {"embedding_dim": dim, "num_sets": sets, "batch_size": rows, "embedding_updates": updates}
     if updates != "dense":
         changed["weight_decay"] = 0

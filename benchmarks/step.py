@@ -138,7 +138,7 @@ def data(folder, ids, batch, steps):
     import torch
 
     from fuxictr_me.data import feature_maps
-    from fuxictr_me.data.generate import SyntheticClicks
+    from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 
     clicks = SyntheticClicks(num_fields=FIELDS, num_ids=ids)
     place = folder / f"ids_{ids}"

@@ -46,7 +46,7 @@ def missing(kind, path):
     return UsageError(f"no {kind} at {path}{hint}")
 
 
-def positive_int(name, value):
+def check_positive_int(name, value):
     """``value`` if it is an integer of 1 or more, else a UsageError that names the argument."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name} must be an integer of 1 or more, got {value!r}")

@@ -13,6 +13,8 @@ from helpers.feature_maps import categorical, make_feature_map, sequence, write_
 from helpers.logs import close_logs
 from helpers.models import mask_of
 
+pytest_plugins = ["helpers.fuxictr_checkout"]  # the fixture ``checkout``
+
 
 def pytest_collection_finish():
     """Let garbage collections pass over all that is imported: a million objects that stay."""

@@ -69,7 +69,7 @@ def stand_in_for_h5py() -> None:
 
 def write_feature_map(folder: Path, ids: int) -> None:
     """Write the feature map of Criteo's 39 fields with so many ids in all."""
-    from fuxictr_me.data.generate import SyntheticClicks
+    from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 
     place = folder / f"ids_{ids}"
     place.mkdir(exist_ok=True)
@@ -104,8 +104,8 @@ def loader_of(
     held: dict[str, Tensor], layout: object, batch_size: int, device: torch.device, shuffle: bool = True
 ) -> object:
     """Return an ``H5DataLoader`` that holds these rows, dtype -> (N, columns), on ``device``."""
-    from fuxictr_me.data.h5_loader import H5DataLoader
-    from fuxictr_me.data.rank_shares import Lanes
+    from fuxictr_me.data.loaders.h5_loader import H5DataLoader
+    from fuxictr_me.data.loaders.rank_shares import Lanes
 
     rows = len(next(iter(held.values())))
     loader = H5DataLoader.__new__(H5DataLoader)

@@ -13,11 +13,11 @@ from fuxictr_me.bars.private_text import clean_log, find_personal, relative_sett
 from fuxictr_me.bars.readme import readme_text
 from fuxictr_me.bars.result_rows import Row, lines
 from fuxictr_me.bars.tuner import EXPID, HASHED, is_named, name_runs, plain_id, yaml_text
-from fuxictr_me.compat.versions import versions
+from fuxictr_me.compat.versions import collect_versions
 from fuxictr_me.config import find_config, read_entries
 from fuxictr_me.errors import RunError, UsageError
-from fuxictr_me.io.atomic import new_folder
-from fuxictr_me.zoo.find_model import short_name
+from fuxictr_me.io.atomic import atomic_folder
+from fuxictr_me.zoo.find_model import get_class_name
 
 SCRIPT = '''"""python run_expid.py --config FOLDER --expid EXPID --gpu 0, with fuxictr-me {version}."""
 
@@ -67,7 +67,7 @@ def write_entry(expids, config=None, out=".", title=None, allow_fewer=False):
     for name, text in files.items():
         if personal := find_personal(text):
             raise UsageError(f"{personal!r} would be in {name}: take it out of the settings")
-    with new_folder(target) as folder:
+    with atomic_folder(target) as folder:
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
@@ -104,7 +104,7 @@ def entry_files(runs, config, title, dataset):
         f"{folder}/model_config.yaml": yaml_text(named.models),
         f"{folder}/dataset_config.yaml": yaml_text(named.datasets),
         "leaderboard_row.csv": leaderboard_row(
-            title, short_name(first.model["model"]), dataset, rows[0].test, is_multi_embedding(first.model, code)
+            title, get_class_name(first.model["model"]), dataset, rows[0].test, is_multi_embedding(first.model, code)
         ),
         **own_code(first, config),
     }
@@ -153,7 +153,7 @@ def _log(run, row, settings):
 
 def _differences(ran_with):
     """A line where this machine, off which the environment is read, is not what the runs ran on."""
-    here = versions()
+    here = collect_versions()
     return [
         f"caution: the runs had {name} {value}, here is {here.get(name)}; environments.txt has the former"
         for name, value in ran_with.items()

@@ -51,7 +51,7 @@ class FinishedRun:
 
     @property
     def source(self):
-        """Where the code of a model that is not ours came from, as ``source_of`` recorded it; None of ours."""
+        """Where the code of a model that is not ours came from, as ``describe_source`` recorded it; None of ours."""
         return self.result.get("model_source")
 
     @property
@@ -123,7 +123,7 @@ def read_run(expid, config):
 
 
 def _is_source(source: object) -> bool:
-    """Whether this is what ``source_of`` records, which is None of our models."""
+    """Whether this is what ``describe_source`` records, which is None of our models."""
     keys = ("class", "file", "md5", "origin")
     return source is None or (
         isinstance(source, dict)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from fuxictr_me.bars.leaderboard import PAPER
 from fuxictr_me.errors import UsageError
-from fuxictr_me.zoo.find_model import SOURCE, ZOO, short_name
-from fuxictr_me.zoo.model_source import OWN, md5_of
+from fuxictr_me.io.checksums import hash_file
+from fuxictr_me.zoo.find_model import FUXICTR_SRC, ZOO_PACKAGE, get_class_name
+from fuxictr_me.zoo.model_source import OWN
 
 
 def is_multi_embedding(settings, source):
@@ -16,7 +17,7 @@ def is_multi_embedding(settings, source):
 def title_of(settings, source):
     """The model's name in the entry: its class, with ``_ME`` where another's model has several sets."""
     wrapped = source is not None and is_multi_embedding(settings, source)
-    return short_name(settings["model"]) + ("_ME" if wrapped else "")
+    return get_class_name(settings["model"]) + ("_ME" if wrapped else "")
 
 
 def described(settings, source, ours):
@@ -24,13 +25,13 @@ def described(settings, source, ours):
 
     Args:
         settings (dict): of the model.
-        source (dict or None): as ``source_of`` recorded it.
+        source (dict or None): as ``describe_source`` recorded it.
         ours (str): version of fuxictr-me.
 
     Returns:
         str
     """
-    model = short_name(settings["model"])
+    model = get_class_name(settings["model"])
     keys = ("num_sets", "merge", "task_sets", "embedding_dim")
     sizes = ", ".join(f"{key} {settings[key]}" for key in keys if settings.get(key) is not None)
     if source is None:
@@ -39,7 +40,7 @@ def described(settings, source, ours):
     code = f"`{source['file']}`, md5 {source['md5']}"
     if origin == OWN:
         told = f"{name} is a model of its author's: {code}, which lies here."
-    elif source["file"].startswith(f"{ZOO}/"):
+    elif source["file"].startswith(f"{ZOO_PACKAGE}/"):
         told = f"{name} is of the model zoo of {origin}: {code}."
     else:
         told = f"{name} is of {origin}: {code}."
@@ -61,10 +62,10 @@ def install_commands(source):
     if source is None or source["origin"] == OWN:
         return []
     package, _, version = source["origin"].partition(" ")
-    if not source["file"].startswith(f"{ZOO}/"):
+    if not source["file"].startswith(f"{ZOO_PACKAGE}/"):
         return [f"pip install {package}=={version}" if version else f"pip install {package}"]
     checkout = [] if " " in version else [f"git -C FuxiCTR checkout {version}"]
-    return ["git clone https://github.com/reczoo/FuxiCTR", *checkout, f"export {SOURCE}=$PWD/FuxiCTR"]
+    return ["git clone https://github.com/reczoo/FuxiCTR", *checkout, f"export {FUXICTR_SRC}=$PWD/FuxiCTR"]
 
 
 def own_code(run, config):
@@ -93,7 +94,7 @@ def own_code(run, config):
         raise UsageError(f"the result of {run.expid} names the code {str(name)!r}, which is no .py file in an entry")
     for folder in (run.folder, Path(config).resolve().parent, Path()):
         path = folder / source["file"]
-        if path.is_file() and md5_of(path.read_bytes()) == source["md5"]:
+        if path.is_file() and hash_file(path, "md5") == source["md5"]:
             return {source["file"]: path.read_text()}
     raise UsageError(
         f"{source['file']}, as {run.expid} ran with it (md5 {source['md5']}), is not there any more, neither in the "

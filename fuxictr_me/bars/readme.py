@@ -8,8 +8,8 @@ import yaml
 from fuxictr_me.bars import SEEDS
 from fuxictr_me.bars.environment import environment_parts
 from fuxictr_me.bars.model_code import described, install_commands
-from fuxictr_me.io.resources import bundled
-from fuxictr_me.zoo.find_model import short_name
+from fuxictr_me.io.resources import find_bundled_folder
+from fuxictr_me.zoo.find_model import get_class_name
 
 SECTIONS = ("Environments", "Dataset", "Code", "Results", "Logs")
 HOSTS = {  # where the two FuxiCTR of one number come from
@@ -24,7 +24,7 @@ def readme_text(name, settings, code, dataset, config, rows, environment, flavou
     Args:
         name (str): of the entry.
         settings (dict): of the model.
-        code (dict or None): of a model that is not ours, as ``source_of`` recorded it.
+        code (dict or None): of a model that is not ours, as ``describe_source`` recorded it.
         dataset (str): e.g. ``criteo_x1``.
         config (str): name of the config folder.
         rows (list of Row)
@@ -37,7 +37,7 @@ def readme_text(name, settings, code, dataset, config, rows, environment, flavou
         str
     """
     hardware, software = ("\n".join(f"  {line}" for line in part) for part in environment_parts(environment).values())
-    ours, host, model = environment["fuxictr-me"], environment["fuxictr"], short_name(settings["model"])
+    ours, host, model = environment["fuxictr-me"], environment["fuxictr"], get_class_name(settings["model"])
     host_page, host_package = (text.format(host) for text in HOSTS[flavour])
     install = "".join(f"    {line}\n" for line in install_commands(code))
     folder, source = _published(dataset)
@@ -133,7 +133,7 @@ def _seeds(rows):
 
 def _published(dataset):
     """Folder and address of a published data set; the id and None of another."""
-    for file in sorted(bundled("dataset_configs").glob("*/files.json")):
+    for file in sorted(find_bundled_folder("dataset_configs").glob("*/files.json")):
         if dataset in yaml.safe_load((file.parent / "dataset_config.yaml").read_text()):
             content = json.loads(file.read_text())
             return content["folder"], content["source"]

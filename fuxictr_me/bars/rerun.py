@@ -13,8 +13,9 @@ from fuxictr_me.bars.read_entry import Entry
 from fuxictr_me.bars.tuner import plain_id, yaml_text
 from fuxictr_me.config import is_built
 from fuxictr_me.config.splits import DATA_KEYS
+from fuxictr_me.config.user_code import FUXICTR_ME_PATH
 from fuxictr_me.errors import RunError, UsageError, missing
-from fuxictr_me.zoo.find_model import MODULES, OURS, find_model
+from fuxictr_me.zoo.find_model import MODEL_NAMES, find_model
 
 TOLERANCE = 1e-4
 SUBJECT = "first row run again"
@@ -40,7 +41,7 @@ def rerun(folder, data_root=None, gpu=-1):
     row = entry.rows[0]
     settings = entry.settings(row.expid) or entry.settings(entry.log.name) or {}
     model = settings.get("model")
-    if model not in OURS and not entry.is_ours:
+    if model not in MODEL_NAMES and not entry.is_ours:
         return [Finding(UNCHECKED, SUBJECT, _how_to_run(entry, model))]
     try:
         find_model(model, named=entry.folder)
@@ -55,7 +56,10 @@ def rerun(folder, data_root=None, gpu=-1):
         (place / "config" / "dataset_config.yaml").write_text(yaml_text({dataset_id: dataset}))
         command = ["run_expid", "--config", "config", "--expid", row.expid, "--gpu", str(gpu)]
         command = [sys.executable, "-m", "fuxictr_me", *command]
-        environment = {**os.environ, MODULES: str(entry.folder.resolve())}  # where a class of the author's own lies
+        environment = {
+            **os.environ,
+            FUXICTR_ME_PATH: str(entry.folder.resolve()),
+        }  # where a class of the author's own lies
         code = subprocess.run(command, cwd=place, env=environment, check=False).returncode  # noqa: S603
         if code:
             raise RunError(f"{row.expid} could not be run again: exit code {code}, see above")

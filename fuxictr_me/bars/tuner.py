@@ -1,7 +1,6 @@
 """The config folder of an entry, with the names that FuxiCTR's autotuner gives to its runs."""
 
 import contextlib
-import hashlib
 import io
 import re
 import tempfile
@@ -13,7 +12,8 @@ from fuxictr.autotuner import enumerate_params
 from fuxictr.utils import print_to_json
 
 from fuxictr_me.config import is_built, read_entries
-from fuxictr_me.zoo.find_model import short_name
+from fuxictr_me.io.checksums import hash_bytes
+from fuxictr_me.zoo.find_model import get_class_name
 
 EXPID = re.compile(r"(?P<base>.+)_(?P<index>\d{3,})_(?P<hash>[0-9a-f]{8})")
 HASHED = re.compile(r"(?P<base>.+)_(?P<hash>[0-9a-f]{8})")
@@ -50,12 +50,12 @@ def tuner_hash(settings):
     Returns:
         str: 8 hex digits.
     """
-    return _md5("".join(sorted(print_to_json(settings))))
+    return hash_bytes("".join(sorted(print_to_json(settings))).encode(), "md5")[:8]
 
 
 def old_tuner_hash(settings):
     """The same of FuxiCTR 1, which did not sort the characters."""
-    return _md5(print_to_json(settings))
+    return hash_bytes(print_to_json(settings).encode(), "md5")[:8]
 
 
 def is_named(expid, settings):
@@ -80,7 +80,7 @@ def name_runs(models, dataset_id, dataset):
     base = (
         EXPID.sub(r"\g<base>", first)
         if EXPID.fullmatch(first)
-        else f"{short_name(models[first]['model'])}_{dataset_id}"
+        else f"{get_class_name(models[first]['model'])}_{dataset_id}"
     )
     tuner = _tuner(base, list(models.values()), dataset_id, dataset)
     found, datasets = _enumerate(tuner)
@@ -133,7 +133,3 @@ def _enumerate(tuner):
         made = Path(enumerate_params(str(file)))
         datasets = {dataset_id: dataset} if is_built(dataset) else read_entries(made, "dataset_config")
         return read_entries(made, "model_config"), datasets
-
-
-def _md5(text):
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:8]

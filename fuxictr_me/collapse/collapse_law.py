@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fuxictr_me.errors import positive_int
+from fuxictr_me.errors import check_positive_int
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def interaction_collapse(sub_abundance, abundance, permutations=9_999, seed=0):
     y, a = np.asarray(sub_abundance, dtype=np.float64), np.asarray(abundance, dtype=np.float64)
     if a.ndim != 1 or y.shape != (len(a), len(a)):
         raise ValueError(f"need IA of (F, F) pairs and of (F,) fields, got {y.shape} and {a.shape}")
-    positive_int("permutations", permutations)
+    check_positive_int("permutations", permutations)
     kept = ~np.isnan(a)
     y, a = y[np.ix_(kept, kept)].round(9), a[kept].round(9)
     if not np.isfinite(y[~np.eye(len(a), dtype=bool)]).all():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from fuxictr_me.collapse.spectrum import information_abundance
-from fuxictr_me.errors import positive_int
+from fuxictr_me.errors import check_positive_int
 
 NUM_IDS = 100
 
@@ -46,9 +46,9 @@ def toy_data(d3, dim=10, seed=0):
     """
     random = torch.Generator().manual_seed(seed)
     normal = {"generator": random, "dtype": torch.float64}
-    E1, E2 = (torch.randn(NUM_IDS, positive_int("dim", dim), **normal) for _ in range(2))
+    E1, E2 = (torch.randn(NUM_IDS, check_positive_int("dim", dim), **normal) for _ in range(2))
     y = torch.randint(2, (NUM_IDS, NUM_IDS), **normal)
-    E3 = torch.randn(positive_int("d3", d3), dim, **normal)
+    E3 = torch.randn(check_positive_int("d3", d3), dim, **normal)
     return ToyData(E1, E2, E3, torch.randint(d3, (NUM_IDS, NUM_IDS), generator=random), y)
 
 

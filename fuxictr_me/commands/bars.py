@@ -1,59 +1,68 @@
-"""``fuxictr-me bars``: its arguments, and what is done with them."""
+"""``fuxictr-me bars``: write an entry of the BARS benchmark, or check one."""
 
+import argparse
 import sys
+from collections.abc import Iterable
 
 from fuxictr_me.bars import SEEDS
 from fuxictr_me.errors import RunError, UsageError
 
+HELP = "write or check an entry of the BARS benchmark"
+DESCRIPTION = f"""\
+Write an entry of the BARS benchmark (github.com/reczoo/BARS) from finished
+runs that differ in the seed alone, or check an entry.
+
+To write, name the runs. Reads their configs, results and logs. Writes
+<out>/<NAME>_<dataset>/. All seeds of BARS
+({", ".join(map(str, SEEDS))}) are required,
+unless --allow-fewer is given.
+
+To check, give `check` and a folder: an entry that this command has written, or
+a published one. Writes nothing; the exit code is 1 if something is wrong."""
+EXAMPLE = "fuxictr-me bars DNN_ME_1 DNN_ME_2 --config my_config --out entries --allow-fewer"
 USAGE = """fuxictr-me bars EXPID [EXPID ...] [--config DIR] [--out DIR] [--title NAME] [--allow-fewer]
        fuxictr-me bars check DIR [--run] [--data-root DIR] [--gpu N]"""
-OF_WRITING = {"config": None, "out": None, "title": None, "allow_fewer": False}
-OF_CHECKING = {"run": False, "data_root": None, "gpu": None}
+WRITING_OPTIONS = ("config", "out", "title", "allow_fewer")
+CHECKING_OPTIONS = ("run", "data_root", "gpu")
 
 
-def add_bars(commands):
-    """Add ``bars`` to the subparsers of ``fuxictr-me``."""
-    bars = commands.add_parser(
-        "bars",
-        usage=USAGE,
-        help="write an entry of the BARS benchmark from finished runs, or check one",
-        description="Write <out>/<NAME>_<dataset>/ as BARS' entries are, from finished runs that differ by the seed "
-        f"alone: all of BARS' seeds ({', '.join(map(str, SEEDS))}) unless --allow-fewer is given. "
-        "With check, verify an entry, ours or a published one; exit code 1 where something is wrong.",
-    )
-    bars.add_argument("words", nargs="+", metavar="EXPID | check DIR", help="finished runs, or the entry to check")
-    writing = bars.add_argument_group("to write an entry")
-    writing.add_argument("--config", help="folder of the configs (default: the bundled entry that has EXPID)")
-    writing.add_argument("--out", help="folder to write the entry in (default: the working directory)")
-    writing.add_argument("--title", metavar="NAME", help="the model's name in the entry (default: its class)")
-    writing.add_argument("--allow-fewer", action="store_true", help="take other seeds than BARS', or fewer")
-    checking = bars.add_argument_group("to check an entry")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bars``."""
+    parser.usage = USAGE
+    parser.add_argument("words", nargs="+", metavar="EXPID | check DIR", help="finished runs, or the entry to check")
+    writing = parser.add_argument_group("to write an entry")
+    writing.add_argument("--config", metavar="DIR", help="config folder (default: the bundled entry that has EXPID)")
+    writing.add_argument("--out", metavar="DIR", help="folder to write the entry in (default: the working directory)")
+    writing.add_argument("--title", metavar="NAME", help="name of the model in the entry (default: its class)")
+    writing.add_argument("--allow-fewer", action="store_true", help="accept fewer seeds than BARS', or other seeds")
+    checking = parser.add_argument_group("to check an entry")
     checking.add_argument("--run", action="store_true", help="also train the first row again, and compare")
-    checking.add_argument("--data-root", metavar="DIR", help="where the data lie (default: where the config says)")
-    checking.add_argument("--gpu", type=int, help="CUDA device of --run, -1 for the CPU (default: -1)")
+    checking.add_argument(
+        "--data-root", metavar="DIR", help="with --run: folder of the data (default: as the config says)"
+    )
+    checking.add_argument("--gpu", type=int, metavar="N", help="with --run: CUDA device, -1 for the CPU (default: -1)")
 
 
-def run(arguments):
-    """Do what ``fuxictr-me bars`` was asked.
-
-    Returns:
-        str: to print.
+def run(arguments: argparse.Namespace) -> str:
+    """Write an entry, or check one.
 
     Raises:
         UsageError: a wrong argument, or runs that do not make an entry.
-        RunError: an entry that is not as it should be; what was found is on stdout already.
+        RunError: an entry with errors; the results of the checks are on stdout already.
     """
-    if arguments.words[0] != "check":
-        from fuxictr_me.bars.entry import write_entry
+    if arguments.words[0] == "check":
+        _refuse(arguments, WRITING_OPTIONS, "EXPID")
+        return _check(arguments)
+    _refuse(arguments, CHECKING_OPTIONS, "check DIR")
+    from fuxictr_me.bars.entry import write_entry
 
-        _refuse(arguments, OF_CHECKING, "check DIR")
-        given = {key: getattr(arguments, key) for key in OF_WRITING if key != "out"}
-        return write_entry(arguments.words, out=arguments.out or ".", **given)
+    return write_entry(arguments.words, arguments.config, arguments.out or ".", arguments.title, arguments.allow_fewer)
 
+
+def _check(arguments: argparse.Namespace) -> str:
     from fuxictr_me.bars.check import check_entry
     from fuxictr_me.bars.rerun import rerun
 
-    _refuse(arguments, OF_WRITING, "EXPID")
     if len(arguments.words) != 2:
         raise UsageError(f"bars check takes the folder of one entry, got {len(arguments.words) - 1}")
     if not arguments.run and (arguments.data_root, arguments.gpu) != (None, None):
@@ -70,7 +79,9 @@ def run(arguments):
     return text
 
 
-def _refuse(arguments, options, place):
-    for key, default in options.items():
-        if getattr(arguments, key) != default:
-            raise UsageError(f"--{key.replace('_', '-')} goes with `bars {place}`")
+def _refuse(arguments: argparse.Namespace, options: Iterable[str], form: str) -> None:
+    """Refuse options of the other form of the command."""
+    for name in options:
+        value = getattr(arguments, name)
+        if value is not None and value is not False:  # --gpu 0 equals False
+            raise UsageError(f"--{name.replace('_', '-')} goes with `bars {form}`")

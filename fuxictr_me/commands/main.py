@@ -1,14 +1,15 @@
 """The command line: arguments in, one-line errors out."""
 
 import errno
+import io
 import logging
 import os
 import sys
 from pathlib import Path
 
-from fuxictr_me.commands.arguments import parse_arguments
 from fuxictr_me.commands.interrupts import Terminated, sigterm_as_interrupt, write_traceback
-from fuxictr_me.errors import RunError, UsageError, positive_int, require_extra
+from fuxictr_me.commands.parser import COMMANDS, parse_arguments
+from fuxictr_me.errors import RunError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 1, 2, 130, 141, 143
 KEPT = "the last checkpoint and what was written before it stay whole"
@@ -24,13 +25,12 @@ def main(argv: list[str] | None = None) -> int:
         int: exit code: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted, 141 nobody reads the output any more,
         143 terminated.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["study"] and argv[1:] and argv[1] not in ("run", "status", "report", "-h", "--help"):
-        argv.insert(1, "run")
-    arguments = parse_arguments(argv)
+    arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
     try:
         with sigterm_as_interrupt():
-            COMMANDS[arguments.command](arguments)
+            text = COMMANDS[arguments.command].run(arguments)
+            if text is not None:
+                print(text)
             if sys.stdout is not None:
                 sys.stdout.flush()
     except UsageError as error:
@@ -64,8 +64,8 @@ def describe_bug(error: Exception) -> str:
 def entry_point() -> None:
     """Run ``fuxictr-me`` and ``python -m fuxictr_me``."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter such as σ
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for terminals that lack a letter such as σ
     sys.exit(main())
 
 
@@ -89,181 +89,6 @@ def run_entry(script: str) -> None:
     """
     config = os.path.relpath(Path(script).parent / "config")
     sys.exit(main(["run_expid", "--config", config, *sys.argv[1:]]))
-
-
-def _run_expid(arguments):
-    from fuxictr_me.runs.experiment import run_expid
-
-    if arguments.engine is None:
-        if arguments.resume or arguments.set_groups is not None:
-            option = "--resume" if arguments.resume else "--set-groups"
-            raise UsageError(f"{option} is of runs on several processes: it needs --engine, and torchrun")
-        run_expid(arguments.expid, arguments.config, arguments.gpu)
-        return
-    from fuxictr_me import distributed
-
-    ranks, gpu = distributed.start(arguments.gpu)
-    several = {"ranks": ranks, "engine": arguments.engine, "set_groups": arguments.set_groups}
-    run_expid(arguments.expid, arguments.config, gpu, resume=arguments.resume, **several)
-    distributed.stop()
-
-
-def _host(arguments):
-    from fuxictr_me.zoo.host import run_script
-
-    run_script(arguments.script, arguments.arguments)
-
-
-def _quickstart(arguments):
-    from fuxictr_me.config.training_options import SEED
-    from fuxictr_me.quickstart import run
-
-    SEED.check("--seed", arguments.seed)
-    print(run(arguments.out, fast=arguments.fast, gpu=arguments.gpu, seed=arguments.seed))
-
-
-def _zoo(arguments):
-    from fuxictr_me.errors import unknown
-    from fuxictr_me.io.resources import copy_config, zoo_configs
-
-    configs = zoo_configs()
-    if arguments.model is None:
-        for name, folder in configs.items():
-            print(f"{name:<12} {folder}")
-        return
-    if arguments.model not in configs:
-        raise unknown("model of the bundled zoo", arguments.model, configs)
-    if arguments.folder is None:
-        print(configs[arguments.model])
-        return
-    if Path(arguments.folder).exists():
-        raise UsageError(f"{arguments.folder} exists already")
-    copy_config(configs[arguments.model], Path(arguments.folder))
-    print(f"{arguments.model}: config copied to {arguments.folder}")
-
-
-def _data(arguments):
-    from fuxictr_me.commands import data as commands
-
-    if arguments.action == "build":
-        print(commands.build(arguments.dataset_id, arguments.config, arguments.out, arguments.raw))
-    elif arguments.action == "info":
-        print(commands.info(arguments.folder))
-    elif arguments.action == "convert":
-        print(commands.convert(arguments.source, arguments.target))
-    elif arguments.action == "generate":
-        settings = {key: getattr(arguments, key) for key in ("num_fields", "num_ids", "rank", "exponent", "seed")}
-        print(commands.generate(arguments.out, arguments.rows, **settings))
-    else:
-        wrong, text = commands.verify(arguments.folder)
-        print(text)
-        if wrong:
-            raise RunError(f"{arguments.folder} is not as it should be: {', '.join(wrong)}")
-
-
-def _analyze(arguments):
-    from fuxictr_me.reports.collapse.report import write_collapse_report
-
-    print(
-        write_collapse_report(
-            arguments.expid,
-            arguments.config,
-            out=arguments.out,
-            checkpoint=arguments.checkpoint,
-            compare=arguments.compare,
-            data=arguments.data,
-            gpu=arguments.gpu,
-        )
-    )
-
-
-def _export_embeddings(arguments):
-    from fuxictr_me.serving.export_embeddings import run
-
-    a = arguments
-    print(run(a.expid, a.config, a.out, file_format=a.format, fields=a.fields, checkpoint=a.checkpoint))
-
-
-def _export(arguments):
-    from fuxictr_me.serving.export import run
-
-    a = arguments
-    print(run(a.expid, a.config, a.out, file_format=a.format, checkpoint=a.checkpoint))
-
-
-def _convert(arguments):
-    from fuxictr_me.distributed.convert_checkpoint import run
-
-    print(run(arguments.source, arguments.target))
-
-
-def _toy(arguments):
-    positive_int("--seeds", arguments.seeds)
-    positive_int("--iterations", arguments.iterations)
-    require_extra("toy", ("matplotlib",), "report")
-    from fuxictr_me.reports.collapse.toy_figure import run_toy
-
-    print(run_toy(arguments.out, seeds=arguments.seeds, iterations=arguments.iterations))
-
-
-def _plan(arguments):
-    from fuxictr_me.estimates import run
-
-    print(run(arguments.expid, arguments.config, arguments.gpu_model, arguments.vocabulary))
-
-
-def _study(arguments):
-    from fuxictr_me.commands import study as commands
-
-    a = arguments
-    if a.action == "status":
-        print(commands.status(a.folder))
-        return
-    if a.action == "report":
-        from fuxictr_me.reports.study.report import write_study_report
-
-        print(write_study_report(a.folder, a.out))
-        return
-    given = {"dataset_id": a.dataset, "config": a.config, "models": _names(a.models), "kinds": _names(a.kinds)}
-    given |= {"scales": _numbers("--scales", a.scales), "seeds": _numbers("--seeds", a.seeds)}
-    if given["seeds"] is not None and "," not in a.seeds:
-        given["seeds"] = given["seeds"][0]
-    options = {"dry_run": a.dry_run, "retry_failed": a.retry_failed, "changed": a.changed}
-    print(commands.run(a.study, a.out, a.gpu, a.jobs, **options, **given))
-
-
-def _bars(arguments):
-    from fuxictr_me.commands.bars import run
-
-    print(run(arguments))
-
-
-def _names(text):
-    return None if text is None else [name.strip() for name in text.split(",")]
-
-
-def _numbers(option, text):
-    try:
-        return None if text is None else [int(number) for number in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{option} must be whole numbers such as 1,2,4, got {text!r}") from None
-
-
-COMMANDS = {
-    "run_expid": _run_expid,
-    "host": _host,
-    "quickstart": _quickstart,
-    "zoo": _zoo,
-    "data": _data,
-    "analyze": _analyze,
-    "export-embeddings": _export_embeddings,
-    "export": _export,
-    "convert": _convert,
-    "toy": _toy,
-    "plan": _plan,
-    "study": _study,
-    "bars": _bars,
-}
 
 
 def _fail(message: str, code: int) -> int:

@@ -6,25 +6,25 @@ from collections.abc import Callable, Iterator
 from fuxictr.pytorch import dataloaders
 
 
-def flavour() -> str:
+def detect_flavour() -> str:
     """Return which of the two FuxiCTR 2.3.10 is installed: ``"wheel"`` or ``"main"``."""
-    return "main" if isinstance(fuxictr_loader(), type) else "wheel"
+    return "main" if isinstance(get_rank_loader(), type) else "wheel"
 
 
-def fuxictr_loader() -> Callable:
+def get_rank_loader() -> Callable:
     """Return FuxiCTR's own ``RankDataLoader``, also while a host script sees the bridged one."""
     return getattr(dataloaders.RankDataLoader, "__wrapped__", dataloaders.RankDataLoader)
 
 
-def rank_loaders(*args: object, **kwargs: object) -> object:
+def make_rank_loaders(*args: object, **kwargs: object) -> object:
     """Return what ``RankDataLoader`` loads with: a (train, valid) pair, or the loader of the test split."""
-    loaders = fuxictr_loader()(*args, **kwargs)
+    loaders = get_rank_loader()(*args, **kwargs)
     return loaders.make_iterator() if hasattr(loaders, "make_iterator") else loaders
 
 
-def bridged_loader() -> Callable:
+def bridge_rank_loader() -> Callable:
     """Return ``RankDataLoader`` such that what it returns has the ``make_iterator()`` that main's scripts call."""
-    original = fuxictr_loader()
+    original = get_rank_loader()
     if hasattr(original, "make_iterator"):
         return original
 

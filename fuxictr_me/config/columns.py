@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from fuxictr_me.config.names import check_column_name, check_field_name, check_unique
 from fuxictr_me.config.options import COLUMN_OPTIONS, LABEL_OPTIONS, SPEC_OPTIONS, WITH_VOCABULARY, Option
-from fuxictr_me.config.value_kinds import Integer, Number, shown
+from fuxictr_me.config.value_kinds import Integer, Number, short_repr
 from fuxictr_me.errors import UsageError, unknown
 
 NEEDED = ("name", "dtype", "type")
@@ -24,13 +24,13 @@ def check_columns(feature_cols: object, label_col: object) -> list[dict]:
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
     if not isinstance(feature_cols, list):
-        raise UsageError(f"feature_cols must be a list of columns, got {shown(feature_cols)}")
+        raise UsageError(f"feature_cols must be a list of columns, got {short_repr(feature_cols)}")
     columns = [{"active": True, **check_column(column)} for column in feature_cols]
-    fields = [name for column in columns for name in names_of(column)]
-    labels = [name for column in check_labels_of(label_col) for name in names_of(column)]
+    fields = [name for column in columns for name in get_column_names(column)]
+    labels = [name for column in check_label_columns(label_col) for name in get_column_names(column)]
     check_unique("column", fields)
     for label in labels:
-        if any(label in names_of(column) and column["active"] for column in columns):
+        if any(label in get_column_names(column) and column["active"] for column in columns):
             raise UsageError(f"column {label!r} is in feature_cols and in label_col: a label is no feature")
     if columns and not any(column["active"] and column["type"] != "meta" for column in columns):
         raise UsageError("feature_cols has no active field: at least one column must be active and not of type meta")
@@ -41,11 +41,11 @@ def check_columns(feature_cols: object, label_col: object) -> list[dict]:
 def check_column(column: object) -> dict:
     """Return a column of ``feature_cols``, of which every key and value is checked by itself."""
     if not isinstance(column, dict):
-        raise UsageError(f"a column needs {', '.join(NEEDED)}; {shown(column)} is none")
+        raise UsageError(f"a column needs {', '.join(NEEDED)}; {short_repr(column)} is none")
     name = _shown_name(column)
     _check_keys(column, COLUMN_OPTIONS, f"key of column {name}")
     if absent := [key for key in NEEDED if key not in column]:
-        raise UsageError(f"a column needs {', '.join(NEEDED)}; {shown(column)} lacks {', '.join(absent)}")
+        raise UsageError(f"a column needs {', '.join(NEEDED)}; {short_repr(column)} lacks {', '.join(absent)}")
     for each in _checked_names(column):
         for key in ("type", "dtype"):
             COLUMN_OPTIONS[key].check(column[key], f" of column {each!r}")
@@ -62,12 +62,12 @@ def check_column(column: object) -> dict:
     if kind == "embedding" and "pretrain_dim" not in column:
         raise UsageError(f"column {name} of type embedding needs pretrain_dim, the width of its vectors")
     if column.get("active", True) and kind != "meta":
-        for each in names_of(column):
+        for each in get_column_names(column):
             check_field_name(each)
     return column
 
 
-def check_labels_of(label_col: object) -> list[dict]:
+def check_label_columns(label_col: object) -> list[dict]:
     """Return the columns of ``label_col``, each checked.
 
     Raises:
@@ -79,12 +79,12 @@ def check_labels_of(label_col: object) -> list[dict]:
     for column in labels:
         if not isinstance(column, dict):
             raise UsageError(
-                f"label_col must be a column such as {{name: click, dtype: float}}, got {shown(label_col)}"
+                f"label_col must be a column such as {{name: click, dtype: float}}, got {short_repr(label_col)}"
             )
         name = _shown_name(column)
         _check_keys(column, LABEL_OPTIONS, f"key of label {name}")
         if absent := [key for key in ("name", "dtype") if key not in column]:
-            raise UsageError(f"label_col needs name, dtype; {shown(column)} lacks {', '.join(absent)}")
+            raise UsageError(f"label_col needs name, dtype; {short_repr(column)} lacks {', '.join(absent)}")
         check_column_name(column["name"])
         for key in column.keys() - {"name"}:
             LABEL_OPTIONS[key].check(column[key], f" of column {name}")
@@ -102,17 +102,17 @@ def check_feature_specs(specs: object) -> None:
         return
     form = "feature_specs must be a list such as [{name: history, feature_encoder: layers.MaskedSumPooling()}]"
     if not isinstance(specs, list):
-        raise UsageError(f"{form}, got {shown(specs)}")
+        raise UsageError(f"{form}, got {short_repr(specs)}")
     for spec in specs:
         if not isinstance(spec, dict) or "name" not in spec:
-            raise UsageError(f"{form}, got {shown(spec)}")
+            raise UsageError(f"{form}, got {short_repr(spec)}")
         _check_keys(spec, SPEC_OPTIONS, "key of feature_specs")
         for each in _checked_names(spec):
             for key in spec.keys() - {"name"}:
                 SPEC_OPTIONS[key].check(spec[key], f" of {each!r} in feature_specs")
 
 
-def names_of(column: dict) -> list[str]:
+def get_column_names(column: dict) -> list[str]:
     """Return the names of a column: FuxiCTR takes one, or a list of columns that are alike."""
     return column["name"] if isinstance(column["name"], list) else [column["name"]]
 
@@ -120,7 +120,7 @@ def names_of(column: dict) -> list[str]:
 def _checked_names(column: dict) -> list[str]:
     if column["name"] == []:
         raise UsageError("name of a column must be text, or a list of it, got []")
-    return [check_column_name(name) for name in names_of(column)]
+    return [check_column_name(name) for name in get_column_names(column)]
 
 
 def _check_keys(column: dict, options: dict[str, Option], kind: str) -> None:
@@ -129,7 +129,7 @@ def _check_keys(column: dict, options: dict[str, Option], kind: str) -> None:
         if key in former:
             raise UsageError(f"unknown {kind} {key!r}; did you mean {former[key]!r}?")
         if key not in options:
-            raise unknown(kind, key if isinstance(key, str) else shown(key), options)
+            raise unknown(kind, key if isinstance(key, str) else short_repr(key), options)
 
 
 def _check_fill(column: dict, name: str) -> None:
@@ -143,17 +143,17 @@ def _check_fill(column: dict, name: str) -> None:
         return
     number = {"int": Integer(-(2**63), 2**63 - 1), "float": Number("a number")}
     if dtype == "str" and not isinstance(value, str):
-        raise UsageError(f"fill_na of column {name} must be text, as its dtype is str, got {shown(value)}")
+        raise UsageError(f"fill_na of column {name} must be text, as its dtype is str, got {short_repr(value)}")
     if dtype in number and not number[dtype].accepts(value):
-        raise UsageError(f"fill_na of column {name} must be a number of its dtype {dtype}, got {shown(value)}")
+        raise UsageError(f"fill_na of column {name} must be a number of its dtype {dtype}, got {short_repr(value)}")
 
 
 def _check_sharing(columns: Iterable[dict]) -> None:
     """Check that a shared table is that of an active field, listed before, of equal dtype, with a table of its own."""
-    every = {name: column for column in columns for name in names_of(column)}
+    every = {name: column for column in columns for name in get_column_names(column)}
     before: dict[str, dict] = {}
     for column in columns:
-        for name in names_of(column):
+        for name in get_column_names(column):
             base = column.get("share_embedding")
             if base is not None and column["active"]:
                 _check_base(name, column, base, every, before)
@@ -185,4 +185,4 @@ def _check_base(name: str, column: dict, base: str, every: dict[str, dict], befo
 
 def _shown_name(column: dict) -> str:
     name = column.get("name")
-    return shown(name[0]) if isinstance(name, list) and len(name) == 1 else shown(name)
+    return short_repr(name[0]) if isinstance(name, list) and len(name) == 1 else short_repr(name)

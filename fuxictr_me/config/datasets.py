@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from fuxictr_me.config.columns import check_columns, check_feature_specs, check_labels_of, names_of
+from fuxictr_me.config.columns import check_columns, check_feature_specs, check_label_columns, get_column_names
 from fuxictr_me.config.options import DATASET_OPTIONS, READING_OPTIONS, Option
 from fuxictr_me.config.pretrained import check_pretrained
 from fuxictr_me.config.splits import DATA_KEYS
-from fuxictr_me.config.value_kinds import shown
+from fuxictr_me.config.value_kinds import short_repr
 from fuxictr_me.errors import UsageError, missing, unknown
 
 NAMED_ELSEWHERE = ("dataset_id", "model_id", "model", "expid")  # an entry is named by its key
@@ -63,9 +63,9 @@ def check_dataset_values(params: dict) -> None:
         if not is_built(params):
             _check_used_fields(params)
     elif labels:
-        check_labels_of(labels)
+        check_label_columns(labels)
     elif columns is not None and not isinstance(columns, list):
-        raise UsageError(f"feature_cols must be a list of columns, got {shown(columns)}")
+        raise UsageError(f"feature_cols must be a list of columns, got {short_repr(columns)}")
 
 
 def check_dataset(params: dict, folder: Path = Path("config")) -> None:
@@ -97,8 +97,8 @@ def check_dataset(params: dict, folder: Path = Path("config")) -> None:
 
 def _check_used_fields(params: dict) -> None:
     """Check that ``use_features``, ``feature_specs`` and ``group_id`` name columns that are built."""
-    fields = [name for column in params["feature_cols"] if column["active"] for name in names_of(column)]
-    specs = [name for spec in params.get("feature_specs") or [] for name in names_of(spec)]
+    fields = [name for column in params["feature_cols"] if column["active"] for name in get_column_names(column)]
+    specs = [name for spec in params.get("feature_specs") or [] for name in get_column_names(spec)]
     for key, names in (("use_features", params.get("use_features") or []), ("feature_specs", specs)):
         for name in names:
             if name not in fields:

@@ -7,7 +7,7 @@ those settings are looked at which FuxiCTR hands to ``eval``, or takes the name 
 import re
 
 from fuxictr_me.config.expressions import check_feature_encoder, check_initializer, check_preprocess
-from fuxictr_me.config.value_kinds import shown
+from fuxictr_me.config.value_kinds import short_repr
 from fuxictr_me.errors import UsageError
 
 DTYPES = ("str", "int", "float", "list")
@@ -33,7 +33,7 @@ def check_evaluated(params: dict) -> None:
         value = params.get(key) or []
         for one in value if isinstance(value, list | tuple) else [value]:
             if isinstance(one, str) and not re.fullmatch(pattern, one):
-                raise UsageError(f"{key} must be a plain name, got {shown(one)}")
+                raise UsageError(f"{key} must be a plain name, got {short_repr(one)}")
 
 
 def check_encoders(path: str, features: dict) -> None:
@@ -47,9 +47,9 @@ def check_encoders(path: str, features: dict) -> None:
 
 
 def _check_column(column: dict) -> None:
-    of = f" of column {shown(column.get('name'))}"
+    of = f" of column {short_repr(column.get('name'))}"
     check_feature_encoder(f"feature_encoder{of}", column.get("feature_encoder"))
     check_preprocess(f"preprocess{of}", column.get("preprocess"))
     dtype = column.get("dtype")
     if isinstance(dtype, str) and dtype not in DTYPES:
-        raise UsageError(f"dtype{of} must be one of {', '.join(DTYPES)}, got {shown(dtype)}")
+        raise UsageError(f"dtype{of} must be one of {', '.join(DTYPES)}, got {short_repr(dtype)}")

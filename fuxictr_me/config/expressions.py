@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fuxictr_me.compat import fuxictr_layers as layers
-from fuxictr_me.config.value_kinds import shown
+from fuxictr_me.config.value_kinds import short_repr
 from fuxictr_me.errors import UsageError, unknown
 
 PREPROCESSING = (
@@ -49,7 +49,7 @@ def check_feature_encoder(label: str, encoder: object) -> None:
 
 def _check_layer(label: str, text: object) -> None:
     call = _parse(text)
-    form = f"{label} must be like layers.MaskedAveragePooling(), or a list of such, got {shown(text)}"
+    form = f"{label} must be like layers.MaskedAveragePooling(), or a list of such, got {short_repr(text)}"
     function = getattr(call, "func", None)
     if not isinstance(function, ast.Attribute) or not isinstance(function.value, ast.Name):
         raise UsageError(form)
@@ -71,7 +71,7 @@ def _check_layer(label: str, text: object) -> None:
             known[function.attr](*arguments, **named)
     except Exception as error:
         reason = " ".join(str(error).split())[:150]
-        raise UsageError(f"{label} {shown(text)} cannot be made: {reason}") from error
+        raise UsageError(f"{label} {short_repr(text)} cannot be made: {reason}") from error
 
 
 def check_preprocess(label: str, text: object) -> None:
@@ -86,7 +86,7 @@ def check_preprocess(label: str, text: object) -> None:
         return
     match = re.fullmatch(r"(\w+)(?:\(([^()]*)\))?", text) if isinstance(text, str) and len(text) < LONGEST else None
     if match is None:
-        raise UsageError(f"{label} must be like squared_log or copy_from(column), got {shown(text)}")
+        raise UsageError(f"{label} must be like squared_log or copy_from(column), got {short_repr(text)}")
     if match[1] not in PREPROCESSING:
         raise unknown(label, match[1], PREPROCESSING)
     if match[2] is not None and not match[2].strip():
@@ -107,7 +107,7 @@ def check_initializer(initializer: object, label: str = "embedding_initializer")
     arguments, named = [], {}
     form = (
         f"{label} must be paper, or like nn.init.xavier_normal_ or partial(nn.init.normal_, std=1e-4), "
-        f"got {shown(initializer)}"
+        f"got {short_repr(initializer)}"
     )
     try:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "partial" and call.args:
@@ -160,7 +160,7 @@ def _literal(node: ast.expr) -> object:
         if not isinstance(one, bool | int | float | str | None):
             raise ValueError("arguments are numbers, text, True, False, None, or lists of them")
         if isinstance(one, int | float) and abs(one) > LARGEST:
-            raise ValueError(f"the argument {shown(one)} is larger than {LARGEST:,}")
+            raise ValueError(f"the argument {short_repr(one)} is larger than {LARGEST:,}")
     return value
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fuxictr_me.config.names import check_column_name, check_field_name, check_plain_name, check_unique
 from fuxictr_me.config.options import COLUMN_OPTIONS, FIELD_TYPES, WITH_VOCABULARY
-from fuxictr_me.config.value_kinds import Checked, Choice, Integer, Kind, ListOf, Text, optional, shown
+from fuxictr_me.config.value_kinds import Checked, Choice, Integer, Kind, ListOf, Text, optional, short_repr
 from fuxictr_me.errors import UsageError
 
 COUNT = Integer(0, 2**62)
@@ -39,7 +39,7 @@ NEEDED = {
 }
 
 
-def check_content(path: Path, content: dict) -> None:
+def check_feature_map_content(path: Path, content: dict) -> None:
     """Check what is read of a feature map's JSON, in today's form.
 
     Args:
@@ -59,7 +59,9 @@ def check_content(path: Path, content: dict) -> None:
             COUNT.check(f"{key} in {path}", content[key])
     features = content["features"]
     if not isinstance(features, list) or not all(isinstance(one, dict) and len(one) == 1 for one in features):
-        raise UsageError(f"features in {path} must be a list of one name and what it is each, got {shown(features)}")
+        raise UsageError(
+            f"features in {path} must be a list of one name and what it is each, got {short_repr(features)}"
+        )
     check_unique(f"{path}: feature", [name for one in features for name in one])
     check_features(str(path), {name: spec for one in features for name, spec in one.items()})
 
@@ -78,7 +80,7 @@ def check_features(where: str, features: dict[str, dict]) -> None:
         of = f" of feature {name!r} in {where}"
         check_column_name(name)
         if not isinstance(spec, dict) or "type" not in spec:
-            raise UsageError(f"feature {name!r} in {where} has no type: {shown(spec)}")
+            raise UsageError(f"feature {name!r} in {where} has no type: {short_repr(spec)}")
         for key, kind in KINDS.items():
             if key in spec:
                 kind.check(f"{key}{of}", spec[key])

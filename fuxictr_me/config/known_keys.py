@@ -13,12 +13,12 @@ from fuxictr_me.config.training_options import TRAINING_OPTIONS
 
 # What FuxiCTR and this package read elsewhere than in a model's constructor.
 HOST_KEYS = set(DATASET_OPTIONS) | set(READING_OPTIONS) | set(TRAINING_OPTIONS) | set(OLD_OPTIONS)
-OF_ANY_MODEL = set(WRAPPING_OPTIONS)  # of MultiEmbeddingOf
-DATASET_KEYS = HOST_KEYS | OF_ANY_MODEL | set(MODEL_OPTIONS)  # FuxiCTR merges a data set's entry over a model's
+WRAPPING_KEYS = set(WRAPPING_OPTIONS)  # of MultiEmbeddingOf
+DATASET_KEYS = HOST_KEYS | WRAPPING_KEYS | set(MODEL_OPTIONS)  # FuxiCTR merges a data set's entry over a model's
 VAR_KEYWORD, NAMED = Parameter.VAR_KEYWORD, (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
-def known_keys(model_class):
+def find_known_keys(model_class):
     """Every key that FuxiCTR or a constructor of ``model_class`` reads, as an argument or out of its ``**kwargs``."""
     keys = set(HOST_KEYS)
     for init in _constructors(model_class):
@@ -27,7 +27,7 @@ def known_keys(model_class):
     return keys - {"self", "feature_map"}
 
 
-def needed_keys(model_class):
+def find_required_keys(model_class):
     """The keys without which a FuxiCTR model of another's cannot be made, by the sources of its constructors.
 
     Args:
@@ -48,7 +48,7 @@ def needed_keys(model_class):
     return [key for key in needed if key not in ("self", "feature_map")]
 
 
-def unread_keys(model_class, settings):
+def describe_unread_keys(model_class, settings):
     """What nobody reads of a model that is not ours, in words; FuxiCTR's own configs have such keys.
 
     Args:
@@ -58,7 +58,7 @@ def unread_keys(model_class, settings):
     Returns:
         str: empty where all are read.
     """
-    known = known_keys(model_class) | OF_ANY_MODEL
+    known = find_known_keys(model_class) | WRAPPING_KEYS
     name = getattr(model_class, "_backbone", model_class).__name__
     named = []
     for key in settings:

@@ -6,10 +6,10 @@ from fuxictr_me.config.datasets import check_dataset_values, check_entry_keys
 from fuxictr_me.config.known_keys import DATASET_KEYS
 from fuxictr_me.config.names import check_plain_name
 from fuxictr_me.config.training_settings import check_training_options, check_training_values
-from fuxictr_me.config.value_kinds import shown
+from fuxictr_me.config.value_kinds import short_repr
 from fuxictr_me.config.yaml_files import read_yaml
 from fuxictr_me.errors import UsageError, missing, unknown
-from fuxictr_me.io.resources import bundled, zoo_configs
+from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 
 BASE = "Base"
 
@@ -22,7 +22,7 @@ def find_config(expid: str) -> Path:
     """
     check_plain_name("expid", expid)
     expids: dict[str, Path] = {}
-    for folder in zoo_configs().values():
+    for folder in find_zoo_configs().values():
         expids |= dict.fromkeys(read_entries(folder, "model_config"), folder)
     if expid not in expids or expid == BASE:
         raise unknown("expid (of the bundled model zoo; --config names another folder)", expid, _runnable(expids))
@@ -102,7 +102,7 @@ def bundled_datasets() -> dict[str, tuple[dict, Path]]:
     Their paths are as seen from beside the config folder of an entry of the model zoo.
     """
     found: dict[str, tuple[dict, Path]] = {}
-    for path in sorted(bundled("dataset_configs").glob("*/dataset_config.yaml")):
+    for path in sorted(find_bundled_folder("dataset_configs").glob("*/dataset_config.yaml")):
         entries = read_entries(path.parent, "dataset_config")
         found |= {key: (entry, path.parent / "config") for key, entry in entries.items()}
     return found
@@ -160,11 +160,11 @@ def _entries_of(file: Path) -> dict[str, dict]:
         raise UsageError(f"{file} must hold entries by name, got {type(content).__name__}")
     for key, entry in content.items():
         if not isinstance(key, str):
-            raise UsageError(f"{file}: the name {shown(key)} of an entry is no text: quote it")
+            raise UsageError(f"{file}: the name {short_repr(key)} of an entry is no text: quote it")
         if not isinstance(entry, dict):
-            raise UsageError(f"{key} in {file} must hold settings by name, got {shown(entry)}")
+            raise UsageError(f"{key} in {file} must hold settings by name, got {short_repr(entry)}")
         if odd := [name for name in entry if not isinstance(name, str)]:
-            raise UsageError(f"{file}: the name {shown(odd[0])} of a setting of {key} is no text: quote it")
+            raise UsageError(f"{file}: the name {short_repr(odd[0])} of a setting of {key} is no text: quote it")
     return content
 
 

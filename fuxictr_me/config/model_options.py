@@ -2,7 +2,7 @@
 
 from fuxictr_me.config.options import Option, table
 from fuxictr_me.config.training_options import ACTIVATIONS, DROPOUT, INITIALIZER
-from fuxictr_me.config.value_kinds import Boolean, Checked, Choice, Integer, ListOf, Number, Text, optional, shown
+from fuxictr_me.config.value_kinds import Boolean, Checked, Choice, Integer, ListOf, Number, Text, optional, short_repr
 from fuxictr_me.errors import UsageError
 
 MOST_SETS = 1_000  # the paper has up to ten; each set is a model's worth of layers
@@ -17,14 +17,14 @@ def check_merge(merge: object, label: str = "merge") -> None:
     names = list(merge) if isinstance(merge, list | tuple) else [merge]
     if not names or not all(isinstance(name, str) and name.strip("> ") for name in names):
         raise UsageError(
-            f"{label} must be logits, a module's path like dnn, >fc or crossnet>, or a list, got {shown(merge)}"
+            f"{label} must be logits, a module's path like dnn, >fc or crossnet>, or a list, got {short_repr(merge)}"
         )
 
 
 def check_cuda_graph(choice: object, label: str = "cuda_graph") -> None:
     """Accept ``auto``, True or False."""
     if choice != "auto" and not isinstance(choice, bool):
-        raise UsageError(f"{label} must be auto, True or False, got {shown(choice)}")
+        raise UsageError(f"{label} must be auto, True or False, got {short_repr(choice)}")
 
 
 CUDA_GRAPH = Checked("`auto`, `True` or `False`", lambda label, value: check_cuda_graph(value, label))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from fuxictr_me.config.value_kinds import find_twice, shown
+from fuxictr_me.config.value_kinds import find_duplicate, short_repr
 from fuxictr_me.errors import UsageError
 
 LONGEST = 150  # bytes; file names of a run are longer by up to 40, and end at 255
@@ -23,14 +23,14 @@ def check_plain_name(kind: str, name: object) -> str:
             first, or a blank first or last.
     """
     if not isinstance(name, str) or not name:
-        raise UsageError(f"{kind} must be a plain name, got {shown(name)}{_quote_it(name)}")
+        raise UsageError(f"{kind} must be a plain name, got {short_repr(name)}{_quote_it(name)}")
     wrong = sorted({character for character in name if character in NOT_IN_NAMES or not character.isprintable()})
     if wrong:
-        raise UsageError(f"{kind} must be a plain name, without {' '.join(map(repr, wrong))}, got {shown(name)}")
+        raise UsageError(f"{kind} must be a plain name, without {' '.join(map(repr, wrong))}, got {short_repr(name)}")
     if name[0] == "." or name != name.strip():
-        raise UsageError(f"{kind} must be a plain name, without a dot or blank around it, got {shown(name)}")
+        raise UsageError(f"{kind} must be a plain name, without a dot or blank around it, got {short_repr(name)}")
     if len(name.encode(errors="surrogateescape")) > LONGEST:
-        raise UsageError(f"{kind} must be a plain name of at most {LONGEST} bytes, got {shown(name)}")
+        raise UsageError(f"{kind} must be a plain name of at most {LONGEST} bytes, got {short_repr(name)}")
     return name
 
 
@@ -41,11 +41,13 @@ def check_column_name(name: object) -> str:
         UsageError: anything else.
     """
     if not isinstance(name, str) or not name.strip():
-        raise UsageError(f"name of a column must be text, got {shown(name)}{_quote_it(name)}")
+        raise UsageError(f"name of a column must be text, got {short_repr(name)}{_quote_it(name)}")
     if not name.isprintable() or "/" in name or "\\" in name:
-        raise UsageError(f"name of a column must be text without '/', '\\' and control characters, got {shown(name)}")
+        raise UsageError(
+            f"name of a column must be text without '/', '\\' and control characters, got {short_repr(name)}"
+        )
     if len(name.encode(errors="surrogateescape")) > LONGEST:
-        raise UsageError(f"name of a column must have at most {LONGEST} bytes, got {shown(name)}")
+        raise UsageError(f"name of a column must have at most {LONGEST} bytes, got {short_repr(name)}")
     return name
 
 
@@ -67,7 +69,7 @@ def check_field_name(name: str) -> None:
 
 def check_unique(kind: str, names: Iterable[str]) -> None:
     """Raise a UsageError where a name is there twice."""
-    if (twice := find_twice(names)) is not None:
+    if (twice := find_duplicate(names)) is not None:
         raise UsageError(f"{kind} {twice!r} is there twice")
 
 

@@ -19,7 +19,7 @@ from fuxictr_me.config.value_kinds import (
     Number,
     Text,
     optional,
-    shown,
+    short_repr,
 )
 from fuxictr_me.errors import UsageError
 
@@ -100,7 +100,7 @@ CATEGORY_PROCESSOR = Checked("left out", _refuse_category_processor)
 
 def _check_splitter(label: str, value: object) -> None:
     if not isinstance(value, str) or not value:
-        raise UsageError(f"{label} must be the text between two items, got {shown(value)}")
+        raise UsageError(f"{label} must be the text between two items, got {short_repr(value)}")
 
 
 SPLITTER = Checked("the text between two items", _check_splitter, {"type": "string", "minLength": 1})
@@ -183,7 +183,7 @@ SPEC_OPTIONS = table(  # of feature_specs, which change a feature map when it is
 
 def _check_source(label: str, value: object) -> None:
     if not isinstance(value, str):
-        raise UsageError(f"{label} must be text, got {shown(value)}")
+        raise UsageError(f"{label} must be text, got {short_repr(value)}")
 
 
 PATH = optional(Text("a path"))
@@ -247,7 +247,7 @@ READING_OPTIONS = table(
 
 def _check_loader(label: str, value: object) -> None:
     if value is not None and not isinstance(value, type):
-        raise UsageError(f"{label} must be like !!python/name:fuxictr_me.data.H5DataLoader, got {shown(value)}")
+        raise UsageError(f"{label} must be like !!python/name:fuxictr_me.data.H5DataLoader, got {short_repr(value)}")
 
 
 UNREAD = Anything()

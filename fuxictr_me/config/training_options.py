@@ -21,7 +21,7 @@ from fuxictr_me.config.value_kinds import (
     Share,
     Text,
     optional,
-    shown,
+    short_repr,
 )
 from fuxictr_me.errors import UsageError, unknown
 
@@ -69,7 +69,7 @@ def check_regularizer(key: str, value: object) -> None:
         hint = f" (YAML reads {value} as text; write {value if '.' in value else value.replace('e', '.e')})"
     elif isinstance(value, int) and not isinstance(value, bool):
         hint = f" (FuxiCTR ignores integers; write {value}.0)"
-    raise UsageError(f"{key} must be a positive float, l1(x), l2(x) or l1_l2(x,y), got {shown(value)}{hint}")
+    raise UsageError(f"{key} must be a positive float, l1(x), l2(x) or l1_l2(x,y), got {short_repr(value)}{hint}")
 
 
 def check_activation(activation: object, label: str = "activation") -> None:
@@ -77,7 +77,7 @@ def check_activation(activation: object, label: str = "activation") -> None:
     if activation is None or isinstance(activation, nn.Module):
         return
     if not isinstance(activation, str):
-        raise UsageError(f"{label} must be the name of an activation such as ReLU, got {shown(activation)}")
+        raise UsageError(f"{label} must be the name of an activation such as ReLU, got {short_repr(activation)}")
     if activation not in activations() and activation.lower() not in IN_ANY_CASE:
         raise unknown(label, activation, [*activations(), "Dice"])
 
@@ -111,22 +111,22 @@ def _check_loss(label: str, value: object) -> None:
     if isinstance(value, str):
         Choice(*LOSSES).check(label, value)
     elif value is None or not callable(value):
-        raise UsageError(f"{label} must be the name of a loss such as binary_crossentropy, got {shown(value)}")
+        raise UsageError(f"{label} must be the name of a loss such as binary_crossentropy, got {short_repr(value)}")
 
 
 def _check_gpu_number(label: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < -1:
-        raise UsageError(f"{label} must be -1 (CPU) or a device number, got {shown(value)}")
+        raise UsageError(f"{label} must be -1 (CPU) or a device number, got {short_repr(value)}")
 
 
 def _check_monitor(label: str, value: object) -> None:
     if not isinstance(value, str | dict) or not value:
-        raise UsageError(f"{label} must be a metric, or a weight for each of several, got {shown(value)}")
+        raise UsageError(f"{label} must be a metric, or a weight for each of several, got {short_repr(value)}")
 
 
 def _check_metrics_list(label: str, value: object) -> None:
     if not isinstance(value, list | tuple) or not value:
-        raise UsageError(f"{label} must be a list such as ['AUC', 'logloss'], got {shown(value)}")
+        raise UsageError(f"{label} must be a list such as ['AUC', 'logloss'], got {short_repr(value)}")
 
 
 def _check_callbacks(label: str, value: object) -> None:
@@ -220,5 +220,5 @@ def check_optimizer(optimizer: object) -> None:
     if isinstance(optimizer, str) and optimizer in NOT_FOR_TRAINING:
         raise UsageError(f"optimizer {optimizer} cannot train these models: choose one such as adam, SGD or Adagrad")
     if not isinstance(optimizer, str):
-        raise UsageError(f"optimizer must be the name of one such as adam, got {shown(optimizer)}")
+        raise UsageError(f"optimizer must be the name of one such as adam, got {short_repr(optimizer)}")
     raise unknown("optimizer", optimizer, OPTIMIZERS[1:])

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 
 from fuxictr_me.compat import MultiTaskModel
-from fuxictr_me.config.known_keys import OF_ANY_MODEL, known_keys, needed_keys
+from fuxictr_me.config.known_keys import WRAPPING_KEYS, find_known_keys, find_required_keys
 from fuxictr_me.config.model_options import MODEL_OPTIONS, WRAPPING_OPTIONS
 from fuxictr_me.config.options import READING_OPTIONS
 from fuxictr_me.config.training_options import (
@@ -25,8 +25,8 @@ from fuxictr_me.config.training_options import (
     check_optimizer,
     is_metric,
 )
-from fuxictr_me.config.value_kinds import Boolean, Number, Share, shown
-from fuxictr_me.errors import UsageError, positive_int, unknown
+from fuxictr_me.config.value_kinds import Boolean, Number, Share, short_repr
+from fuxictr_me.errors import UsageError, check_positive_int, unknown
 
 MODELS = "fuxictr_me.models."
 
@@ -35,14 +35,14 @@ def check_model_settings(model_class: type, settings: dict) -> None:
     """Refuse impossible values among what a model is constructed with; of this package's models unknown keys, too.
 
     Args:
-        model_class: of this package, or any FuxiCTR model, which may read any key (see ``unread_keys``).
+        model_class: of this package, or any FuxiCTR model, which may read any key (see ``describe_unread_keys``).
         settings: of a run.
 
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
     if getattr(model_class, "names_its_settings", False):
-        allowed = known_keys(model_class)
+        allowed = find_known_keys(model_class)
         for key in settings:
             if key not in allowed:
                 raise unknown(f"setting of {model_class.__name__}", key, allowed)
@@ -92,15 +92,15 @@ def check_foreign_settings(model_class: type, settings: dict) -> None:
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
-    if lacking := [key for key in needed_keys(model_class) if key not in settings]:
+    if lacking := [key for key in find_required_keys(model_class) if key not in settings]:
         raise UsageError(f"the model reads {', '.join(lacking)} and has no default for it: set it in the config")
     if not isinstance(settings.get("embedding_dim", 1), int):
         raise UsageError(f"embedding_dim of a FuxiCTR model must be an integer, got {settings['embedding_dim']!r}")
-    own = OF_ANY_MODEL & known_keys(model_class)  # none of a class that is wrapped
+    own = WRAPPING_KEYS & find_known_keys(model_class)  # none of a class that is wrapped
     for key in WRAPPING_OPTIONS.keys() & settings.keys() - own:
         WRAPPING_OPTIONS[key].check(settings[key])
     if settings.get("num_sets") is not None:
-        sets = positive_int("num_sets", settings["num_sets"])
+        sets = check_positive_int("num_sets", settings["num_sets"])
         if sets > 1 and own and "num_sets" not in own:
             raise UsageError(
                 f"num_sets: the model takes {', '.join(sorted(own))} itself and cannot be wrapped: rename it"
@@ -163,11 +163,11 @@ def check_metrics(settings: dict) -> None:
         raise UsageError(f"metrics names one twice: {', '.join(metrics)}")
     for name, weight in weights.items():
         if not Number("a number").accepts(weight):
-            raise UsageError(f"the weight of monitor {name!r} must be a number, got {shown(weight)}")
+            raise UsageError(f"the weight of monitor {name!r} must be a number, got {short_repr(weight)}")
     _check_monitor_mode(settings)
 
 
-def counted_metrics(settings: dict) -> list[str]:
+def list_computed_metrics(settings: dict) -> list[str]:
     """Return ``metrics``, and after them those that ``monitor`` watches and that are not among them.
 
     Early stopping computes them in any case. Results then hold them too, so that what chose the best weights is seen.

@@ -16,7 +16,7 @@ from types import ModuleType
 
 from fuxictr_me.errors import UsageError, unknown
 
-FOLDERS = "FUXICTR_ME_PATH"  # an environment variable
+FUXICTR_ME_PATH = "FUXICTR_ME_PATH"  # an environment variable
 
 
 def import_named(module: str, what: str, beside: Path | None = None, named: Path | None = None) -> ModuleType:
@@ -32,7 +32,7 @@ def import_named(module: str, what: str, beside: Path | None = None, named: Path
     Raises:
         UsageError: no such module, or one that cannot be imported.
     """
-    listed = [path for path in os.environ.get(FOLDERS, "").split(os.pathsep) if path]
+    listed = [path for path in os.environ.get(FUXICTR_ME_PATH, "").split(os.pathsep) if path]
     chosen = ("", *([] if named is None else [named]), *listed)
     folders = list(dict.fromkeys(str(Path(path).resolve()) for path in chosen))
     sys.path[:0] = [path for path in folders if path not in sys.path]
@@ -51,7 +51,7 @@ def _not_found(module: str, what: str, folders: list[str], beside: Path | None) 
     if beside is not None and ((beside / f"{first}.py").is_file() or (beside / first).is_dir()):
         return UsageError(
             f"{what}: {first} lies in {beside}, and code beside a config runs only if you name its folder: "
-            f"set {FOLDERS}={beside} if you trust it"
+            f"set {FUXICTR_ME_PATH}={beside} if you trust it"
         )
     near = {path.stem for folder in folders for path in Path(folder).glob("*.py")}
     return UsageError(f"{what}: {unknown('module', module, near)}; looked in {', '.join(folders)} and on Python's path")

@@ -10,7 +10,7 @@ from fuxictr_me.errors import UsageError, unknown
 LARGEST = 2**31 - 1  # of an integer that counts something
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return ``repr(value)``, cut after 100 characters."""
     text = repr(value)
     return text if len(text) <= 100 else text[:97] + "..."
@@ -31,7 +31,7 @@ class Kind:
     def check(self, label: str, value: object) -> None:
         """Raise a UsageError that starts with ``label`` where ``value`` is not of this kind."""
         if not self.accepts(value):
-            raise UsageError(f"{label} must be {self.words}, got {shown(value)}{self.hint(value)}")
+            raise UsageError(f"{label} must be {self.words}, got {short_repr(value)}{self.hint(value)}")
 
     def accepts(self, value: object) -> bool:
         """Return whether ``value`` is of this kind."""
@@ -125,7 +125,7 @@ class Choice(Kind):
 
     def check(self, label: str, value: object) -> None:
         if not isinstance(value, str) or value not in self.schema["enum"]:
-            raise unknown(label, value if isinstance(value, str) else shown(value), self.schema["enum"])
+            raise unknown(label, value if isinstance(value, str) else short_repr(value), self.schema["enum"])
 
     def accepts(self, value: object) -> bool:
         return isinstance(value, str) and value in self.schema["enum"]
@@ -141,10 +141,10 @@ class ListOf(Kind):
 
     def check(self, label: str, value: object) -> None:
         if not isinstance(value, list | tuple) or len(value) < self.schema["minItems"]:
-            raise UsageError(f"{label} must be {self.words}, got {shown(value)}")
+            raise UsageError(f"{label} must be {self.words}, got {short_repr(value)}")
         for entry in value:
             self.item.check(f"each of {label}", entry)
-        if self.schema["uniqueItems"] and (twice := find_twice(value)) is not None:
+        if self.schema["uniqueItems"] and (twice := find_duplicate(value)) is not None:
             raise UsageError(f"{label} names {twice!r} twice")
 
     accepts = Kind.accepts
@@ -213,7 +213,7 @@ def optional(kind: Kind) -> Kind:
     return Checked(kind.words, check, {"anyOf": [kind.schema, {"type": "null"}]})
 
 
-def find_twice(values: Iterable[object]) -> object:
+def find_duplicate(values: Iterable[object]) -> object:
     """Return the first value that occurs a second time, None where all differ."""
     seen: set = set()
     for value in values:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from fuxictr_me.config.value_kinds import shown
+from fuxictr_me.config.value_kinds import short_repr
 from fuxictr_me.errors import UsageError
 
 MOST_BYTES = 8_000_000
@@ -141,7 +141,7 @@ def _refuse_twice(node: yaml.MappingNode) -> None:
         line = key.start_mark.line + 1
         if (key.tag, key.value) in lines:
             first = lines[key.tag, key.value]
-            raise _Refused(f"the key {shown(key.value)} is there twice, in lines {first} and {line}")
+            raise _Refused(f"the key {short_repr(key.value)} is there twice, in lines {first} and {line}")
         lines[key.tag, key.value] = line
 
 

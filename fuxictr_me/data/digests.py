@@ -1,6 +1,5 @@
 """Digests that tell whether two runs had the same data and the same settings."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.manifest import SETTINGS as DATA_SETTINGS
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.errors import missing
+from fuxictr_me.io.checksums import hash_file, hash_json
 
 KINDS = ("parquet", "npz", "h5")  # FuxiCTR completes names so
 # Which data a run has, its data digest tells; where it ran changes nothing.
@@ -24,7 +24,7 @@ def settings_digest(params: dict) -> str:
     Args:
         params: as ``load_settings`` gives them; the data are told apart by ``data_digest``.
     """
-    return _sha256_of({key: value for key, value in params.items() if key not in NOT_IN_SETTINGS})
+    return hash_json({key: value for key, value in params.items() if key not in NOT_IN_SETTINGS})
 
 
 def data_digest(params: dict) -> str:
@@ -43,14 +43,14 @@ def data_digest(params: dict) -> str:
     content = {"feature_map": _feature_map(folder / "feature_map.json"), "files": {}}
     for name in ("feature_vocab.json", *_pretrained(content["feature_map"])):
         if (folder / name).is_file():
-            content["files"][name] = sha256(folder / name)
+            content["files"][name] = hash_file(folder / name)
     for split in SPLITS:
         if path := params.get(f"{split}_data"):
             entries = splits.get(split, {}).get("files", {})
             kept = [entry for entry in entries.values() if isinstance(entry, dict) and "checksums" in entry]
             known = kept and len(kept) == len(entries)
-            content[split] = kept if known else [sha256(file) for file in split_files(path)]
-    return _sha256_of(content)
+            content[split] = kept if known else [hash_file(file) for file in split_files(path)]
+    return hash_json(content)
 
 
 def count_rows(params: dict) -> dict:
@@ -85,15 +85,6 @@ def split_files(path: str | Path) -> list[Path]:
     return files
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 hex digest of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _feature_map(path: Path) -> dict:
     """Return the content of a feature map but for its name, which an adopted set has otherwise."""
     if not path.is_file():
@@ -107,8 +98,3 @@ def _pretrained(feature_map: dict) -> list[str]:
     return sorted(
         {str(spec["pretrained_emb"]) for spec in specs if isinstance(spec, dict) and "pretrained_emb" in spec}
     )
-
-
-def _sha256_of(content: dict) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 from fuxictr.features import FeatureMap
 
 from fuxictr_me.config.columns import check_feature_specs
-from fuxictr_me.config.feature_map import check_content, check_features
+from fuxictr_me.config.feature_map import check_feature_map_content, check_features
 from fuxictr_me.data.manifest_checks import check_listed_file
 from fuxictr_me.errors import UsageError
 
@@ -34,7 +34,7 @@ def load(folder, dataset_id=None, params=None):
     if is_version_1:
         logging.info(f"{path} is of FuxiCTR 1.x")
         content = _convert_version_1(path, content, params.get("label_col"))
-    check_content(path, content)
+    check_feature_map_content(path, content)
     feature_map = FeatureMap(dataset_id or content["dataset_id"], str(folder))
     try:
         if is_version_1:

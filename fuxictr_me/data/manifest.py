@@ -7,7 +7,7 @@ from typing import Any
 
 from fuxictr_me.data.manifest_checks import FORMATS, NAME, digest_of_content, digests_of_files, parse_manifest
 from fuxictr_me.errors import missing
-from fuxictr_me.io.atomic import replace_whole
+from fuxictr_me.io.atomic import write_atomically
 
 SETTINGS = (
     "data_format",
@@ -38,7 +38,7 @@ def fingerprint(params: dict, raw_files: dict[str, list[Path]]) -> dict:
         digest]``; ``digest`` is of the whole file up to 16 MiB, of 64 blocks of 64 KiB of a larger one. So a change
         inside a large file that leaves its size and its time as they were can go unnoticed.
     """
-    from fuxictr_me.compat.versions import flavour
+    from fuxictr_me.compat.loaders import detect_flavour
 
     raw = {split: [describe_file(file) for file in files] for split, files in raw_files.items()}
     settings = {key: params[key] for key in SETTINGS if params.get(key) is not None}
@@ -48,7 +48,7 @@ def fingerprint(params: dict, raw_files: dict[str, list[Path]]) -> dict:
         for column in columns
         if isinstance(column, dict) and column.get("pretrained_emb")
     }
-    made_from = {"settings": settings, "raw": raw, "pretrained": pretrained, "fuxictr": flavour()}
+    made_from = {"settings": settings, "raw": raw, "pretrained": pretrained, "fuxictr": detect_flavour()}
     return json.loads(json.dumps(made_from, default=str))
 
 
@@ -142,7 +142,7 @@ def write_manifest(folder: str | Path, **content: Any) -> None:
     content = {**content, "format": FORMATS[-1], "file_digests": digests_of_files(Path(folder), content["splits"])}
     content = json.loads(json.dumps(content))  # what will be read back
     text = json.dumps({**content, "content_digest": digest_of_content(content)}, indent=2) + "\n"
-    replace_whole(Path(folder) / NAME, lambda path: path.write_text(text, encoding="utf-8"))
+    write_atomically(Path(folder) / NAME, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 """Whether a manifest and the files that it lists are those that were written together."""
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -8,6 +7,7 @@ from typing import Any
 
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.errors import UsageError
+from fuxictr_me.io.checksums import hash_file, hash_json
 
 NAME = "manifest.json"
 FORMATS = (1, 2)  # 1 kept no digests
@@ -35,7 +35,7 @@ class ExpectedFile:
 def digest_of_content(content: dict) -> str:
     """Return BLAKE2b of a manifest's content without its own digest, however the JSON is laid out."""
     rest = {key: value for key, value in content.items() if key != "content_digest"}
-    return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return hash_json(rest, "blake2b")
 
 
 def digests_of_files(folder: Path, splits: dict[str, Any]) -> dict[str, str]:
@@ -146,15 +146,11 @@ def check_listed_file(path: Path, manifest: dict[str, Any] | None = None, name: 
         raise UsageError(f"{path} is damaged or of another build: {NAME} lists another content; {ADVICE}")
 
 
-def _digest_of_file(path):
+def _digest_of_file(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.blake2b(digest_size=16)
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return hash_file(path, "blake2b")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
 
 
 def _problem(content):

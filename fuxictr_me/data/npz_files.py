@@ -6,8 +6,8 @@ import numpy as np
 from fuxictr.features import FeatureMap
 
 from fuxictr_me.data.column_layout import Layout
+from fuxictr_me.data.h5.split_rows import check
 from fuxictr_me.data.label_values import binary_labels, check_label
-from fuxictr_me.data.split_files import check
 from fuxictr_me.errors import UsageError, missing, unknown
 
 ROWS_A_TIME = 1 << 17

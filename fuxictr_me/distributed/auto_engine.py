@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 
-from fuxictr_me.data.h5_loader import free_memory
+from fuxictr_me.data.loaders.h5_loader import free_memory
 from fuxictr_me.distributed.engines import ALONE, Engine, possible_groups
 from fuxictr_me.distributed.settings import Settings, all_dims, check_class
 from fuxictr_me.errors import UsageError

@@ -12,7 +12,7 @@ from fuxictr_me.distributed.batch_norm import replace_batch_norms
 from fuxictr_me.distributed.batch_part import Part, PartOfMean
 from fuxictr_me.distributed.checked_loader import Fed
 from fuxictr_me.distributed.data_parallel import data_parallel
-from fuxictr_me.distributed.distributed_totals import Joint
+from fuxictr_me.distributed.distributed_totals import DistributedTotals
 from fuxictr_me.distributed.dropout import replace_dropouts
 from fuxictr_me.distributed.engines import ALONE, engine_of
 from fuxictr_me.distributed.gather_weights import gather_whole, scatter_whole
@@ -101,7 +101,7 @@ class Distributed:
         super().__init__(feature_map, **settings_of_rank(get, self.own, dims[0], self.ranks, self.grid))
         if not self.is_drawn:
             check_engine(self)
-            self.joint = Joint(self)
+            self.totals = DistributedTotals(self)
             draw(self, feature_map, get)
 
     @property
@@ -171,7 +171,7 @@ class Distributed:
         self._epochs_done = 0 if resume_from is None else self._progress.take_up()
         return super().fit(data_generator, epochs=epochs, **kwargs)
 
-    def train_epoch(self, data_generator):
+    def run_epoch(self, data_generator):
         """One epoch, after a look whether all ranks are fed the same; of one that is done already, the order alone."""
         epoch = self._epoch_index + 1
         if epoch <= self._epochs_done:
@@ -181,7 +181,7 @@ class Distributed:
             return
         self._is_fed_its_part = getattr(data_generator, "lanes", None) is not None
         try:
-            super().train_epoch(Fed(data_generator, self.grid, self.part))
+            super().run_epoch(Fed(data_generator, self.grid, self.part))
         finally:
             self._is_fed_its_part = False
         if self._progress is not None:
@@ -234,7 +234,7 @@ class Distributed:
     def num_parameters(self, count_embedding=True):
         """Number of trained parameters of the whole model."""
         tables, embeddings, networks = split_parameters(self)
-        counted = self.joint.counted(networks + (tables + embeddings if count_embedding else []))
+        counted = self.totals.select_counted(networks + (tables + embeddings if count_embedding else []))
         return int(self.ranks.sum(torch.tensor(sum(p.numel() for p in counted), device=self.device)))
 
     def count_parameters(self, count_embedding=True):

@@ -2,7 +2,6 @@
 
 from fuxictr_me.estimates.gpus import GPUS
 from fuxictr_me.estimates.plan import Plan, plan, what_would_fit
-from fuxictr_me.estimates.report import run
 from fuxictr_me.estimates.simulate import Memory, simulate
 
-__all__ = ["GPUS", "Memory", "Plan", "plan", "run", "simulate", "what_would_fit"]
+__all__ = ["GPUS", "Memory", "Plan", "plan", "simulate", "what_would_fit"]

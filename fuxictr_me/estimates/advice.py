@@ -7,7 +7,7 @@ from fuxictr_me.estimates.gpus import Gpu
 from fuxictr_me.estimates.measured_steps import expected_seconds
 from fuxictr_me.estimates.plan import Plan, kernel_seconds
 from fuxictr_me.estimates.simulate import simulate
-from fuxictr_me.zoo.find_model import is_ours
+from fuxictr_me.zoo.find_model import is_fuxictr_me_model
 
 LEAST_GAIN = 0.1  # of a step, below which updates by rows are not worth their first, dense steps
 
@@ -35,7 +35,7 @@ def fastest_settings(model_class: type, feature_map: object, params: dict, found
     Returns:
         Nothing if the model is not fuxictr-me's, for whose steps there are no measured times.
     """
-    if not is_ours(model_class):
+    if not is_fuxictr_me_model(model_class):
         return []
     updates = params.get("embedding_updates", "dense")
     operations = {updates: found.operations}

@@ -3,12 +3,12 @@
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from fuxictr_me.config.columns import names_of
+from fuxictr_me.config.columns import get_column_names
 from fuxictr_me.config.options import WITH_VOCABULARY
-from fuxictr_me.data.h5_loader import free_memory
+from fuxictr_me.data.loaders.h5_loader import free_memory
 from fuxictr_me.errors import UsageError
 from fuxictr_me.formatting import format_bytes
-from fuxictr_me.zoo.find_model import is_ours
+from fuxictr_me.zoo.find_model import is_fuxictr_me_model
 
 BYTES = 4  # of a float32
 ROWS = 2  # a table has those of padding and of unknown ids
@@ -112,7 +112,9 @@ def set_dims(model_class: type, params: dict) -> list[int]:
     dim = params.get("embedding_dim", 10)
     if isinstance(dim, list | tuple):
         return list(dim)
-    sets = params.get("num_sets") or (len(params.get("interactions") or [0] * 4) if is_ours(model_class) else 1)
+    sets = params.get("num_sets") or (
+        len(params.get("interactions") or [0] * 4) if is_fuxictr_me_model(model_class) else 1
+    )
     return [dim] * sets
 
 
@@ -127,7 +129,7 @@ def _may_be_wide(model_class: type, params: dict, feature_map: object, free: flo
 
     The code of other models may look at data, so that they cannot be made without.
     """
-    if not is_ours(model_class):
+    if not is_fuxictr_me_model(model_class):
         return False
     dims = set_dims(model_class, params)
     fields = sum(spec["type"] != "meta" for spec in feature_map.features.values())
@@ -145,6 +147,6 @@ def _hidden_units(params: dict) -> list[list[int]]:
 
 def _features(params: dict) -> dict[str, dict]:
     columns = params.get("feature_cols") or []
-    return {name: column for column in columns if column.get("active", True) for name in names_of(column)} or {
+    return {name: column for column in columns if column.get("active", True) for name in get_column_names(column)} or {
         "a field": {"type": "categorical"}
     }

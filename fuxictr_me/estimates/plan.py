@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.h5_loader import SHARE_OF_FREE_MEMORY
+from fuxictr_me.data.loaders.h5_loader import SHARE_OF_FREE_MEMORY
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.gpus import Gpu, find_gpu
 from fuxictr_me.estimates.limits import check_plan
 from fuxictr_me.estimates.measured_steps import expected_seconds
 from fuxictr_me.estimates.simulate import Memory, simulate
-from fuxictr_me.zoo.find_model import is_ours
+from fuxictr_me.zoo.find_model import is_fuxictr_me_model
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def kernel_seconds(operations: list, gpu: Gpu, precision: str) -> float:
 
 
 def _expected(model_class: type, params: dict, gpu: Gpu, operations: list) -> float | None:
-    if not is_ours(model_class):
+    if not is_fuxictr_me_model(model_class):
         return None
     precision = params.get("precision", "float32")
     measured_as = precision if precision in gpu.peaks else "float32"
@@ -159,7 +159,7 @@ def what_would_fit(model_class, feature_map, params, gpu_model="H100", rows=None
     Returns:
         list of (str, object, Plan): setting, value, and what it would take. Sizes are halved until it fits.
     """
-    ours, dim = is_ours(model_class), params.get("embedding_dim", 10)
+    ours, dim = is_fuxictr_me_model(model_class), params.get("embedding_dim", 10)
     sets = params.get("num_sets") or (4 if ours else 1)
     candidates = {"data_placement": ["memory"]}
     if isinstance(dim, int):

@@ -2,42 +2,34 @@
 
 from pathlib import Path
 
-from fuxictr_me.config import find_config
-from fuxictr_me.config.known_keys import unread_keys
-from fuxictr_me.errors import UsageError
+from fuxictr.features import FeatureMap
+
+from fuxictr_me.config.known_keys import describe_unread_keys
 from fuxictr_me.estimates.advice import fastest_settings
 from fuxictr_me.estimates.measured_steps import MEASURED
 from fuxictr_me.estimates.plan import plan, what_would_fit
-from fuxictr_me.estimates.vocabulary import feature_map_of, published, read_vocabulary, rows_of
+from fuxictr_me.estimates.vocabulary import rows_of
 from fuxictr_me.formatting import format_bytes, format_seconds
-from fuxictr_me.runs.experiment import load_feature_map
-from fuxictr_me.runs.run_settings import load_settings
-from fuxictr_me.zoo.find_model import find_model, is_ours, short_name
+from fuxictr_me.zoo.find_model import find_model, get_class_name, is_fuxictr_me_model
 
 REMARKS = {"memory": "  (the rows stay in RAM)"}
 DEFAULTS = {"compile": False, "cuda_graph": "auto", "precision": "float32", "embedding_updates": "dense"}
 
 
-def run(expid, config=None, gpu_model="H100", vocabulary=None):
-    """Say what an experiment will take on a GPU.
+def report_plan(expid: str, params: dict, feature_map: FeatureMap, source: str, gpu_model: str) -> str:
+    """Estimate what a run needs on a GPU, as a table.
 
     Args:
-        expid (str): experiment id.
-        config (str): folder of ``model_config.yaml`` and ``dataset_config.yaml``; the bundled entry that has
-            ``expid`` if None.
-        gpu_model (str): of ``fuxictr_me.estimates.GPUS``.
-        vocabulary (str): a JSON file, field -> number of ids, in place of a data set that is built.
-
-    Returns:
-        str: a table.
+        expid: experiment id.
+        params: settings of the run, as ``load_settings`` returns them.
+        feature_map: that of the run's data set, or one with its vocabulary sizes.
+        source: a line that says which of the two ``feature_map`` is.
+        gpu_model: name of a GPU in ``fuxictr_me.estimates.GPUS``.
 
     Raises:
-        UsageError: settings that cannot be, or a data set that is neither built nor of known vocabulary.
+        UsageError: an unknown GPU, or settings that the model refuses.
     """
-    config = config or find_config(expid)
-    params = load_settings(config, expid, find_data=False)
-    feature_map, source = find_feature_map(params, config, vocabulary)
-    rows = rows_of(params, _folder(params))
+    rows = rows_of(params, Path(params["data_root"]) / params["dataset_id"])
     model_class = find_model(params["model"])
     arguments = model_class, feature_map, params, gpu_model, rows
     found = plan(*arguments)
@@ -51,34 +43,6 @@ def run(expid, config=None, gpu_model="H100", vocabulary=None):
     advice = fastest_settings(model_class, feature_map, params, found)
     lines += [*_fastest(advice, params), "", *_notes(params, model_class, found)]
     return "\n".join(lines)
-
-
-def find_feature_map(params, config, vocabulary=None):
-    """The feature map of a run: of the built set, or by a vocabulary, and a line that says which.
-
-    Args:
-        params (dict): settings of the run.
-        config (str): folder that they are from, None where they come with the package.
-        vocabulary (str): a JSON file, which goes before a built set.
-
-    Raises:
-        UsageError: there is neither.
-    """
-    folder, dataset_id = _folder(params), params["dataset_id"]
-    source = published(dataset_id)
-    if vocabulary is None and (folder / "feature_map.json").exists():
-        return load_feature_map(folder, params), f"{dataset_id} as built in {folder}"
-    if vocabulary is not None:
-        return feature_map_of(params, read_vocabulary(vocabulary)), f"{dataset_id} with the ids of {vocabulary}"
-    if source is None or not (source / "vocabulary.json").exists():
-        option = f" --config {config}" if config else ""
-        raise UsageError(
-            f"data set {dataset_id!r} is not built in {folder}, and its vocabulary did not come with this package: "
-            f"build it first (fuxictr-me data build {dataset_id}{option}), or give field: number of ids "
-            "in a JSON file as --vocabulary"
-        )
-    ids = read_vocabulary(source / "vocabulary.json")
-    return feature_map_of(params, ids), f"{dataset_id} is not built: {sum(ids.values()):,} ids, as published"
 
 
 def _table(found, rows):
@@ -134,9 +98,9 @@ def _notes(params, model_class, found):
     if found.expected_seconds:
         yield f"Expected times: by steps of DCNv2 that were measured on {MEASURED}, as shares of the floor."
         yield "The first step with compile: True takes 6 to 17 s more, for the compilation."
-    if not is_ours(model_class):
-        yield f"{short_name(params['model'])} takes FuxiCTR's own steps, its sets in turn."
-        if unread := unread_keys(model_class, params):
+    if not is_fuxictr_me_model(model_class):
+        yield f"{get_class_name(params['model'])} takes FuxiCTR's own steps, its sets in turn."
+        if unread := describe_unread_keys(model_class, params):
             yield f"{unread[0].upper()}{unread[1:]}."
     if params.get("embedding_updates", "dense") != "dense":
         yield "Updates by rows: each batch is taken to hold as many different ids as it can."
@@ -156,7 +120,3 @@ def _speeds(found):
     note = "" if precision == found.precision else f", it has no {found.precision}"
     speed = f"{gpu.peak(precision) / 1e12:g} TFLOP/s of {precision}{note}"
     return f"{format_bytes(gpu.memory)}, {gpu.bandwidth / 1e12:g} TB/s, {speed}"
-
-
-def _folder(params):
-    return Path(params["data_root"]) / params["dataset_id"]

@@ -15,10 +15,11 @@ from fuxictr_me.estimates.kernel_costs import KernelCosts
 from fuxictr_me.estimates.operation_ledger import Ledger, tensors_in
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
-from fuxictr_me.training.step import Step, fused_tables
+from fuxictr_me.training.parameters import fused_tables
+from fuxictr_me.training.step import Step
 from fuxictr_me.training.touched_rows import LazyRows
 from fuxictr_me.wrap import MultiEmbeddingOf
-from fuxictr_me.zoo.find_model import backbone_of, is_ours, is_wrapped
+from fuxictr_me.zoo.find_model import get_backbone, is_fuxictr_me_model, is_wrapped
 
 NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")  # of torch, from operations on fake tensors
 ALONE = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None}  # no device, files or hooks
@@ -111,7 +112,7 @@ def simulate(model_class, feature_map, params, on_gpu=True, in_one_pass=True):
     parameters = model.num_parameters()
     embeddings = parameters - model.num_parameters(count_embedding=False)
     shapes = [(table.fields, tuple(table.weight.shape)) for table in tables]
-    hidden = sum(model.head.widths) if is_ours(model_class) else None
+    hidden = sum(model.head.widths) if is_fuxictr_me_model(model_class) else None
     return Simulation(parameters, embeddings, memory, operations, shapes, hidden)
 
 
@@ -145,9 +146,11 @@ def _named_errors(model_class):
         yield
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
-        if is_ours(model_class) or (isinstance(error, UsageError) and not any(kind in told for kind in NEED_DATA)):
+        if is_fuxictr_me_model(model_class) or (
+            isinstance(error, UsageError) and not any(kind in told for kind in NEED_DATA)
+        ):
             raise
-        name, needed = backbone_of(model_class).__name__, re.search(rf"({'|'.join(NEED_DATA)})[^)]*", told)
+        name, needed = get_backbone(model_class).__name__, re.search(rf"({'|'.join(NEED_DATA)})[^)]*", told)
         reason = " ".join((needed[0] if needed else told).split())[:200]
         raise UsageError(
             f"what {name} takes cannot be predicted: on tensors without data its code fails ({reason})"
@@ -159,7 +162,7 @@ def staying(model_class):
     stays = {"model_to_device": lambda self: None}
     if not is_wrapped(model_class):
         return type(model_class.__name__, (model_class,), stays)
-    backbone = backbone_of(model_class)
+    backbone = get_backbone(model_class)
     return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **model_class._defaults)
 
 

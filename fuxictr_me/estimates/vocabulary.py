@@ -7,7 +7,7 @@ from pathlib import Path
 from fuxictr_me.config import bundled_datasets
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.manifest import read_manifest
-from fuxictr_me.errors import UsageError, missing, positive_int
+from fuxictr_me.errors import UsageError, check_positive_int, missing
 
 
 def published(dataset_id):
@@ -30,7 +30,9 @@ def read_vocabulary(path):
         raise UsageError(f"{path} is not a JSON file of field: number of ids: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} must hold field: number of ids, got {type(content).__name__}")
-    return {field: positive_int(f"the number of ids of field {field!r} in {path}", n) for field, n in content.items()}
+    return {
+        field: check_positive_int(f"the number of ids of field {field!r} in {path}", n) for field, n in content.items()
+    }
 
 
 def feature_map_of(params, vocabulary):

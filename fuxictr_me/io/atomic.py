@@ -15,7 +15,7 @@ from pathlib import Path
 from fuxictr_me.errors import UsageError
 
 
-def append_whole(path: str | Path, block: bytes) -> None:
+def append_atomically(path: str | Path, block: bytes) -> None:
     """Append ``block`` to a file in one write. A write that is cut short (disk full) leaves the file as it was.
 
     Several processes may append to one file: each block stays whole.
@@ -37,7 +37,7 @@ def append_whole(path: str | Path, block: bytes) -> None:
             raise OSError(f"no space left to append to {path}")
 
 
-def replace_whole(path: str | Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a new file beside ``path``, then rename it to ``path``.
 
     The new file has a random name and is created exclusively, so concurrent writers do not meet and no planted link is
@@ -63,7 +63,7 @@ def replace_whole(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
+def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder of the same name, and rename it to ``path`` when the block has ended without an error.
 
     Args:

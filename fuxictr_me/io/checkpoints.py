@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fuxictr_me.errors import UsageError, missing
-from fuxictr_me.io.atomic import replace_whole
+from fuxictr_me.io.atomic import write_atomically
 
 
 def save_state_dict(state_dict: dict[str, Tensor], path: str | Path) -> None:
@@ -18,7 +18,7 @@ def save_state_dict(state_dict: dict[str, Tensor], path: str | Path) -> None:
         OSError: no space, no permission.
     """
     try:
-        replace_whole(path, lambda partial: torch.save(state_dict, partial))
+        write_atomically(path, lambda partial: torch.save(state_dict, partial))
     except RuntimeError as error:  # torch's writer reports a full disk so
         raise OSError(f"could not write {path} (is the disk full?): {' '.join(str(error).split())[:200]}") from error
 

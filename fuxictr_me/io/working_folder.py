@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def working_in(folder: str | Path) -> Iterator[None]:
+def change_directory(folder: str | Path) -> Iterator[None]:
     """Change the working directory inside a ``with`` block, as Python 3.11's ``contextlib.chdir`` does."""
     before = Path.cwd()
     os.chdir(folder)

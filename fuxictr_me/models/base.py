@@ -14,7 +14,6 @@ from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.models.assembly import assemble, check_options
 from fuxictr_me.models.penalty_terms import Penalties
-from fuxictr_me.models.training_checks import CheckedModel
 from fuxictr_me.nn import SetLinear
 from fuxictr_me.nn.aggregation import AGGREGATIONS
 from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER, MultiEmbedding
@@ -23,6 +22,7 @@ from fuxictr_me.nn.head import CutMLP, LinearOfAll
 from fuxictr_me.training import (
     PRECISIONS,
     CompiledOrEager,
+    FastTraining,
     autocast,
     build_optimizer,
     check_updates,
@@ -32,7 +32,7 @@ from fuxictr_me.training.callbacks import attach, build
 NETWORK_INITIALIZERS = ("fuxictr", "paper")
 
 
-class MultiEmbeddingModel(CheckedModel):
+class MultiEmbeddingModel(FastTraining):
     """ŷ = sigmoid(head(aggregate_m projection⁽ᵐ⁾(interaction⁽ᵐ⁾(embedding⁽ᵐ⁾(x))))) (paper, section 4).
 
     A subclass checks its own settings, then ends its constructor with ``assemble``, to which it says what

@@ -5,7 +5,7 @@ from functools import partial
 from torch import nn
 
 from fuxictr_me.config.training_settings import check_bool
-from fuxictr_me.errors import UsageError, positive_int, unknown
+from fuxictr_me.errors import UsageError, check_positive_int, unknown
 from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.nn import MLP, CrossNetwork, CrossNetworkMix
 
@@ -72,15 +72,15 @@ def cross_network(num_cross_layers, use_low_rank_mixture=False, low_rank=32, num
     Raises:
         UsageError: settings that cannot be, alone or together.
     """
-    positive_int("num_cross_layers", num_cross_layers)
+    check_positive_int("num_cross_layers", num_cross_layers)
     check_bool("use_low_rank_mixture", use_low_rank_mixture)
     check_bool("field_weights", field_weights)
     if not use_low_rank_mixture:
         return partial(CrossNetwork, num_layers=num_cross_layers, field_weights=field_weights)
     if field_weights:
         raise UsageError("field_weights needs full-matrix cross layers: use_low_rank_mixture must be False")
-    positive_int("low_rank", low_rank)
-    positive_int("num_experts", num_experts)
+    check_positive_int("low_rank", low_rank)
+    check_positive_int("num_experts", num_experts)
     return partial(CrossNetworkMix, num_layers=num_cross_layers, low_rank=low_rank, num_experts=num_experts)
 
 

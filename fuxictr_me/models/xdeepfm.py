@@ -7,7 +7,7 @@ from torch import nn
 from fuxictr_me.compat import LogisticRegression
 from fuxictr_me.config.training_options import check_activation
 from fuxictr_me.config.training_settings import check_bool
-from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.nn import MLP, CompressedInteraction, require_one_dim
 from fuxictr_me.nn.head import AddedLogits
@@ -72,7 +72,7 @@ def check_cin(cin_hidden_units, cin_activation):
     if not isinstance(cin_hidden_units, list | tuple) or not cin_hidden_units:
         raise UsageError(f"cin_hidden_units must be a list of one integer or more, got {cin_hidden_units!r}")
     for width in cin_hidden_units:
-        positive_int("each of cin_hidden_units", width)
+        check_positive_int("each of cin_hidden_units", width)
     check_activation(cin_activation)
     if str(cin_activation).lower() in ("prelu", "dice"):
         raise UsageError(f"cin_activation must be one without weights, such as ReLU, got {cin_activation!r}")

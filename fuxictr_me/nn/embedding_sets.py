@@ -8,7 +8,7 @@ from torch import nn
 from fuxictr_me.compat import FeatureEmbedding, PretrainedEmbedding
 from fuxictr_me.config.expressions import check_feature_encoder
 from fuxictr_me.config.pretrained import check_widths
-from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.nn.foreign_layer import find_layer
 from fuxictr_me.nn.fused_table import FusedTable, past_the_table, plain_fields
 
@@ -307,8 +307,8 @@ def dims_of_sets(embedding_dim, num_sets):
         UsageError: not positive integers, or a list of another length than M.
     """
     if not isinstance(embedding_dim, list | tuple):
-        return [positive_int("embedding_dim", embedding_dim)] * positive_int("num_sets", num_sets)
-    dims = [positive_int("each of embedding_dim", dim) for dim in embedding_dim]
+        return [check_positive_int("embedding_dim", embedding_dim)] * check_positive_int("num_sets", num_sets)
+    dims = [check_positive_int("each of embedding_dim", dim) for dim in embedding_dim]
     if not dims or num_sets not in (None, len(dims)):
         raise UsageError(f"embedding_dim {list(dims)} names {len(dims)} sets, num_sets is {num_sets}")
     return dims

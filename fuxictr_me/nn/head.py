@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.nn import SetLinear
 
 
@@ -182,7 +182,7 @@ class BilinearParts(nn.Module):
     def __init__(self, num_sets, widths, num_parts):
         super().__init__()
         x_dim, y_dim = widths
-        positive_int("num_heads", num_parts)
+        check_positive_int("num_heads", num_parts)
         if x_dim % num_parts or y_dim % num_parts:
             raise UsageError(f"num_heads must divide the last hidden units {x_dim} and {y_dim}, got {num_parts}")
         self.weight = nn.Parameter(torch.empty(num_sets, num_parts, x_dim // num_parts, y_dim // num_parts))

@@ -7,7 +7,7 @@ from torch import nn
 
 from fuxictr_me.config.training_options import check_activation
 from fuxictr_me.config.training_settings import check_bool, check_dropout
-from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.nn.set_linear import PerChannel, SetLinear
 
 
@@ -37,7 +37,7 @@ class MLP:
         if not isinstance(self.units, list | tuple) or not self.units:
             raise UsageError(f"hidden units must be a list of one integer or more, got {self.units!r}")
         for width in self.units:
-            positive_int("each of the hidden units", width)
+            check_positive_int("each of the hidden units", width)
         self.activations = _per_layer("hidden_activations", self.activations, self.units)
         self.dropouts = _per_layer("dropout_rates", self.dropouts, self.units)
         for activation in self.activations:

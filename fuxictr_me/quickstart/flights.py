@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fuxictr_me.io.atomic import replace_whole
+from fuxictr_me.io.atomic import write_atomically
 
 LATE_MINUTES = 15
 SPLITS = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -109,7 +109,7 @@ def write_csv(folder, fraction=1.0):
     for split, part in split_by_day(load_flights()).items():
         if fraction < 1:
             part = part.sample(frac=fraction, random_state=0)
-        replace_whole(folder / f"{split}.csv", partial(part.to_csv, index=False))
+        write_atomically(folder / f"{split}.csv", partial(part.to_csv, index=False))
 
 
 def _band(values, width):

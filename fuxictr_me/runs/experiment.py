@@ -13,10 +13,10 @@ from fuxictr.pytorch.torch_utils import seed_everything
 from fuxictr.utils import print_to_json, print_to_list, set_logger
 
 from fuxictr_me.compat import BaseModel, MultiTaskModel
-from fuxictr_me.compat.loaders import rank_loaders
-from fuxictr_me.compat.versions import versions
+from fuxictr_me.compat.loaders import make_rank_loaders
+from fuxictr_me.compat.versions import collect_versions
 from fuxictr_me.config import find_config, is_built
-from fuxictr_me.config.known_keys import unread_keys
+from fuxictr_me.config.known_keys import describe_unread_keys
 from fuxictr_me.config.training_settings import check_labels
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
 from fuxictr_me.data.digests import data_digest, settings_digest
@@ -28,8 +28,8 @@ from fuxictr_me.runs.run_lock import check_writable, locked_run
 from fuxictr_me.runs.run_result import finish_results, result_row, write_result
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.training.callbacks import build as build_callbacks
-from fuxictr_me.zoo.find_model import find_model, is_ours
-from fuxictr_me.zoo.model_source import source_of
+from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
+from fuxictr_me.zoo.model_source import describe_source
 
 
 def run_expid(
@@ -137,7 +137,7 @@ def _train(
         "seconds": round(time.perf_counter() - started, 3),
         "peak_memory": peak_memory(params["gpu"]),
         "checkpoint": model.checkpoint,
-        "versions": versions(),
+        "versions": collect_versions(),
         **({} if ranks is not None and not ranks.is_first else _digests(params)),
         **({"model_source": source} if source else {}),
         "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
@@ -154,7 +154,7 @@ def _build_model(params: dict, ranks: object, engine: str, set_groups: int | Non
     from fuxictr_me.estimates.limits import check_memory  # planning imports this module
 
     model_class = find_model(params["model"])
-    if not is_ours(model_class) and (unread := unread_keys(model_class, params)):
+    if not is_fuxictr_me_model(model_class) and (unread := describe_unread_keys(model_class, params)):
         logging.warning(unread)
     if ranks is not None:
         from fuxictr_me.distributed import check_class
@@ -169,7 +169,7 @@ def _build_model(params: dict, ranks: object, engine: str, set_groups: int | Non
     feature_map = load_feature_map(data_dir, params)
     check_labels(model_class, params, feature_map.labels)
     check_memory(model_class, params, feature_map, processes=1 if ranks is None else ranks.size)
-    source = source_of(model_class)
+    source = describe_source(model_class)
     if ranks is not None:
         from fuxictr_me.distributed import distribute_as_asked
 
@@ -248,7 +248,7 @@ def load_split(feature_map, params, split, share=None):
             check_npz(path, feature_map, params.get("task"))
         own = {key: value for key, value in params.items() if not key.endswith("_data")} | {"shuffle": shuffle}
         stage, key = ("test", "test_data") if split == "test" else ("train", "train_data")
-        loaders = rank_loaders(feature_map, stage=stage, **own, **{key: path})
+        loaders = make_rank_loaders(feature_map, stage=stage, **own, **{key: path})
         return loaders if split == "test" else loaders[0]
     common = {"split": split, "batch_size": params.get("batch_size", 32), "shuffle": shuffle}
     common |= {"seed": params.get("seed", 2024), "task": params.get("task", BINARY)}

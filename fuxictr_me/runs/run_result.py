@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fuxictr.utils import print_to_list
 
-from fuxictr_me.io.atomic import append_whole, replace_whole
+from fuxictr_me.io.atomic import append_atomically, write_atomically
 
 ROW = re.compile(r" \d{8}-\d{6},\[command\] [^\n]*\n")
 
@@ -41,7 +41,7 @@ def write_result(model_dir: Path, result: dict, csv: str, row: str) -> None:
     pending = model_dir / f".{result['expid']}.result"
     content = json.dumps({"json": text, "csv": csv, "folder": str(Path.cwd()), "row": row})
     with _uninterrupted():
-        replace_whole(pending, lambda path: path.write_text(content))
+        write_atomically(pending, lambda path: path.write_text(content))
         _put_in_place(pending)
 
 
@@ -66,9 +66,9 @@ def _put_in_place(pending: Path) -> bool:
     if not is_plain or Path(folder) != Path.cwd() or Path(csv).is_symlink():
         return False
     expid = pending.name.removeprefix(".").removesuffix(".result")
-    replace_whole(pending.with_name(f"{expid}.json"), lambda path: path.write_text(text))
+    write_atomically(pending.with_name(f"{expid}.json"), lambda path: path.write_text(text))
     if not Path(csv).exists() or row not in Path(csv).read_text():
-        append_whole(csv, row.encode())
+        append_atomically(csv, row.encode())
     pending.unlink()
     return True
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from fuxictr_me.config.columns import check_labels_of
+from fuxictr_me.config.columns import check_label_columns
 from fuxictr_me.config.datasets import check_dataset
 from fuxictr_me.config.lookup import read_params
-from fuxictr_me.config.training_settings import check_gpu, check_labels, check_model_settings, counted_metrics
-from fuxictr_me.zoo.find_model import find_model, is_ours
+from fuxictr_me.config.training_settings import check_gpu, check_labels, check_model_settings, list_computed_metrics
+from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
 
 DEFAULTS = {"model_root": "./checkpoints/", "metrics": ["AUC", "logloss"], "verbose": 1}  # FuxiCTR has none
 
@@ -33,12 +33,12 @@ def load_settings(config: str | Path, expid: str, gpu: int = -1, find_data: bool
     params["gpu"] = gpu
     check_gpu(gpu)
     model_class = find_model(params.get("model"), Path(config).resolve().parent)
-    if not is_ours(model_class):
+    if not is_fuxictr_me_model(model_class):
         params = DEFAULTS | params
     check_model_settings(model_class, params)
     if params.get("label_col"):
-        check_labels(model_class, params, [column["name"] for column in check_labels_of(params["label_col"])])
-    params["metrics"] = counted_metrics(params)
+        check_labels(model_class, params, [column["name"] for column in check_label_columns(params["label_col"])])
+    params["metrics"] = list_computed_metrics(params)
     if find_data:
         check_dataset(params, Path(config))
     return params

@@ -10,12 +10,12 @@ import polars as pl
 from tqdm import tqdm
 
 from fuxictr_me import __version__
-from fuxictr_me.commands.data import md5
-from fuxictr_me.compat.versions import versions
+from fuxictr_me.compat.versions import collect_versions
 from fuxictr_me.config.training_settings import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError
-from fuxictr_me.io.atomic import new_folder
+from fuxictr_me.io.atomic import atomic_folder
 from fuxictr_me.io.checkpoints import check_no_nan
+from fuxictr_me.io.checksums import hash_file
 from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.serving import predict
 from fuxictr_me.serving.compare import BATCHES, answers, check, inputs_of, largest_difference, random_rows
@@ -24,7 +24,7 @@ from fuxictr_me.serving.origin import find_origin
 from fuxictr_me.serving.raw_rows import compare_rows
 from fuxictr_me.serving.summary import summary
 from fuxictr_me.serving.vocabulary import make_vocabulary
-from fuxictr_me.zoo.find_model import find_model, is_ours
+from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
 
 AS_SERVED = {"gpu": -1, "verbose": 0, "callbacks": None}
 OURS_AS_SERVED = {"compile": False, "precision": "float32", "fused_embedding": True, "embedding_updates": "dense"}
@@ -61,7 +61,7 @@ def run(expid, config, out, file_format="onnx", checkpoint=None):
     model = load_model(found)
     manifest = describe(found, file_format)
     progress = tqdm(total=3, disable=None, bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]")
-    with new_folder(out) as folder, progress as bar:
+    with atomic_folder(out) as folder, progress as bar:
         bar.set_description(f"writing and comparing {manifest['file']}")
         manifest |= export_model(model, found, folder / manifest["file"], manifest)
         bar.update()
@@ -83,7 +83,7 @@ def load_model(found):
         UsageError: no such class, settings that cannot be, a checkpoint that does not fit.
     """
     model_class = find_model(found.params.get("model"), found.folder.resolve().parent)
-    own = OURS_AS_SERVED if is_ours(model_class) else WRAPPED_AS_SERVED
+    own = OURS_AS_SERVED if is_fuxictr_me_model(model_class) else WRAPPED_AS_SERVED
     params = {**found.params, **AS_SERVED, **own}
     check_model_settings(model_class, params)
     check_labels(model_class, params, found.feature_map.labels)
@@ -107,8 +107,8 @@ def describe(found, file_format):
         "dataset_id": found.params["dataset_id"],
         "model": found.params["model"],
         "checkpoint": str(found.checkpoint),
-        "md5_of_checkpoint": md5(found.checkpoint),
-        "versions": {**versions(), **packages},
+        "md5_of_checkpoint": hash_file(found.checkpoint, "md5", show_progress=True),
+        "versions": {**collect_versions(), **packages},
         "file": f"model.{file_format}",
     }
 

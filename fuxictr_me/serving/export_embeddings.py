@@ -11,7 +11,7 @@ from fuxictr_me import __version__
 from fuxictr_me.collapse import field_tables
 from fuxictr_me.data.manifest_checks import check_listed_file
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.io.atomic import new_folder
+from fuxictr_me.io.atomic import atomic_folder
 from fuxictr_me.io.checkpoints import check_no_nan
 from fuxictr_me.nn.embedding_sets import MultiEmbedding
 from fuxictr_me.runs.finished_run import find_run
@@ -101,7 +101,7 @@ def _export(tables, feature_map, out, file_format, fields, expid, checkpoint):
         "tables": [],
     }
     several = len({table.layer for table, _ in tables}) > 1
-    with new_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for table, sharing in tqdm(tables, unit="field", disable=None, desc=out.name):
             layer = f"{quote(table.layer, safe='')}/" if several else ""
             file = f"{layer}{quote(table.field, safe='')}.{file_format}"

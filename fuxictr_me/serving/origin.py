@@ -6,7 +6,7 @@ from pathlib import Path
 from fuxictr_me.config import RAW_DTYPES, check_dataset, is_built
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.manifest import is_unchanged, read_manifest
-from fuxictr_me.data.raw_files import raw_files, separator
+from fuxictr_me.data.raw.find_files import raw_files, separator
 from fuxictr_me.errors import UsageError, unknown
 
 FILLS = {"str": "", "int": 0, "float": 0.0}  # FuxiCTR's, where fill_na is not set
@@ -53,7 +53,7 @@ class Origin:
         Raises:
             UsageError: raw files that are gone or have changed.
         """
-        from fuxictr_me.data.processor import PreparingProcessor
+        from fuxictr_me.data.building.processor import PreparingProcessor
 
         if not self.files.get(split):
             raise UsageError(f"the raw {split} data of {self.dataset_id} are not there any more, or have changed")

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from fuxictr_me.config.splits import SPLITS
-from fuxictr_me.data.parquet_loader import read_columns
-from fuxictr_me.data.raw_files import CSV, ending, separator
-from fuxictr_me.data.split_files import Rows
+from fuxictr_me.data.h5.split_rows import Rows
+from fuxictr_me.data.loaders.parquet_loader import read_columns
+from fuxictr_me.data.raw.find_files import CSV, ending, separator
 from fuxictr_me.errors import UsageError
 from fuxictr_me.serving.origin import raw_columns
 from fuxictr_me.serving.predict import encode_rows

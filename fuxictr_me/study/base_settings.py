@@ -7,8 +7,8 @@ from fuxictr_me import config
 from fuxictr_me.config import read_entries
 from fuxictr_me.config.lookup import merge_experiment
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.io.resources import zoo_configs
-from fuxictr_me.zoo.find_model import ZOO, backbone_of, find_model, is_ours, short_name
+from fuxictr_me.io.resources import find_zoo_configs
+from fuxictr_me.zoo.find_model import ZOO_PACKAGE, find_model, get_backbone, get_class_name, is_fuxictr_me_model
 
 IA = "InformationAbundance"
 ALWAYS = {"model_root": "./checkpoints/", "verbose": 0, "debug_mode": False}
@@ -30,7 +30,7 @@ def start_of(model, own, folder):
         UsageError: no such model or entry, or an entry of another model.
     """
     model_class = find_model(model, folder and folder.resolve().parent)
-    name = short_name(model)
+    name = get_class_name(model)
     expid = own.get("expid", f"{name}_default")
     if not isinstance(expid, str):
         raise UsageError(f"expid of {model} must be the name of an entry, got {expid!r}")
@@ -46,7 +46,7 @@ def start_of(model, own, folder):
     else:
         raise unknown(f"expid of {model}", expid, [key for key in entries if key != "Base"])
     start = merge_experiment(source, expid)
-    if short_name(start.get("model")) != name:
+    if get_class_name(start.get("model")) != name:
         raise UsageError(f"{expid} in {source} is of model {start.get('model')!r}, not {model}")
     callbacks = start.get("callbacks") or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
@@ -57,10 +57,10 @@ def start_of(model, own, folder):
 
 def _zoo_config(model_class):
     """The config folder of a model's entry: of our zoo, or of the checkout of FuxiCTR that its class is in."""
-    if is_ours(model_class):
-        return zoo_configs().get(model_class.__name__)
-    folder = Path(inspect.getfile(backbone_of(model_class))).resolve().parents[1] / "config"
-    return folder if backbone_of(model_class).__module__.startswith(f"{ZOO}.") else None
+    if is_fuxictr_me_model(model_class):
+        return find_zoo_configs().get(model_class.__name__)
+    folder = Path(inspect.getfile(get_backbone(model_class))).resolve().parents[1] / "config"
+    return folder if get_backbone(model_class).__module__.startswith(f"{ZOO_PACKAGE}.") else None
 
 
 def find_dataset(dataset_id: str, folder: Path | None) -> tuple[dict, Path]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
-from fuxictr_me.config.columns import check_labels_of
+from fuxictr_me.config.columns import check_label_columns
 from fuxictr_me.config.datasets import check_dataset_values
 from fuxictr_me.config.names import check_plain_name
 from fuxictr_me.config.training_settings import check_labels, check_model_settings
-from fuxictr_me.errors import UsageError, missing, positive_int, unknown
+from fuxictr_me.errors import UsageError, check_positive_int, missing, unknown
 from fuxictr_me.study.base_settings import find_dataset, start_of
 from fuxictr_me.study.design_checks import (
     MOST_SEED,
@@ -28,7 +28,7 @@ from fuxictr_me.study.foreign_models import check_names, check_read
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
 from fuxictr_me.study.study_file import read_study_file
 from fuxictr_me.training.callbacks import build as build_callbacks
-from fuxictr_me.zoo.find_model import find_model, short_name
+from fuxictr_me.zoo.find_model import find_model, get_class_name
 
 CONTROLS = {"ensemble": {"aggregation": "ensemble"}, "ME-SI": {"shared_interaction": True}}  # changes of ME
 KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
@@ -172,7 +172,7 @@ def _cells_of(model: str, start: dict, kinds: dict, scales: list, seed: int, gri
     dim, cells = start.get("embedding_dim", 10), []
     if not isinstance(dim, int):
         raise UsageError(f"embedding_dim of {model} must be one number to scale it, got {dim!r}")
-    positive_int(f"embedding_dim of {model}", dim)
+    check_positive_int(f"embedding_dim of {model}", dim)
     for kind, scale in [(BASE, 1), *((kind, scale) for kind in kinds for scale in scales if scale > 1)]:
         changes = dict(kinds.get(kind, {}))
         wide = changes.pop("like", MULTI) == SINGLE or kind == BASE
@@ -184,7 +184,7 @@ def _cells_of(model: str, start: dict, kinds: dict, scales: list, seed: int, gri
         # FuxiCTR numbers runs by the product of what varies, the first key slowest: seeds can be added to
         named = {"seed": seed, "model": model, "dataset_id": dataset_id}
         merged = {"seed": seed, **start, **size, **changes, **first} | named
-        cells.append(Cell(short_name(model), kind, scale, merged, tuned))
+        cells.append(Cell(get_class_name(model), kind, scale, merged, tuned))
     return cells
 
 
@@ -200,7 +200,9 @@ def _check_cell(cell: Cell, dataset: dict) -> None:
         check_dataset_values({**dataset, **cell.settings})
         build_callbacks(cell.settings.get("callbacks"))
         if dataset.get("label_col"):
-            check_labels(model_class, settings, [column["name"] for column in check_labels_of(dataset["label_col"])])
+            check_labels(
+                model_class, settings, [column["name"] for column in check_label_columns(dataset["label_col"])]
+            )
     except UsageError as error:
         raise UsageError(f"{cell.name}: {error}") from error
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from fuxictr_me.config.options import DATASET_OPTIONS
-from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.errors import UsageError, check_positive_int
 
 MOST_SCALE = 1000
 MOST_RUNS = 10_000
@@ -90,7 +90,7 @@ def check_own_settings(where: str, settings: object, dataset_keys: Iterable[str]
 def check_scales(scales: object) -> list[int]:
     """Return the scales in order, the base's among them."""
     for scale in check_list("scales", scales):
-        if positive_int("a scale", scale) > MOST_SCALE:
+        if check_positive_int("a scale", scale) > MOST_SCALE:
             raise UsageError(f"a scale is {MOST_SCALE} at most, got {scale}")
     return sorted({1, *scales})
 

@@ -8,13 +8,13 @@ from tqdm import tqdm
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates import plan as predict
-from fuxictr_me.estimates.report import find_feature_map
 from fuxictr_me.estimates.vocabulary import rows_of
-from fuxictr_me.io.working_folder import working_in
+from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.runs.experiment import load_feature_map
+from fuxictr_me.runs.find_feature_map import find_feature_map
 from fuxictr_me.study.plan import PLAN, read_plan
 from fuxictr_me.study.progress import read_state
-from fuxictr_me.zoo.find_model import find_model, is_ours
+from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
 
 HEADER = ("cell", "sets", "runs", "left", "parameters", "memory", "time a run", "time left")
 
@@ -83,7 +83,7 @@ def _predict(cells, study, old, folder, gpu_model):
         check_model_settings(model_class, params)
         try:
             if old and (folder / old.data_folder / "feature_map.json").is_file():
-                with working_in(folder):
+                with change_directory(folder):
                     feature_map = load_feature_map(old.data_folder, {**params, "dataset_id": built_id(old)})
                     rows = rows_of(params, old.data_folder)
             else:
@@ -96,7 +96,7 @@ def _predict(cells, study, old, folder, gpu_model):
         try:
             found[name] = predict(model_class, feature_map, params, gpu_model, rows)
         except UsageError as error:
-            if is_ours(model_class):
+            if is_fuxictr_me_model(model_class):
                 raise
             notes[str(error)] = None
     return found, list(notes), rows

@@ -7,7 +7,7 @@ from pathlib import Path
 from fuxictr_me.config import read_entries
 from fuxictr_me.errors import UsageError
 from fuxictr_me.study.plan_file import PLAN, Plan
-from fuxictr_me.zoo.find_model import OURS
+from fuxictr_me.zoo.find_model import MODEL_NAMES
 
 WRITTEN = ("config", "tuner", "running", "logs", "failed", "checkpoints", "report", "run_expid.py", PLAN)
 
@@ -83,7 +83,7 @@ def _modules(plan: Plan) -> set[str]:
     """Return the top-level modules that classes of models and callbacks of a plan are in."""
     names = set()
     for settings in [of.settings for of in (*plan.cells.values(), *plan.runs)]:
-        if settings["model"] not in OURS:
+        if settings["model"] not in MODEL_NAMES:
             names.add(settings["model"].partition(":")[0] if ":" in settings["model"] else "model_zoo")
         callbacks = settings.get("callbacks") or []
         for callback in callbacks if isinstance(callbacks, list) else [callbacks]:

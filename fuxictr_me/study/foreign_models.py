@@ -2,9 +2,9 @@
 
 import logging
 
-from fuxictr_me.config.known_keys import OF_ANY_MODEL, known_keys, unread_keys
+from fuxictr_me.config.known_keys import WRAPPING_KEYS, describe_unread_keys, find_known_keys
 from fuxictr_me.errors import UsageError
-from fuxictr_me.zoo.find_model import OURS, find_model, is_ours, short_name
+from fuxictr_me.zoo.find_model import MODEL_NAMES, find_model, get_class_name, is_fuxictr_me_model
 
 
 def check_names(names):
@@ -16,11 +16,11 @@ def check_names(names):
     Raises:
         UsageError: two of one name, or a class that is called like a model of ours.
     """
-    classes = [short_name(name) for name in names]
+    classes = [get_class_name(name) for name in names]
     for name, of_class in zip(names, classes, strict=True):
         if classes.count(of_class) > 1:
             raise UsageError(f"two models of a study are called {of_class}: {', '.join(names)}")
-        if name != of_class and of_class in OURS:
+        if name != of_class and of_class in MODEL_NAMES:
             raise UsageError(f"model {name!r} of a study is called like a model of ours: call the class something else")
 
 
@@ -37,14 +37,14 @@ def check_read(model, settings, kinds, grids):
         UsageError: a kind or a grid of a setting that neither FuxiCTR nor the class reads.
     """
     model_class = find_model(model)
-    if is_ours(model_class):
+    if is_fuxictr_me_model(model_class):
         return
-    known = known_keys(model_class) | OF_ANY_MODEL | {"like"}
+    known = find_known_keys(model_class) | WRAPPING_KEYS | {"like"}
     for what, asked in (("kind", kinds), ("the grid of", grids)):
         for kind, changes in asked.items():
             if unread := sorted(changes.keys() - known):
-                reads = f"which neither FuxiCTR nor {short_name(model)} reads"
+                reads = f"which neither FuxiCTR nor {get_class_name(model)} reads"
                 hint = "; logits are averaged by an own kind {logits: {merge: logits}}" if kind == "ensemble" else ""
                 raise UsageError(f"{what} {kind} sets {', '.join(unread)}, {reads}{hint}")
-    if unread := unread_keys(model_class, settings):
+    if unread := describe_unread_keys(model_class, settings):
         logging.warning(unread)

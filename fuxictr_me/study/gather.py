@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from fuxictr_me.errors import UsageError
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.study.design_checks import check_comparable
 from fuxictr_me.study.progress import monitored, read_state
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
@@ -50,7 +50,7 @@ def gather(plan, folder):
 def has_published_rows(plan) -> bool:
     """Whether each split of a study's data has as many rows as the published files of its data set."""
     rows = plan.data.get("rows", {})
-    file = bundled("dataset_configs") / plan.dataset_id / "files.json"
+    file = find_bundled_folder("dataset_configs") / plan.dataset_id / "files.json"
     if not rows or not file.is_file():
         return False
     files = json.loads(file.read_text())["files"]

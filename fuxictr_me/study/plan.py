@@ -20,11 +20,11 @@ from fuxictr_me.config import check_dataset, is_built, read_entries
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.digests import settings_digest
 from fuxictr_me.errors import UsageError
-from fuxictr_me.io.working_folder import working_in
+from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.study.plan_file import PLAN, Plan, Run, read_plan, write_plan
 from fuxictr_me.study.study_data import adopt_built_set
-from fuxictr_me.zoo.model_source import variables_for
+from fuxictr_me.zoo.model_source import find_environment_variables
 
 PARTS = ("config", "tuner")
 SCRIPT = '''"""python run_expid.py --config tuner/CELL --expid EXPID --gpu -1, as FuxiCTR's autotuner calls it."""
@@ -58,7 +58,7 @@ def make_plan(study, folder: str | Path, data: dict | None = None) -> Plan:
     parent.mkdir(parents=True, exist_ok=True)
     _clear_killed_planning(parent, folder.resolve().name)
     with tempfile.TemporaryDirectory(prefix=f".planning-{folder.resolve().name}-", dir=parent) as beside:
-        with working_in(beside):
+        with change_directory(beside):
             first = study.cells[0].settings
             adopted, line = adopt_built_set(dataset, {**first, **dataset, "dataset_id": study.dataset_id})
             for part in PARTS:
@@ -97,7 +97,7 @@ def _environment(study, folder: Path) -> dict:
     """Return what runs need to find the models that this process has found: variable -> folders."""
     environment = {}
     for model in dict.fromkeys(cell.settings["model"] for cell in study.cells):
-        for variable, place in variables_for(model).items():
+        for variable, place in find_environment_variables(model).items():
             places = environment.setdefault(variable, [])
             if (relative := os.path.relpath(place, folder)) not in places:
                 places.append(relative)

@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fuxictr_me.config.names import check_plain_name
+from fuxictr_me.config.user_code import FUXICTR_ME_PATH
 from fuxictr_me.errors import UsageError
-from fuxictr_me.io.atomic import replace_whole
+from fuxictr_me.io.atomic import write_atomically
 from fuxictr_me.study.design import Cell
 from fuxictr_me.study.design_checks import MOST_SEED, check_title
-from fuxictr_me.zoo.find_model import MODULES, SOURCE
+from fuxictr_me.zoo.find_model import FUXICTR_SRC
 
 PLAN = "study.json"
-VARIABLES = (SOURCE, MODULES)  # the only ones that a plan may set
+VARIABLES = (FUXICTR_SRC, FUXICTR_ME_PATH)  # the only ones that a plan may set
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Plan:
 def write_plan(plan: Plan, folder: str | Path) -> None:
     """Write ``study.json``, whole."""
     text = json.dumps(asdict(plan), indent=1) + "\n"
-    replace_whole(Path(folder) / PLAN, lambda path: path.write_text(text))
+    write_atomically(Path(folder) / PLAN, lambda path: path.write_text(text))
 
 
 def read_plan(folder: str | Path) -> Plan:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fuxictr_me.config.user_code import FUXICTR_ME_PATH
 from fuxictr_me.errors import RunError
-from fuxictr_me.io.atomic import replace_whole
+from fuxictr_me.io.atomic import write_atomically
 from fuxictr_me.study.plan import Run
 from fuxictr_me.study.progress import claim, differences, find_results, processes_at, progress_of, read_state
 from fuxictr_me.study.result_files import read_result
-from fuxictr_me.zoo.find_model import MODULES
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 15  # to end by themselves after Ctrl-C
@@ -161,7 +161,7 @@ def variables(plan, folder):
     """
     found = {}
     for name, listed in plan.environment.items():
-        there = [os.environ[name]] if name == MODULES and os.environ.get(name) else []
+        there = [os.environ[name]] if name == FUXICTR_ME_PATH and os.environ.get(name) else []
         found[name] = os.pathsep.join([*(str((folder / place).resolve()) for place in listed), *there])
     return found
 
@@ -210,7 +210,7 @@ def _finish(job, plan, folder):
     record |= {"settings_digest": run.settings_digest, "data_digest": plan.data.get("digest")}
     path = folder / "failed" / f"{run.expid}.json"
     path.parent.mkdir(exist_ok=True)
-    replace_whole(path, lambda part: part.write_text(json.dumps(record, indent=1) + "\n"))
+    write_atomically(path, lambda part: part.write_text(json.dumps(record, indent=1) + "\n"))
     tqdm.write(f"{run.expid} FAILED: {error} (logs/{run.expid}.log)", file=sys.stderr)
 
 

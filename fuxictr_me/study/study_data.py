@@ -7,11 +7,11 @@ from pathlib import Path
 from fuxictr_me.config import is_built
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data import build_dataset, build_h5
-from fuxictr_me.data.build_folder import raw_files
+from fuxictr_me.data.building.build_folder import raw_files
 from fuxictr_me.data.digests import count_rows, data_digest
 from fuxictr_me.data.manifest import difference, fingerprint, read_manifest
 from fuxictr_me.errors import UsageError
-from fuxictr_me.io.working_folder import working_in
+from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.runs.run_settings import load_settings
 
 
@@ -67,7 +67,7 @@ def prepare_data(plan, folder: Path):
     Returns:
         Plan: with ``data``: ``digest`` and ``rows`` of each split.
     """
-    with working_in(folder):
+    with change_directory(folder):
         params = load_settings(plan.runs[0].config, plan.runs[0].expid)
         if not is_built(params):
             params.update(build_h5(params) if params["data_format"] == "h5" else build_dataset(params))
@@ -85,7 +85,7 @@ def data_change(plan, folder: Path) -> str | None:
         UsageError: raw data that are not there.
     """
     run = plan.runs[0]
-    with working_in(folder):
+    with change_directory(folder):
         params = {**run.settings, **plan.dataset, "dataset_id": run.settings["dataset_id"]}
         built = Path(params["data_root"]) / params["dataset_id"]
         if not (built / "feature_map.json").is_file():

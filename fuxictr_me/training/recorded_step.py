@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fuxictr_me.training.cuda_graph import CudaGraphRecorder, Recorder
 from fuxictr_me.training.optimizer import RatesAsTensors
-from fuxictr_me.training.step import Alone, Step
+from fuxictr_me.training.step import LocalTotals, Step
 from fuxictr_me.training.training_state import TOLERANCES, TrainingState
 
 WARM_UP = 3  # eager steps before one is recorded; the next is done both ways and compared
@@ -197,7 +197,7 @@ def reason_against(step: Step) -> str:
     optimizer = step.optimizer
     if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or not optimizer.defaults.get("fused"):
         return f"the optimizer is {type(optimizer).__name__}, not Adam or AdamW in its fused form"
-    if type(step.joint) is not Alone:
+    if type(step.totals) is not LocalTotals:
         return "several processes train the model"
     for rows in step.rows:
         if not rows.capturable:

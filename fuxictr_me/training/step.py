@@ -1,70 +1,96 @@
-"""One training step, equal to FuxiCTR's, without its sweeps over the tables."""
+"""One training step, equal to FuxiCTR's, with fewer passes over the tables."""
+
+from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from fuxictr.pytorch.torch_utils import get_regularizer
+from torch import Tensor
+from torch.nn import Parameter
 
-from fuxictr_me.compat import FeatureEmbeddingDict
+from fuxictr_me.compat import BaseModel
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.training.catch_up import CaughtUpRows
 from fuxictr_me.training.cpu_memory import keep_freed_memory
-from fuxictr_me.training.table_updates import UPDATES, dense_rows
+from fuxictr_me.training.parameters import fused_tables, split_parameters
+from fuxictr_me.training.table_updates import UPDATES, DenseRows, dense_rows
 from fuxictr_me.training.touched_rows import LazyRows
 
 
-class Alone:
-    """One process has all parameters: what it counts is the whole."""
+class LocalTotals:
+    """The gradient norm and the loss of a model whose parameters all lie in this process.
 
-    tables_by_rows = True  # else the gradients of fused tables are autograd's, and of every row
+    ``DistributedTotals`` is the counterpart for several processes.
 
-    def counted(self, parameters):
-        """Those of ``parameters`` whose norms this process adds to the whole: all."""
+    Attributes:
+        tables_by_rows: whether fused tables are updated by ``RowUpdates``; else autograd computes a gradient of every
+            row.
+    """
+
+    tables_by_rows = True
+
+    def select_counted(self, parameters: list[Parameter]) -> list[Parameter]:
+        """Return the parameters whose norms this process adds to the total: all of them."""
         return parameters
 
-    def whole(self, square, loss, penalty):
-        """‖gradient‖² of all parameters, and the loss with regularisers, from those of the parameters counted."""
+    def join(self, square: Tensor, loss: Tensor, penalty: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Return the total of ‖gradient‖² and the loss with regularisers.
+
+        Args:
+            square: (), ‖gradient‖² of the counted parameters.
+            loss: (), the task loss of this process.
+            penalty: the regularisers' value of the counted parameters.
+        """
         return square, loss + penalty
 
 
 class Step:
-    """Backward, regularisers, clipping and update of a model.
+    """Backward pass, regularisers, clipping and update of a model.
 
-    What FuxiCTR's ``train_step`` does, in the same arithmetic: the regularisers' gradients are added to those of the
-    loss rather than found by autograd, and nothing waits for the device.
+    It does what FuxiCTR's ``train_step`` does, in the same arithmetic. The regularisers' gradients are added to those
+    of the loss directly instead of by autograd, and nothing waits for the device.
 
     Args:
-        model (BaseModel): with its optimizer.
-        embedding_updates (str): see ``dense_rows``, ``CaughtUpRows``, ``LazyRows``.
-        on_cpu (bool or None): whether to go the ways of a CPU; None: where the model lies.
-        kernels (module or None): that update fused tables on a GPU; None: those that run there, see ``find_kernels``.
-        joint (Alone): what makes the whole norm and loss of those of this process.
+        model: with its optimizer.
+        embedding_updates: ``dense``, ``catch_up`` or ``lazy``: see ``dense_rows``, ``CaughtUpRows``, ``LazyRows``.
+        on_cpu: whether to use the code paths of a CPU; None: where the model lies.
+        totals: joins the norm and the loss of several processes; None: ``LocalTotals``.
+        kernels: the module that updates fused tables on a GPU; None: see ``find_kernels``.
 
     Raises:
-        UsageError: row-wise updates with an optimizer or a regulariser that they do not go with.
+        UsageError: see ``check_updates``.
     """
 
-    def __init__(self, model, embedding_updates="dense", on_cpu=None, joint=None, kernels=None):
-        self.optimizer, self.joint = model.optimizer, joint or Alone()
+    def __init__(
+        self,
+        model: BaseModel,
+        embedding_updates: str = "dense",
+        on_cpu: bool | None = None,
+        totals: LocalTotals | None = None,
+        kernels: ModuleType | None = None,
+    ):
+        self.optimizer, self.totals = model.optimizer, totals or LocalTotals()
         check_updates(model, embedding_updates)
-        tables = fused_tables(model) if self.joint.tables_by_rows else []
+        tables = fused_tables(model) if self.totals.tables_by_rows else []
         of_tables, of_embeddings, of_networks = split_parameters(model)
-        if not self.joint.tables_by_rows:
+        if not self.totals.tables_by_rows:
             of_tables, of_embeddings = [], of_tables + of_embeddings
-        penalties = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
+        weights = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
+        self.rows: list[DenseRows]
         if embedding_updates == "dense":
             self.rows = [
-                dense_rows(table, self.optimizer, penalties[1], penalties[2], on_cpu, kernels) for table in tables
+                dense_rows(table, self.optimizer, weights[1], weights[2], on_cpu, kernels) for table in tables
             ]
         else:
             by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
             self.rows = [by_rows(table, self.optimizer, on_cpu, kernels) for table in tables]
         for table, rows in zip(tables, self.rows, strict=True):
-            table.settled()  # what an earlier optimizer has put off
+            table.settled()  # completes the updates that an earlier optimizer has postponed
             table.updates = rows
         self.parameters = of_embeddings + of_networks
-        self.counted = self.joint.counted(self.parameters)
+        self.counted = self.totals.select_counted(self.parameters)
         self.penalised = [
-            (parameters, self.joint.counted(parameters), p, weight)
+            (parameters, self.totals.select_counted(parameters), p, weight)
             for parameters, regularizer in (
                 (of_embeddings, model._embedding_regularizer),
                 (of_networks, model._net_regularizer),
@@ -77,15 +103,15 @@ class Step:
         if lies_on_cpu:
             keep_freed_memory()
 
-    def __call__(self, forward, max_gradient_norm):
-        """Do the step.
+    def __call__(self, forward: Callable[[], Tensor], max_gradient_norm: float) -> Tensor:
+        """Take the step.
 
         Args:
-            forward (callable): gives the task loss, a Tensor ().
-            max_gradient_norm (float): of the gradient of all parameters.
+            forward: returns the task loss, a Tensor ().
+            max_gradient_norm: of the gradient of all parameters.
 
         Returns:
-            Tensor: the loss, regularisers included, detached.
+            The loss, regularisers included, detached.
         """
         self.prepare()
         loss = self.compute(forward, max_gradient_norm)
@@ -102,8 +128,8 @@ class Step:
         for rows in self.rows:
             rows.count()
 
-    def compute(self, forward, max_gradient_norm):
-        """The part of a step that can be recorded: without waiting for the device, and nothing depends on Python."""
+    def compute(self, forward: Callable[[], Tensor], max_gradient_norm: float) -> Tensor:
+        """Do the part of a step that can be recorded: it never waits for the device or depends on Python values."""
         self.optimizer.zero_grad()
         for rows in self.rows:
             rows.begin()
@@ -120,17 +146,18 @@ class Step:
                 square, penalty = rows.collect()
                 squares.append(square)
                 penalties.append(penalty)
-            penalty = sum(penalties) + self._regularise()
-            square, whole_loss = self.joint.whole(self._squared_norm() + sum(squares), loss.detach(), penalty)
+            total_penalty = sum(penalties) + self._regularise()
+            total_square = self._squared_norm() + sum(squares)
+            square, total_loss = self.totals.join(total_square, loss.detach(), total_penalty)
             self._clip(square.sqrt(), max_gradient_norm)
         self.optimizer.step()
         for rows in self.rows:
             rows.finish()
-        return whole_loss
+        return total_loss
 
-    def _regularise(self):
-        """Add the gradients of (λ/p)‖w‖ₚᵖ of parameters outside fused tables; returns its value, of those counted."""
-        value = 0.0
+    def _regularise(self) -> Tensor | float:
+        """Add the gradients of (λ/p)‖w‖ₚᵖ of parameters outside fused tables; return its value for those counted."""
+        value: Tensor | float = 0.0
         for parameters, counted, p, weight in self.penalised:
             for parameter in parameters:
                 if parameter.grad is None:
@@ -145,43 +172,27 @@ class Step:
                 value = value + weight / p * (values.square() if p == 2 else values).sum()
         return value
 
-    def _squared_norm(self):
-        """‖·‖² of the gradients outside fused tables, of the parameters counted."""
+    def _squared_norm(self) -> Tensor | float:
+        """Return ‖·‖² of the gradients outside fused tables, of the parameters counted."""
         grads = _grads(self.counted)
         return torch.stack(torch._foreach_norm(grads)).square().sum() if grads else 0.0
 
-    def _clip(self, norm, max_gradient_norm):
-        """As ``torch.nn.utils.clip_grad_norm_`` on all parameters, whose gradients have this norm."""
+    def _clip(self, norm: Tensor, max_gradient_norm: float) -> None:
+        """Do what ``torch.nn.utils.clip_grad_norm_`` does on all parameters, whose gradients have this norm."""
         factor = (max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
-        if self.on_cpu and factor == 1:  # where asking costs nothing
+        if self.on_cpu and factor == 1:  # on a GPU this comparison would wait for the device
             return
         torch._foreach_mul_(_grads(self.parameters), factor)
         for rows in self.rows:
             rows.scale(factor)
 
 
-def _grads(parameters):
+def _grads(parameters: list[Parameter]) -> list[Tensor]:
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
-def split_parameters(model):
-    """The trained parameters of a model as FuxiCTR's regularisers tell them apart.
-
-    Returns:
-        (list, list, list): fused tables, other parameters of feature-embedding layers, all the rest.
-    """
-    tables, embeddings = [], {}
-    for module in model.modules():
-        if isinstance(module, FusedTable):
-            tables.append(module.weight)
-        elif type(module) is FeatureEmbeddingDict:
-            embeddings.update({id(p): p for p in module.parameters() if p.requires_grad})
-    known = {id(p) for p in tables} | set(embeddings)
-    return tables, list(embeddings.values()), [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-
-
-def penalty(model):
-    """FuxiCTR's regularisation loss Σ (λ/p)‖w‖ₚᵖ, for autograd; fused tables count as the embeddings that they are."""
+def regularization_penalty(model: BaseModel) -> Tensor | float:
+    """Return FuxiCTR's regularisation loss Σ (λ/p)‖w‖ₚᵖ, for autograd, counting fused tables as embeddings."""
     tables, embeddings, networks = split_parameters(model)
     return sum(
         (weight / p) * torch.norm(parameter, p) ** p
@@ -194,8 +205,8 @@ def penalty(model):
     )
 
 
-def check_updates(model, embedding_updates):
-    """Refuse updates by rows where every row has a gradient, or where the optimizer is not plain Adam.
+def check_updates(model: BaseModel, embedding_updates: str) -> None:
+    """Refuse updates by rows if every row has a gradient, or if the optimizer is not plain Adam.
 
     Raises:
         UsageError: one line that gives the reason.
@@ -214,9 +225,4 @@ def check_updates(model, embedding_updates):
     elif optimizer.param_groups[0]["weight_decay"]:
         reason = "weight_decay gives every row a gradient: leave it out"
     if reason:
-        raise UsageError(f"embedding_updates: {embedding_updates} cannot be: {reason}")
-
-
-def fused_tables(model):
-    """The ``FusedTable`` modules of a model."""
-    return [module for module in model.modules() if isinstance(module, FusedTable)]
+        raise UsageError(f"embedding_updates: {embedding_updates} is not supported here: {reason}")

@@ -7,12 +7,12 @@ import logging
 from torch import nn
 
 from fuxictr_me.compat import BaseModel, MultiTaskModel
-from fuxictr_me.config.known_keys import OF_ANY_MODEL, known_keys
+from fuxictr_me.config.known_keys import WRAPPING_KEYS, find_known_keys
 from fuxictr_me.config.training_settings import check_bool
-from fuxictr_me.errors import UsageError, positive_int
+from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.models import MultiEmbeddingModel
-from fuxictr_me.models.training_checks import Checked
 from fuxictr_me.training.callbacks import attach, build
+from fuxictr_me.training.checks import CheckedTraining
 from fuxictr_me.wrap.batched_sets import BatchedSets
 from fuxictr_me.wrap.describe_merge import describe
 from fuxictr_me.wrap.example_batch import example_batch, long_sequence_batch
@@ -73,14 +73,14 @@ def with_configured_sets(cls, settings):
     Returns:
         type: ``MultiEmbeddingOf(cls)`` where one of its keys is set, else ``cls``.
     """
-    asked = any(settings.get(key) is not None for key in OF_ANY_MODEL)
+    asked = any(settings.get(key) is not None for key in WRAPPING_KEYS)
     has_sets = issubclass(cls, MultiEmbeddingModel | _MultiEmbedding)
     return MultiEmbeddingOf(cls) if asked and not has_sets and not own_keys(cls) else cls
 
 
 def own_keys(cls):
     """The keywords of ``MultiEmbeddingOf`` that a constructor of a FuxiCTR model's class takes itself (set of str)."""
-    return OF_ANY_MODEL & known_keys(cls)
+    return WRAPPING_KEYS & find_known_keys(cls)
 
 
 @functools.cache
@@ -95,7 +95,7 @@ def _class_of(Backbone, num_sets, merge, task_sets, batched):
     return type(f"{Backbone.__name__}_ME", (_MultiEmbedding, Backbone), content)
 
 
-class _MultiEmbedding(Checked):
+class _MultiEmbedding(CheckedTraining):
     """Mixed in front of a FuxiCTR model's class by ``MultiEmbeddingOf``.
 
     Attributes:
@@ -113,7 +113,7 @@ class _MultiEmbedding(Checked):
         task_sets = own["task_sets"] or False
         check_bool("task_sets", task_sets)
         if own["num_sets"] is not None:
-            positive_int("num_sets", own["num_sets"])
+            check_positive_int("num_sets", own["num_sets"])
         elif own["merge"] and not task_sets:
             raise UsageError(f"merge: {own['merge']} says where sets are averaged: set num_sets, too")
         self._backbone.__init__(self, feature_map, *args, **kwargs)

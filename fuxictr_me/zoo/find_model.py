@@ -9,16 +9,16 @@ from pathlib import Path
 
 from fuxictr_me import models
 from fuxictr_me.compat import BaseModel
-from fuxictr_me.config.user_code import FOLDERS, import_named, named_import_errors
+from fuxictr_me.config.user_code import import_named, named_import_errors
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.models.training_checks import Checked
 from fuxictr_me.training.callbacks import attach, build
+from fuxictr_me.training.checks import CheckedTraining
 from fuxictr_me.wrap import MultiEmbeddingOf, own_keys
 
-ZOO, BASES = "model_zoo", "fuxictr.pytorch.models"
-SOURCE, MODULES = "FUXICTR_SRC", FOLDERS  # environment variables
-HOW = f"set {SOURCE} to a checkout of reczoo/FuxiCTR"
-OURS = [name for name in models.__all__ if name.endswith("_ME")]
+ZOO_PACKAGE, BASES = "model_zoo", "fuxictr.pytorch.models"
+FUXICTR_SRC = "FUXICTR_SRC"  # an environment variable
+HOW = f"set {FUXICTR_SRC} to a checkout of reczoo/FuxiCTR"
+MODEL_NAMES = [name for name in models.__all__ if name.endswith("_ME")]
 
 
 def find_model(name: object, beside: Path | str | None = None, named: Path | str | None = None) -> type:
@@ -41,12 +41,12 @@ def find_model(name: object, beside: Path | str | None = None, named: Path | str
     """
     beside, named = (None if folder is None else Path(folder) for folder in (beside, named))
     model_class = _find(name, beside, named)
-    if is_ours(model_class) or backbone_of(model_class) is not model_class:
+    if is_fuxictr_me_model(model_class) or get_backbone(model_class) is not model_class:
         return model_class
     return _checked(model_class) if own_keys(model_class) else MultiEmbeddingOf(model_class)
 
 
-def is_ours(model_class: type) -> bool:
+def is_fuxictr_me_model(model_class: type) -> bool:
     """Whether a class is one of our models, or of a user's on top of ours: it has sets without being wrapped."""
     return issubclass(model_class, models.MultiEmbeddingModel)
 
@@ -56,17 +56,17 @@ def is_wrapped(model_class: type) -> bool:
     return hasattr(model_class, "_defaults")
 
 
-def backbone_of(model_class: type) -> type:
+def get_backbone(model_class: type) -> type:
     """The FuxiCTR model on which ``find_model`` or ``MultiEmbeddingOf`` builds; the class itself of any other."""
     return getattr(model_class, "_backbone", model_class)
 
 
-def short_name(name: object) -> str:
+def get_class_name(name: object) -> str:
     """The class's name alone, which may name files: ``my_model:WideDNN`` -> ``WideDNN``."""
     return str(name).rpartition(":")[2]
 
 
-class _AsItIs(Checked):
+class _AsItIs(CheckedTraining):
     """Before a FuxiCTR model's class that has sets of its own: our checks, and ``callbacks`` of the config."""
 
     def __init__(self, feature_map, *args, callbacks=None, **kwargs):
@@ -81,10 +81,10 @@ def _checked(model_class):
 
 
 def _find(name: object, beside: Path | None, named: Path | None) -> type:
-    if name in OURS:
+    if name in MODEL_NAMES:
         return getattr(models, name)
     if not isinstance(name, str) or not name:
-        raise unknown("model", name, OURS)
+        raise unknown("model", name, MODEL_NAMES)
     return _in_module(name, beside, named) if ":" in name else _in_zoo(name)
 
 
@@ -92,7 +92,7 @@ def _in_module(name: str, beside: Path | None, named: Path | None) -> type:
     module_name, _, class_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
         raise UsageError(f"model {name!r} is no class: write package.module:Class, e.g. my_model:WideDNN")
-    if module_name.partition(".")[0] == ZOO and _zoo() is None:
+    if module_name.partition(".")[0] == ZOO_PACKAGE and _zoo() is None:
         raise UsageError(f"model {name!r}: there is no FuxiCTR checkout here; {HOW}")
     module = import_named(module_name, f"model {name!r}", beside, named)
     classes = _models_in(module)
@@ -108,7 +108,7 @@ def _in_zoo(name):
     classes = {} if zoo is None else _models_in(zoo)
     if name in classes:
         return classes[name]
-    error = unknown("model", name, {*classes, *OURS})
+    error = unknown("model", name, {*classes, *MODEL_NAMES})
     own = "a class of your own is package.module:Class"
     if zoo is None:
         raise UsageError(f"{error}; for FuxiCTR's models, {HOW}; {own}")
@@ -118,20 +118,22 @@ def _in_zoo(name):
 
 def _zoo():
     """FuxiCTR's ``model_zoo`` package; None where there is no checkout."""
-    if getattr(sys.modules.get(ZOO), "__file__", None):
-        return sys.modules[ZOO]
-    source = os.environ.get(SOURCE)
-    spec = PathFinder.find_spec(ZOO, [source] if source else [os.getcwd(), *sys.path])
+    if getattr(sys.modules.get(ZOO_PACKAGE), "__file__", None):
+        return sys.modules[ZOO_PACKAGE]
+    source = os.environ.get(FUXICTR_SRC)
+    spec = PathFinder.find_spec(ZOO_PACKAGE, [source] if source else [os.getcwd(), *sys.path])
     if spec is None or spec.origin is None:  # nothing, or a folder of that name that is no package
         if source:
-            raise UsageError(f"{SOURCE} is {source}, where no {ZOO}/__init__.py is: it must name a checkout of FuxiCTR")
+            raise UsageError(
+                f"{FUXICTR_SRC} is {source}, where no {ZOO_PACKAGE}/__init__.py is: it must name a checkout of FuxiCTR"
+            )
         return None
-    zoo = sys.modules[ZOO] = importlib.util.module_from_spec(spec)
+    zoo = sys.modules[ZOO_PACKAGE] = importlib.util.module_from_spec(spec)
     try:
-        with named_import_errors(f"FuxiCTR's {ZOO} in {Path(spec.origin).parent}"):
+        with named_import_errors(f"FuxiCTR's {ZOO_PACKAGE} in {Path(spec.origin).parent}"):
             spec.loader.exec_module(zoo)
     except UsageError:
-        del sys.modules[ZOO]
+        del sys.modules[ZOO_PACKAGE]
         raise
     return zoo
 

@@ -21,10 +21,10 @@ import numpy as np
 from fuxictr.features import FeatureMap
 
 from fuxictr_me.compat import BaseModel, MultiTaskModel, dataloaders, fuxictr_models
-from fuxictr_me.compat.loaders import bridged_loader
+from fuxictr_me.compat.loaders import bridge_rank_loader
 from fuxictr_me.config.evaluated_settings import check_encoders, check_evaluated
 from fuxictr_me.errors import UsageError, missing, unknown
-from fuxictr_me.io.working_folder import working_in
+from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.training.callbacks import attach, build
 from fuxictr_me.training.metrics import evaluate_metrics
 from fuxictr_me.wrap import with_configured_sets
@@ -75,13 +75,13 @@ def run_script(script: str, arguments: list[str]) -> None:
 
     folder = str(path.resolve().parent)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(working_in(Path.cwd()))  # the script may change to another folder
+        stack.enter_context(change_directory(Path.cwd()))  # the script may change to another folder
         stack.enter_context(_restored(sys.path))
         stack.enter_context(_restored(sys.meta_path))
         stack.enter_context(_replaced((sys, "argv", [str(script), *arguments])))
         stack.enter_context(_own_modules(ZOOS, folder))
         register(ZOOS)
-        stack.enter_context(_replaced((dataloaders, "RankDataLoader", bridged_loader()), *_configured_bases()))
+        stack.enter_context(_replaced((dataloaders, "RankDataLoader", bridge_rank_loader()), *_configured_bases()))
         stack.enter_context(_replaced(*_checked_readers()))
         sys.path.insert(0, folder)  # as python does for a script: fuxictr_version.py lies there
         runpy.run_path(str(path), run_name="__main__")

@@ -1,6 +1,5 @@
 """Where the class of a model that is not ours comes from: so that another process, and another person, find it."""
 
-import hashlib
 import inspect
 import subprocess
 import sys
@@ -8,12 +7,14 @@ import sysconfig
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-from fuxictr_me.zoo.find_model import MODULES, OURS, SOURCE, ZOO, backbone_of, is_wrapped
+from fuxictr_me.config.user_code import FUXICTR_ME_PATH
+from fuxictr_me.io.checksums import hash_file
+from fuxictr_me.zoo.find_model import FUXICTR_SRC, MODEL_NAMES, ZOO_PACKAGE, get_backbone, is_wrapped
 
 OWN = "own"  # a file of the user's, neither of a checkout of FuxiCTR nor of an installed package
 
 
-def source_of(model_class):
+def describe_source(model_class):
     """What a result records of a model's class.
 
     Args:
@@ -24,7 +25,7 @@ def source_of(model_class):
         ``origin``: ``FuxiCTR <commit>`` of a checkout, ``<package> <version>`` of what is installed, else ``own``; and
         ``wrapped``: whether ``MultiEmbeddingOf`` gives it its sets. None of a model of ours.
     """
-    cls = backbone_of(model_class)
+    cls = get_backbone(model_class)
     if cls.__module__.startswith("fuxictr_me."):
         return None
     file = Path(inspect.getfile(cls)).resolve()
@@ -32,13 +33,13 @@ def source_of(model_class):
     return {
         "class": f"{cls.__module__}:{cls.__qualname__}",
         "file": file.relative_to(folder).as_posix(),
-        "md5": md5_of(file.read_bytes()),
+        "md5": hash_file(file, "md5"),
         "origin": _origin(cls.__module__.partition(".")[0], folder),
         "wrapped": is_wrapped(model_class),
     }
 
 
-def variables_for(name):
+def find_environment_variables(name):
     """What a process that starts in another folder needs to find the model that this one has found.
 
     Args:
@@ -47,18 +48,13 @@ def variables_for(name):
     Returns:
         dict: an environment variable -> folder (Path); empty where nothing is needed.
     """
-    if name in OURS:
+    if name in MODEL_NAMES:
         return {}
-    module = name.partition(":")[0] if ":" in name else ZOO
+    module = name.partition(":")[0] if ":" in name else ZOO_PACKAGE
     folder = _folder_of(module)
     if folder in _installed():
         return {}
-    return {SOURCE if module.partition(".")[0] == ZOO else MODULES: folder}
-
-
-def md5_of(content):
-    """Of bytes, as hex digits."""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return {FUXICTR_SRC if module.partition(".")[0] == ZOO_PACKAGE else FUXICTR_ME_PATH: folder}
 
 
 def _folder_of(module):
@@ -68,7 +64,7 @@ def _folder_of(module):
 
 
 def _origin(package, folder):
-    if package == ZOO:
+    if package == ZOO_PACKAGE:
         return f"FuxiCTR {_commit(folder)}"
     if folder in _installed():
         names = packages_distributions().get(package, ())

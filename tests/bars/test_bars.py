@@ -1,6 +1,5 @@
 """Entries of BARS: written from finished runs, checked, and run again."""
 
-import argparse
 import csv
 import getpass
 import hashlib
@@ -32,11 +31,12 @@ from fuxictr_me.bars.read_entry import Entry
 from fuxictr_me.bars.rerun import compare, find_data, rerun
 from fuxictr_me.bars.result_rows import parse_row
 from fuxictr_me.bars.tuner import name_runs, tuner_hash
-from fuxictr_me.commands.bars import add_bars, run
-from fuxictr_me.io.resources import bundled, zoo_configs
+from fuxictr_me.commands.bars import run
+from fuxictr_me.commands.parser import parse_arguments
+from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 from fuxictr_me.runs.experiment import run_expid
 
-TINY = bundled("dataset_configs") / "tiny_flights"
+TINY = find_bundled_folder("dataset_configs") / "tiny_flights"
 NAME = "DCNv2_ME_tiny_flights"
 SPLITS = ("train", "valid", "test")
 REAL = json.loads((Path(__file__).parent / "bars_entries.json").read_text())
@@ -71,7 +71,7 @@ def made(runs):
 
 def write_config(runs, data=None, folder="config", base="DCNv2_ME_test"):
     """A config folder: the bundled test with changes, an expid each."""
-    entries = yaml.safe_load((zoo_configs()[base.removesuffix("_test")] / "model_config.yaml").read_text())
+    entries = yaml.safe_load((find_zoo_configs()[base.removesuffix("_test")] / "model_config.yaml").read_text())
     datasets = yaml.safe_load((TINY / "dataset_config.yaml").read_text())
     datasets["tiny_flights"] |= {f"{split}_data": str(TINY / f"{split}.csv") for split in SPLITS} | (data or {})
     common = {**entries["Base"], **entries[base], "epochs": 1, "verbose": 0, "debug_mode": False}
@@ -98,10 +98,8 @@ def pretend(expid, ran=None, **settings):
 
 
 def command(*words):
-    """``fuxictr-me bars``; what it returns."""
-    parser = argparse.ArgumentParser()
-    add_bars(parser.add_subparsers(dest="command"))
-    return run(parser.parse_args(["bars", *map(str, words)]))
+    """Run ``fuxictr-me bars`` and return its text."""
+    return run(parse_arguments(["bars", *map(str, words)]))
 
 
 def bad(folder):

@@ -23,9 +23,9 @@ from helpers.sample_files import write_sample
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
 from fuxictr_me.data import H5DataLoader, build_dataset, build_h5, feature_maps
-from fuxictr_me.data.generate import SyntheticClicks
-from fuxictr_me.data.h5_file import H5File
-from fuxictr_me.data.parquet_loader import read_columns
+from fuxictr_me.data.h5.h5_file import H5File
+from fuxictr_me.data.loaders.parquet_loader import read_columns
+from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 from fuxictr_me.runs.experiment import run_expid
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -82,7 +82,7 @@ def test_build_info_verify_convert(capsys):
     write_sample("criteo_x4", Path("raw/Criteo_x4"))
     assert main(["data", "build", "criteo_paper", "--raw", "raw/Criteo_x4", "--out", "sets"]) == 0
     out = capsys.readouterr().out
-    assert "sets/criteo_paper: 39 fields" in out and "train           300 rows, 1 files" in out
+    assert "sets/criteo_paper: 39 fields" in out and "train           300 rows, 1 file," in out
     assert main(["data", "verify", "sets/criteo_paper"]) == 0
     kept = ["feature_map.json", "feature_processor.pkl", "feature_vocab.json", *(f"{split}.h5" for split in SPLITS)]
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(f"{name}: as it was built" for name in kept)
@@ -146,7 +146,7 @@ def test_what_was_generated_gives_way_to_a_build_with_a_word(tmp_path, caplog):
 def test_verify_says_which_published_file_differs(capsys, monkeypatch):
     folder = write_sample("frappe_x1", Path("Frappe_x1"))
     published = {"train.csv": "0" * 32, "valid.csv": "0" * 32, "test.csv": "0" * 32}
-    monkeypatch.setattr("fuxictr_me.commands.data.md5", lambda path: published[path.name])
+    monkeypatch.setattr("fuxictr_me.data.verify_set.hash_file", lambda path, *_, **__: published[path.name])
     assert main(["data", "verify", str(folder)]) == 1
     out = capsys.readouterr().out
     assert (

@@ -10,7 +10,7 @@ import torch
 import yaml
 from fuxictr.pytorch.torch_utils import get_loss
 from fuxictr.utils import load_config
-from helpers.bad_configs import ROWS, error_of, write
+from helpers.bad_configs import error_of, write
 from helpers.batches import make_batch
 from helpers.feature_maps import categorical, make_feature_map, sequence
 
@@ -25,16 +25,8 @@ from fuxictr_me.config.training_options import LOSSES, MULTI_TASK_OPTIONS, OPTIM
 from fuxictr_me.config.yaml_files import read_yaml
 from fuxictr_me.data import H5DataLoader, feature_maps
 from fuxictr_me.estimates.limits import check_memory, least_bytes
-from fuxictr_me.io.resources import bundled, zoo_configs
+from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 from fuxictr_me.runs.run_settings import load_settings
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("rows.csv").write_text(ROWS)
-    return tmp_path
-
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
 
@@ -90,7 +82,7 @@ def test_yaml_that_is_a_config_is_read_as_pyyaml_reads_it(tmp_path):
 
 def test_the_merge_is_that_of_fuxictr(tmp_path):
     """Over the bundled model zoo, and over files in a folder, each of which may have a Base."""
-    for folder in [*zoo_configs().values()][:2]:
+    for folder in [*find_zoo_configs().values()][:2]:
         entries = read_entries(folder, "model_config")
         ready = [expid for expid, entry in entries.items() if expid != "Base" and entry.get("dataset_id") != "TBD"]
         for expid in ready[:: len(ready) // 3]:
@@ -148,7 +140,7 @@ def test_every_bundled_data_set_is_found_and_right(dataset_id, monkeypatch):
     entry, place = find_dataset(dataset_id)
     params = {**entry, "dataset_id": dataset_id}
     for split in ("train", "valid", "test"):  # the published files are not here
-        params[f"{split}_data"] = str(bundled("dataset_configs") / "tiny_flights" / "train.csv")
+        params[f"{split}_data"] = str(find_bundled_folder("dataset_configs") / "tiny_flights" / "train.csv")
     check_dataset(params, place)
     assert all(column["active"] in (True, False) for column in params["feature_cols"])
     assert find_dataset(dataset_id, place.parent)[0] == entry

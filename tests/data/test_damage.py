@@ -20,11 +20,12 @@ from helpers.h5_sets import as_format_1, random_columns
 
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
-from fuxictr_me.data import H5DataLoader, feature_maps, hdf5_rehearsal
-from fuxictr_me.data import build_h5 as build
-from fuxictr_me.data.block_checksums import BLOCK_ROWS
-from fuxictr_me.data.convert_ids import write_set
-from fuxictr_me.data.h5_file import H5File
+from fuxictr_me.data import H5DataLoader, feature_maps
+from fuxictr_me.data.building.build_h5 import SplitWriter
+from fuxictr_me.data.building.convert_ids import write_set
+from fuxictr_me.data.h5 import hdf5_rehearsal
+from fuxictr_me.data.h5.block_checksums import BLOCK_ROWS
+from fuxictr_me.data.h5.h5_file import H5File
 from fuxictr_me.errors import RunError
 
 FEATURES = {
@@ -53,8 +54,8 @@ def write_damageable_set(folder, seed=0, block_rows=0):
     vocabulary.write_text(json.dumps({"tiny": {str(i): i for i in range(200)}}))
     columns = {split: random_columns(feature_map, rows, seed + i) for i, (split, rows) in enumerate(ROWS.items())}
     with pytest.MonkeyPatch.context() as patch:
-        writer = functools.partial(build.SplitWriter, block_rows=block_rows)
-        patch.setattr("fuxictr_me.data.convert_ids.SplitWriter", writer)
+        writer = functools.partial(SplitWriter, block_rows=block_rows)
+        patch.setattr("fuxictr_me.data.building.convert_ids.SplitWriter", writer)
         write_set(folder, content, ROWS, lambda split: [columns[split]], {"converted": {"from": "x"}}, [vocabulary])
     return columns
 
@@ -433,7 +434,7 @@ def test_converting_an_older_set_protects_it(tmp_path, caplog):
 
 def test_a_damaged_older_set_is_named_where_hdf5_fails(tmp_path, caplog, monkeypatch):
     """Its header has no checksum: what HDF5 says, or the layout, becomes one line; wrong rows never pass."""
-    monkeypatch.setattr("fuxictr_me.data.split_files.rehearse_parsing", lambda paths: None)  # half a second each
+    monkeypatch.setattr("fuxictr_me.data.h5.split_rows.rehearse_parsing", lambda paths: None)  # half a second each
     write_damageable_set(tmp_path / "one")
     as_older(tmp_path / "one")
     caplog.set_level(logging.ERROR)
@@ -541,8 +542,8 @@ def test_a_file_on_which_hdf5_hangs_or_crashes_is_named(tmp_path, monkeypatch):
     path, feature_map = tmp_path / "old/train.h5", make_feature_map(FEATURES)
     parse = hdf5_rehearsal.PARSE
     for bad in ("import os; os.kill(os.getpid(), 11)", "import time; time.sleep(60)"):
-        monkeypatch.setattr("fuxictr_me.data.hdf5_rehearsal.PARSE", parse.replace("list(file.attrs.items())", bad))
-        monkeypatch.setattr("fuxictr_me.data.hdf5_rehearsal.SECONDS", 8)
+        monkeypatch.setattr("fuxictr_me.data.h5.hdf5_rehearsal.PARSE", parse.replace("list(file.attrs.items())", bad))
+        monkeypatch.setattr("fuxictr_me.data.h5.hdf5_rehearsal.SECONDS", 8)
         with limited(50), pytest.raises(UsageError, match=r"old/train\.h5 is damaged: HDF5 hangs or crashes on it"):
             H5DataLoader(feature_map, path)
 

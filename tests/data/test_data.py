@@ -1,6 +1,5 @@
 """Building ids and feeding batches, against FuxiCTR's own ways."""
 
-from helpers.raw_files import write_raw
 import json
 import math
 import signal
@@ -11,18 +10,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.feature_maps import categorical, make_feature_map, sequence
-from helpers.forked_processes import Forked
 from fuxictr.features import FeatureMap
 from fuxictr.preprocess import FeatureProcessor
 from fuxictr.preprocess import build_dataset as fuxictr_build
+from helpers.feature_maps import categorical, make_feature_map, sequence
+from helpers.forked_processes import Forked
+from helpers.raw_files import write_raw
 
 from fuxictr_me import UsageError
-from fuxictr_me.compat.versions import flavour
+from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.data import InMemoryLoader, build_dataset
-
-
-
 
 
 def test_ids_are_those_of_fuxictrs_feature_processor(tmp_path):
@@ -57,7 +54,7 @@ def test_files_are_those_of_fuxictrs_build_dataset(tmp_path, block_size):
             np.testing.assert_array_equal(np.array(a[column].tolist()), np.array(b[column].tolist()), column)
     feature_map = FeatureMap("made", str(tmp_path / "ours" / "made"))
     feature_map.load(str(tmp_path / "ours" / "made" / "feature_map.json"), {})
-    if flavour() == "wheel" and not block_size:  # and FuxiCTR's own loader reads them
+    if detect_flavour() == "wheel" and not block_size:  # and FuxiCTR's own loader reads them
         from fuxictr.pytorch.dataloaders import RankDataLoader
 
         loader = RankDataLoader(
@@ -73,7 +70,7 @@ def test_chunks_of_rows_make_the_same_file(tmp_path, monkeypatch):
     params = write_raw(tmp_path)
     whole = build_dataset(params)
     monkeypatch.setattr(
-        "fuxictr_me.data.build_parquet.ROWS_A_CHUNK", 70
+        "fuxictr_me.data.building.build_parquet.ROWS_A_CHUNK", 70
     )  # 300 rows: borders inside, a short last chunk
     chunked = build_dataset({**params, "data_root": str(tmp_path / "chunked")})
     for split, path in whole.items():

@@ -1,9 +1,5 @@
 """What a build may write and remove: its own files, whole or not there; and nothing of anybody else's."""
 
-from helpers.small_sets import write_small
-from helpers.small_sets import SPLITS
-from helpers.small_sets import COLUMNS
-from helpers.small_sets import build
 import errno
 import json
 import logging
@@ -13,26 +9,19 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from helpers.run_configs import write_config
+from helpers.small_sets import COLUMNS, SPLITS, build, write_small
 
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
-from fuxictr_me.data import build_dataset, build_h5
-from fuxictr_me.data import build_folder as place
-from fuxictr_me.data.convert_ids import convert_set
+from fuxictr_me.data.building import build_folder as place
+from fuxictr_me.data.building.convert_ids import convert_set
+from fuxictr_me.data.building.owned_files import JOURNAL, list_files, owned_files, refuse_foreign_files
 from fuxictr_me.data.manifest import describe_file, read_manifest
-from fuxictr_me.data.owned_files import JOURNAL, list_files, owned_files, refuse_foreign_files
-from fuxictr_me.io.atomic import append_whole, new_folder, replace_whole
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.atomic import append_atomically, atomic_folder, write_atomically
+from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.runs.experiment import run_expid
-
-
-
-
-
-
 
 # --- foreign files ---------------------------------------------------------------------------------------
 
@@ -127,7 +116,7 @@ def test_a_set_may_lie_beside_its_raw_csv(tmp_path):
 
 @pytest.mark.usefixtures("own_folder")
 def test_a_run_keeps_raw_data_in_the_folder_of_its_set(capsys):
-    source = bundled("dataset_configs") / "tiny_flights"
+    source = find_bundled_folder("dataset_configs") / "tiny_flights"
     for split in SPLITS:
         folder = Path(f"data/tiny_flights/{split}")
         folder.mkdir(parents=True)
@@ -455,20 +444,20 @@ def test_a_file_is_replaced_whole_by_a_name_that_nobody_knows(tmp_path):
         partial.write_text("new")
 
     for _ in range(2):
-        replace_whole(path, write)
+        write_atomically(path, write)
     assert path.read_text() == "new" and victim.read_text() == "precious" and len(set(names)) == 2
     umask = os.umask(0o027)
     try:
-        replace_whole(path, write)
+        write_atomically(path, write)
     finally:
         os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o640
     path.unlink()
     path.symlink_to(victim)
-    replace_whole(path, write)
+    write_atomically(path, write)
     assert not path.is_symlink() and victim.read_text() == "precious"
     with pytest.raises(ZeroDivisionError):
-        replace_whole(path, lambda partial: 1 / 0)
+        write_atomically(path, lambda partial: 1 / 0)
     assert path.read_text() == "new" and not list(tmp_path.glob(".a.model.*"))
 
 
@@ -478,7 +467,7 @@ def test_many_writers_of_one_file(tmp_path):
     def write(number):
         try:
             for _ in range(20):
-                replace_whole(path, lambda partial: partial.write_text(f"{number}" * 5000))
+                write_atomically(path, lambda partial: partial.write_text(f"{number}" * 5000))
         except Exception as error:  # noqa: BLE001
             errors.append(error)
 
@@ -495,7 +484,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     (tmp_path / ".a.model.0123456789abcdef.part").write_text("half")
     for name in (".b.model.0123456789abcdef.part", ".a.model.mine.part", "a.model.part"):
         (tmp_path / name).write_text("another's")
-    replace_whole(tmp_path / "a.model", lambda partial: partial.write_text("whole"))
+    write_atomically(tmp_path / "a.model", lambda partial: partial.write_text("whole"))
     assert {path.name for path in tmp_path.iterdir()} == {
         "a.model", ".b.model.0123456789abcdef.part", ".a.model.mine.part", "a.model.part"
     }  # fmt: skip
@@ -505,7 +494,7 @@ def test_nothing_is_appended_through_a_link(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "rows.csv").symlink_to(tmp_path / "victim")
     with pytest.raises(OSError, match=r"rows.csv is a symbolic link: nothing is written through it"):
-        append_whole(tmp_path / "rows.csv", b"row\n")
+        append_atomically(tmp_path / "rows.csv", b"row\n")
     assert (tmp_path / "victim").read_text() == "precious"
 
 
@@ -513,14 +502,14 @@ def test_a_new_folder_is_whole_and_takes_no_ones_place(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "there").mkdir()
     for name in ("link", "there"):
-        with pytest.raises(UsageError, match="exists already"), new_folder(tmp_path / name):
+        with pytest.raises(UsageError, match="exists already"), atomic_folder(tmp_path / name):
             pass
-    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "deep/out") as folder:
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "deep/out") as folder:
         (folder / "half").touch()
         _ = 1 / 0
     assert list((tmp_path / "deep").iterdir()) == []
     for text in ("old", "new"):
-        with new_folder(tmp_path / "out", replace=True) as folder:
+        with atomic_folder(tmp_path / "out", replace=True) as folder:
             (folder / "sub").mkdir()
             (folder / "sub/report.html").write_text(text)
         (tmp_path / "out/sub/notes.txt").write_text("mine")

@@ -10,19 +10,19 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from helpers.feature_maps import categorical, make_feature_map
 from fuxictr.preprocess.tokenizer import Tokenizer
+from helpers.feature_maps import categorical, make_feature_map
 from helpers.sample_files import write_sample
 
 from fuxictr_me import MultiEmbedding, UsageError
 from fuxictr_me.config.pretrained import check_keys, read_pretrained
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5, feature_maps
-from fuxictr_me.data.encode_columns import pad
+from fuxictr_me.data.building.encode_columns import pad
+from fuxictr_me.data.building.vocabulary_file import write_vocabularies
 from fuxictr_me.data.group_column import check_group_column
 from fuxictr_me.data.npz_files import check_npz
-from fuxictr_me.data.row_lengths import BLOCK, check_whole_rows
-from fuxictr_me.data.vocabulary_file import write_vocabularies
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.data.raw.row_lengths import BLOCK, check_whole_rows
+from fuxictr_me.io.resources import find_bundled_folder
 
 USER = {"name": "user", "active": True, "dtype": "str", "type": "categorical"}
 PRICE = {"name": "price", "active": True, "dtype": "float", "type": "numeric"}
@@ -467,7 +467,7 @@ def squared_log(text):
 @pytest.mark.parametrize("dataset", ["criteo_paper", "avazu_paper"])
 def test_ids_of_the_papers_sets_are_those_of_a_plain_encoding(tmp_path, dataset, form):
     """An empty value counts as any other, the threshold included."""
-    entry = yaml.safe_load((bundled("dataset_configs") / dataset / "dataset_config.yaml").read_text())[dataset]
+    entry = yaml.safe_load((find_bundled_folder("dataset_configs") / dataset / "dataset_config.yaml").read_text())[dataset]
     folder = write_sample(dataset, tmp_path / "raw")
     rows, random = {}, np.random.default_rng(0)
     for split in SPLITS:

@@ -1,13 +1,5 @@
 """H5 data sets: what is written, what is read back, and what a user reads when something is wrong."""
 
-from helpers.h5_sets import whole
-from helpers.h5_sets import SPLITS
-from helpers.h5_sets import random_columns
-from helpers.h5_sets import columns
-from helpers.h5_sets import feature_map
-from helpers.h5_sets import FEATURES
-from helpers.h5_sets import write_split
-from helpers.h5_sets import as_format_1
 import json
 import logging
 import os
@@ -24,43 +16,31 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.feature_maps import categorical, make_feature_map, sequence
-from helpers.forked_processes import Forked
 from fuxictr.features import FeatureMap
 from fuxictr.preprocess import FeatureProcessor
-from helpers.sample_files import SAMPLES, write_sample
+from helpers.feature_maps import categorical, make_feature_map, sequence
+from helpers.forked_processes import Forked
+from helpers.h5_sets import FEATURES, SPLITS, as_format_1, random_columns, whole, write_split
 from helpers.raw_files import write_raw
+from helpers.sample_files import SAMPLES, write_sample
 
 from fuxictr_me import UsageError
-from fuxictr_me.compat.versions import flavour
+from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.data import H5DataLoader, InMemoryLoader, build_dataset, build_h5
+from fuxictr_me.data.building.count_tokens import count_tokens
+from fuxictr_me.data.building.encode_columns import Lookup, pad
+from fuxictr_me.data.building.processor import PreparingProcessor
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.count_tokens import count_tokens
-from fuxictr_me.data.encode_columns import Lookup, pad
-from fuxictr_me.data.h5_file import H5File, H5Writer, checksums
+from fuxictr_me.data.h5.h5_file import H5File, H5Writer, checksums
+from fuxictr_me.data.loaders.window_shuffle import WindowOrder, mixing
 from fuxictr_me.data.manifest import read_manifest
-from fuxictr_me.data.processor import PreparingProcessor
-from fuxictr_me.data.window_shuffle import WindowOrder, mixing
-from fuxictr_me.io.resources import bundled
-
+from fuxictr_me.io.resources import find_bundled_folder
 
 
 def load_map(folder, **params):
     feature_map = FeatureMap(Path(folder).name, str(folder))
     feature_map.load(str(Path(folder) / "feature_map.json"), params)
     return feature_map
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 # --- files -------------------------------------------------------------------------------------------
@@ -217,7 +197,9 @@ def test_auto_takes_memory_where_it_suffices_and_streams_where_not(feature_map, 
     with caplog.at_level(logging.INFO):
         assert H5DataLoader(feature_map, tmp_path / "train.h5").placement == "memory"
     assert "1,000 rows" in caplog.text and "memory" in caplog.text
-    monkeypatch.setattr("fuxictr_me.data.h5_loader.free_memory", lambda: 2 * 1000 * 31)  # half of it is not enough
+    monkeypatch.setattr(
+        "fuxictr_me.data.loaders.h5_loader.free_memory", lambda: 2 * 1000 * 31
+    )  # half of it is not enough
     assert H5DataLoader(feature_map, tmp_path / "train.h5").placement == "stream"
 
 
@@ -254,7 +236,7 @@ def test_mixing_measures_how_far_from_uniform_an_order_is():
 def test_h5_holds_the_ids_of_the_parquet_build(tmp_path, monkeypatch, block_size):
     params = write_raw(tmp_path)
     parquet = build_dataset(params)
-    monkeypatch.setattr("fuxictr_me.data.encode_columns.chunks.__defaults__", (70,))
+    monkeypatch.setattr("fuxictr_me.data.building.encode_columns.chunks.__defaults__", (70,))
     h5 = build_h5({**params, "data_format": "h5", "dataset_id": "h5", "data_block_size": block_size})
     feature_map = load_map(tmp_path / "ours" / "h5")
     for split in SPLITS:
@@ -273,8 +255,8 @@ class Reference(PreparingProcessor):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
-    entries = yaml.safe_load((bundled("dataset_configs") / name / "dataset_config.yaml").read_text())
-    folder = json.loads((bundled("dataset_configs") / name / "files.json").read_text())["folder"]
+    entries = yaml.safe_load((find_bundled_folder("dataset_configs") / name / "dataset_config.yaml").read_text())
+    folder = json.loads((find_bundled_folder("dataset_configs") / name / "files.json").read_text())["folder"]
     write_sample(name, tmp_path / folder)
     for dataset_id, entry in entries.items():
         paths = {f"{s}_data": str(tmp_path / folder / Path(entry[f"{s}_data"]).name) for s in SPLITS}
@@ -292,7 +274,7 @@ def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
             assert mine.read_text() == theirs.read_text()
         for split in SPLITS:
             raw = lazy[split].collect()
-            columns = raw.to_pandas() if flavour() == "main" else {c: raw[c].to_numpy() for c in raw.columns}
+            columns = raw.to_pandas() if detect_flavour() == "main" else {c: raw[c].to_numpy() for c in raw.columns}
             expected = reference.transform(columns)  # row by row, FuxiCTR's own
             rows = whole(H5DataLoader(feature_map, built[f"{split}_data"], batch_size=64))
             for column in rows:
@@ -310,7 +292,7 @@ def test_tokens_are_counted_over_chunks_as_at_once(tmp_path, monkeypatch):
             "clicks": ["^".join(map(str, random.integers(0, 30, n))) for n in random.integers(1, 7, 1000)],
         }
     )
-    monkeypatch.setattr("fuxictr_me.data.count_tokens.chunks", lambda lazy: lazy.collect().iter_slices(37))
+    monkeypatch.setattr("fuxictr_me.data.building.count_tokens.chunks", lambda lazy: lazy.collect().iter_slices(37))
     counts, longest = count_tokens(frame.lazy(), {"word": None, "number": None, "clicks": "^"})
     assert counts["word"] == pd.Series(frame["word"].to_list()).value_counts().to_dict()
     assert counts["number"] == pd.Series(frame["number"].to_list()).value_counts().to_dict()

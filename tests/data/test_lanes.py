@@ -10,8 +10,8 @@ from helpers.feature_maps import categorical, make_feature_map, sequence
 from fuxictr_me import UsageError
 from fuxictr_me.data import H5DataLoader, Lanes
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.h5_file import H5Writer
-from fuxictr_me.data.split_files import Rows
+from fuxictr_me.data.h5.h5_file import H5Writer
+from fuxictr_me.data.h5.split_rows import Rows
 
 FEATURES = {
     "row": categorical(3000),
@@ -233,7 +233,7 @@ def test_a_member_reads_its_own_rows_once(load, monkeypatch, placement, shuffle)
         return read(self, start, stop, into)
 
     monkeypatch.setattr(Rows, "read", recorded)
-    monkeypatch.setattr("fuxictr_me.data.h5_loader.LOAD_ROWS", 50)
+    monkeypatch.setattr("fuxictr_me.data.loaders.h5_loader.LOAD_ROWS", 50)
     for members in MEMBERS:
         for g in range(members):
             asked.clear()
@@ -244,12 +244,12 @@ def test_a_member_reads_its_own_rows_once(load, monkeypatch, placement, shuffle)
 
 def test_auto_counts_own_rows(load, monkeypatch, caplog):
     row = 2 + 4 * 2 + 4 + 8 + 4  # bytes: row and clicks int16, price and label float32, group int64
-    monkeypatch.setattr("fuxictr_me.data.h5_loader.free_memory", lambda: 1000 * row)  # half of it for 500 rows
+    monkeypatch.setattr("fuxictr_me.data.loaders.h5_loader.free_memory", lambda: 1000 * row)  # half of it for 500 rows
     with caplog.at_level(logging.INFO):
         placements = [load(1000, 100, share, data_placement="auto").placement for share in (None, (1, 2), (1, 4))]
     assert placements == ["stream", "stream", "memory"]
     assert ": 1,000 rows" in caplog.text and ": 250 of 1,000 rows" in caplog.text
-    monkeypatch.setattr("fuxictr_me.data.h5_loader.free_memory", lambda: 1000 * row + 2)
+    monkeypatch.setattr("fuxictr_me.data.loaders.h5_loader.free_memory", lambda: 1000 * row + 2)
     assert load(1000, 100, (1, 2), data_placement="auto").placement == "memory"
     assert load(1000, 100, (1, 2), data_placement="auto", shuffle=True).placement == "stream"  # the order takes 8 more
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # each process has a half of what is free

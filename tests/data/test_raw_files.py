@@ -12,9 +12,9 @@ from helpers.small_sets import SPLITS, build, write_small
 
 from fuxictr_me import UsageError
 from fuxictr_me.data import InMemoryLoader, feature_maps
-from fuxictr_me.data.convert_ids import convert_set
-from fuxictr_me.data.processor import PreparingProcessor
-from fuxictr_me.data.raw_files import raw_files
+from fuxictr_me.data.building.convert_ids import convert_set
+from fuxictr_me.data.building.processor import PreparingProcessor
+from fuxictr_me.data.raw.find_files import raw_files
 from fuxictr_me.errors import missing
 
 BOM = "\ufeff"

@@ -12,7 +12,7 @@ from fuxictr.features import FeatureMap
 from fuxictr.preprocess import FeatureProcessor
 
 from fuxictr_me import UsageError
-from fuxictr_me.data.generate import BLOCK_ROWS, CRITEO_SIZES, SyntheticClicks, spread_ids
+from fuxictr_me.data.synthetic_clicks import BLOCK_ROWS, CRITEO_SIZES, SyntheticClicks, spread_ids
 
 SMALL = {"num_fields": 6, "num_ids": 20_000, "rank": 3, "num_interactions": 5, "seed": 7}
 

@@ -16,7 +16,7 @@ from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.estimates import GPUS
 from fuxictr_me.estimates.exchange import ALL_REDUCE, ALL_TO_ALL, Exchange, exchanges_of
 from fuxictr_me.estimates.gpus import Gpu, gpu_of_device
-from fuxictr_me.io.resources import zoo_configs
+from fuxictr_me.io.resources import find_zoo_configs
 from fuxictr_me.runs.run_settings import load_settings
 
 H100 = GPUS["H100"]
@@ -162,7 +162,7 @@ def test_every_gth_row_of_plain_fields_alone():
 
 @pytest.mark.skipif(not torch.__version__.startswith("2.13"), reason="the page's simulations are of torch 2.13")
 def test_figures_are_those_of_the_page_on_scale():
-    paper = load_settings(zoo_configs()["DCNv2_ME"], "DCNv2_ME_criteo_base", find_data=False)
+    paper = load_settings(find_zoo_configs()["DCNv2_ME"], "DCNv2_ME_criteo_base", find_data=False)
     features = {f"f{i}": categorical(3_380_000 if i < 10 else 10) for i in range(39)}
     settings = paper | {"embedding_dim": 10, "num_sets": 4, "batch_size": 10_000}
     found, _ = estimates(DCNv2_ME, make_feature_map(features), settings, 8, H100, 8)

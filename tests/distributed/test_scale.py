@@ -288,7 +288,7 @@ def test_the_slowest_group_counts():
 @pytest.fixture(scope="module")
 def trained():
     """A small model of four sets after one step, with the settings of the page."""
-    settings = scale.load_settings(scale.zoo_configs()["DCNv2_ME"], "DCNv2_ME_criteo_base", find_data=False)
+    settings = scale.load_settings(scale.find_zoo_configs()["DCNv2_ME"], "DCNv2_ME_criteo_base", find_data=False)
     settings |= {"embedding_dim": 2, "num_sets": 4, "callbacks": None, "verbose": 0}
     model = DCNv2_ME(scale.feature_map_of(FIELDS, 780), **settings).train()
     model._max_gradient_norm = settings["max_gradient_norm"]

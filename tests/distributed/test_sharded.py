@@ -282,7 +282,7 @@ def test_a_state_of_ranks_is_converted_to_a_checkpoint_and_back(double, tmp_path
     settings = {**RUN, "num_sets": 2, "model_id": "of-ranks", "eval_steps": 4, "early_stop_patience": 99}
     asked = {"engine": "sharded", "name": "FinalMLP_ME", "settings": settings, "in_lanes": True}
     run(2, tmp_path / "first", "fit_task", epochs=2, resume_from="state", **asked)
-    assert main(["convert", "state", "whole/last.model"]) == 0
+    assert main(["convert-checkpoint", "state", "whole/last.model"]) == 0
     assert "whole/last.model: the weights of state/epoch-2, 2 sets" in capsys.readouterr().out
     model = make("FinalMLP_ME", {**settings, "model_id": "of-one"})
     model.load_weights("whole/last.model")
@@ -310,7 +310,7 @@ def test_a_state_of_ranks_is_converted_to_a_checkpoint_and_back(double, tmp_path
 def test_what_cannot_be_converted_is_one_line(tmp_path, capsys, words, message):
     (tmp_path / "empty").mkdir()
     torch.save({"fc.weight": torch.zeros(2)}, "other.model")
-    assert main(["convert", *words]) == 2
+    assert main(["convert-checkpoint", *words]) == 2
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1 and message in err[0]
     assert not (tmp_path / "out").exists()

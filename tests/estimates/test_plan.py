@@ -16,14 +16,15 @@ from helpers.paths import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
-from fuxictr_me.estimates import GPUS, plan, run, simulate, what_would_fit
+from fuxictr_me.commands.plan import plan_run
+from fuxictr_me.estimates import GPUS, plan, simulate, what_would_fit
 from fuxictr_me.estimates.advice import fastest_settings
 from fuxictr_me.estimates.measured_steps import MEASURED, PEAKS, STEPS, expected_seconds
 from fuxictr_me.estimates.operation_ledger import Ledger
 from fuxictr_me.estimates.plan import place_data
-from fuxictr_me.io.resources import zoo_configs
+from fuxictr_me.io.resources import find_zoo_configs
 
-ZOO = zoo_configs()["DCNv2_ME"]
+ZOO = find_zoo_configs()["DCNv2_ME"]
 DNN = {**MODEL, "model_root": "unused", "hidden_units": [8, 6], "num_sets": 3, "embedding_dim": 4, "batch_size": 2}
 # 4 cross layers of 20 fields, K = 10: 12 M weights, 90 MB of activations a set at 4,096 rows.
 DCNV2 = {**MODEL, "model_root": "unused", "stacked_dnn_hidden_units": [400, 400], "num_cross_layers": 4, "num_sets": 4}
@@ -415,7 +416,7 @@ def numbers(text):
 
 def test_the_papers_criteo_before_it_is_built(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # nothing is built here
-    text = run("DCNv2_ME_criteo_ME_10x", str(ZOO))
+    text = plan_run("DCNv2_ME_criteo_ME_10x", str(ZOO))
     net = 10 * (4 * (390 * 390 + 390) + 390 * 400 + 400 + 800) + (400 * 400 + 400 + 800) + 401
     found = numbers(text)
     assert "criteo_paper is not built: 1,086,810 ids, as published" in text
@@ -432,13 +433,13 @@ def test_a_built_set_a_vocabulary_and_neither(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     entries = yaml.safe_load((ZOO / "dataset_config.yaml").read_text())["tiny_flights"]
     with pytest.raises(UsageError) as caught:
-        run("DCNv2_ME_test", str(ZOO))
+        plan_run("DCNv2_ME_test", str(ZOO))
     assert "build it first (fuxictr-me data build tiny_flights --config" in str(caught.value)
     assert "\n" not in str(caught.value)
 
     sizes = {name: 10 + i for i, name in enumerate(entries["feature_cols"][0]["name"])}
     (tmp_path / "ids.json").write_text(json.dumps(sizes))
-    text = run("DCNv2_ME_test", str(ZOO), "T4", vocabulary="ids.json")
+    text = plan_run("DCNv2_ME_test", str(ZOO), "T4", vocabulary="ids.json")
     expected = 2 * 4 * (sum(sizes.values()) + 1)  # two sets of 4; the numeric field has one vector
     assert numbers(text)["embeddings"] == f"{expected:,}" and "on one T4 (16 GB, 0.32 TB/s, 8.1 TFLOP/s" in text
 
@@ -447,18 +448,18 @@ def test_a_built_set_a_vocabulary_and_neither(tmp_path, monkeypatch):
     features = [{name: categorical(5)} for name in sizes]
     content = {"dataset_id": "tiny_flights", "labels": ["late"], "features": features, "total_features": 40}
     (built / "feature_map.json").write_text(json.dumps({**content, "input_length": 8}))
-    assert numbers(run("DCNv2_ME_test", str(ZOO)))["embeddings"] == f"{2 * 4 * 5 * len(sizes):,}"
-    assert numbers(run("DCNv2_ME_test", str(ZOO), vocabulary="ids.json"))["embeddings"] == f"{expected:,}"
+    assert numbers(plan_run("DCNv2_ME_test", str(ZOO)))["embeddings"] == f"{2 * 4 * 5 * len(sizes):,}"
+    assert numbers(plan_run("DCNv2_ME_test", str(ZOO), vocabulary="ids.json"))["embeddings"] == f"{expected:,}"
 
 
 def test_a_run_that_does_not_fit_ends_with_what_would(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     columns = yaml.safe_load((ZOO / "dataset_config.yaml").read_text())["tiny_flights"]["feature_cols"]
     Path("ids.json").write_text(json.dumps(dict.fromkeys(columns[0]["name"], 27_000_000)))
-    text = run("DCNv2_ME_test", str(ZOO), "T4", vocabulary="ids.json")  # 216 M ids x (2 sets x 4 x 12 + 4) bytes
+    text = plan_run("DCNv2_ME_test", str(ZOO), "T4", vocabulary="ids.json")  # 216 M ids x (2 sets x 4 x 12 + 4) bytes
     assert "\ndoes not fit: 21.61 GB of 16 GB\n" in text
     assert "num_sets: 1" in text and "11.24 GB  fits" in text and "lazy" not in text  # there is a regulariser
-    text = run("DCNv2_ME_test", str(ZOO), "L4", vocabulary="ids.json")
+    text = plan_run("DCNv2_ME_test", str(ZOO), "L4", vocabulary="ids.json")
     assert "\nfits: 21.61 GB of 24 GB\n" in text and "num_sets" not in text
 
 
@@ -477,7 +478,7 @@ def test_a_vocabulary_that_cannot_be_is_named(tmp_path, monkeypatch, content, me
     if content is not None:
         Path("ids.json").write_text(content)
     with pytest.raises(UsageError) as caught:
-        run("DCNv2_ME_test", str(ZOO), vocabulary="ids.json")
+        plan_run("DCNv2_ME_test", str(ZOO), vocabulary="ids.json")
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -491,7 +492,7 @@ def test_a_vocabulary_that_cannot_be_is_named(tmp_path, monkeypatch, content, me
 )
 def test_settings_that_cannot_be_are_named(expid, message):
     with pytest.raises(UsageError, match=message):
-        run(expid, str(ZOO))
+        plan_run(expid, str(ZOO))
 
 
 def test_the_gpus_are_those_of_the_data_sheets():

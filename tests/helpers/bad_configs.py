@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 import yaml
 
 from fuxictr_me.commands.main import main
@@ -62,10 +61,3 @@ def error_of(arguments, capsys):
     lines = [line for line in err.splitlines() if "error: " in line]
     assert "Traceback" not in err and len(lines) <= 1
     return code, lines[0] if lines else None
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("rows.csv").write_text(ROWS)
-    return tmp_path

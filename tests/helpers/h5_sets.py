@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fuxictr_me.data.column_layout import Layout
-from fuxictr_me.data.h5_file import H5Writer
+from fuxictr_me.data.h5.h5_file import H5Writer
 from helpers.feature_maps import categorical, make_feature_map, sequence
 
 SPLITS = ("train", "valid", "test")

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import yaml
 
-from fuxictr_me.io.resources import bundled, zoo_configs
+from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 
-TINY = bundled("dataset_configs") / "tiny_flights"
+TINY = find_bundled_folder("dataset_configs") / "tiny_flights"
 
 
 def write_config(model=None, data=None, expid="mine", base="DCNv2_ME_test"):
     """A config folder ./config with one experiment: the bundled test with changes."""
-    entries = yaml.safe_load((zoo_configs()[base.removesuffix("_test")] / "model_config.yaml").read_text())
+    entries = yaml.safe_load((find_zoo_configs()[base.removesuffix("_test")] / "model_config.yaml").read_text())
     datasets = yaml.safe_load((TINY / "dataset_config.yaml").read_text())
     dataset = datasets["tiny_flights"]
     dataset.update({f"{split}_data": str(TINY / f"{split}.csv") for split in ("train", "valid", "test")})

@@ -24,7 +24,7 @@ from helpers.run_configs import write_config
 from torch import nn
 
 from fuxictr_me import UsageError
-from fuxictr_me.data.generate import SyntheticClicks
+from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 from fuxictr_me.reports.collapse import report as collapse_report
 from fuxictr_me.reports.collapse.measure import measure_collapse
 from fuxictr_me.reports.collapse.report import fill_report_folder, render_collapse_page, write_collapse_report

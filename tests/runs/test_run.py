@@ -21,13 +21,13 @@ from fuxictr_me import UsageError, models
 from fuxictr_me.commands.main import main
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.io.checkpoints import load_state_dict
-from fuxictr_me.io.resources import bundled, zoo_configs
+from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 from fuxictr_me.runs.experiment import load_trained, run_expid
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
 
-@pytest.mark.parametrize("expid", [f"{name}_test" for name in zoo_configs()])
+@pytest.mark.parametrize("expid", [f"{name}_test" for name in find_zoo_configs()])
 def test_bundled_tests_run_anywhere(expid, tmp_path):
     assert main(["run_expid", "--expid", expid]) == 0
     folder = tmp_path / "checkpoints" / "tiny_flights"
@@ -58,10 +58,10 @@ def test_the_zoo_script(tmp_path):
 
 def test_zoo_entries_are_complete():
     texts = [
-        (bundled("dataset_configs") / name / "dataset_config.yaml").read_text().strip()
+        (find_bundled_folder("dataset_configs") / name / "dataset_config.yaml").read_text().strip()
         for name in ("tiny_flights", "criteo_paper", "avazu_paper")
     ]
-    for name, folder in zoo_configs().items():
+    for name, folder in find_zoo_configs().items():
         assert (folder / "dataset_config.yaml").read_text() == "\n\n".join(texts) + "\n"
         entries = yaml.safe_load((folder / "model_config.yaml").read_text())
         assert {f"{name}_test", f"{name}_default"} <= set(entries)
@@ -71,7 +71,7 @@ def test_zoo_entries_are_complete():
 @pytest.mark.parametrize("name", ["DNN", "PNN", "NFwFM", "xDeepFM", "DCNv2", "FinalMLP"])
 def test_the_papers_rows_differ_in_size_alone(name):
     """SE and ME at base, 2x, 3x, 4x, 10x on Criteo and Avazu, as FuxiCTR's own loader reads them."""
-    folder, base = zoo_configs()[f"{name}_ME"], 50 if name == "NFwFM" else 10
+    folder, base = find_zoo_configs()[f"{name}_ME"], 50 if name == "NFwFM" else 10
     settings = {"weight_decay": 1e-6, "embedding_regularizer": 0, "net_regularizer": 0, "learning_rate": 1e-3}
     settings |= {"batch_size": 2048, "epochs": 100, "early_stop_patience": 3, "reduce_lr_on_plateau": False}
     settings |= {"network_initializer": "paper", "embedding_initializer": "paper", "monitor": "AUC"}
@@ -91,7 +91,7 @@ def test_the_papers_rows_differ_in_size_alone(name):
 
 
 def test_the_ablations_of_dcnv2_can_be_built(plain_map):
-    entries = yaml.safe_load((zoo_configs()["DCNv2_ME"] / "model_config.yaml").read_text())
+    entries = yaml.safe_load((find_zoo_configs()["DCNv2_ME"] / "model_config.yaml").read_text())
     ablations = {
         k: v for k, v in entries.items() if k.startswith("DCNv2_ME_criteo") and k[-1] != "x" and "base" not in k
     }
@@ -255,7 +255,7 @@ def test_zoo_lists_and_copies(capsys):
     assert main(["zoo", "DNN_ME", "copied/config"]) == 0
     assert (
         Path("copied/config/model_config.yaml").read_text()
-        == (zoo_configs()["DNN_ME"] / "model_config.yaml").read_text()
+        == (find_zoo_configs()["DNN_ME"] / "model_config.yaml").read_text()
     )
 
 

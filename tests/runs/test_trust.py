@@ -23,15 +23,13 @@ from fuxictr.pytorch.models import BaseModel, rank_model
 from helpers.batches import make_batch
 from helpers.command_line import fails, run_cli
 from helpers.feature_maps import MODEL
-from helpers.fuxictr_checkout import checkout  # noqa: F401
 from helpers.own_models import MINE
 from helpers.run_configs import TINY, write_config
 
 from fuxictr_me import DNN_ME, MultiEmbeddingOf, UsageError
-from fuxictr_me.commands import main as cli
 from fuxictr_me.commands.interrupts import Terminated, sigterm_as_interrupt
 from fuxictr_me.commands.main import main
-from fuxictr_me.compat.versions import flavour
+from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.distributed.convert_checkpoint import run as convert
 from fuxictr_me.errors import RunError
 from fuxictr_me.io.checkpoints import load_state_dict
@@ -109,10 +107,10 @@ import fuxictr_me.runs.experiment
 assert "ray" not in sys.modules
 from types import SimpleNamespace
 from fuxictr.pytorch.dataloaders import RankDataLoader
-from fuxictr_me.compat.loaders import rank_loaders
+from fuxictr_me.compat.loaders import make_rank_loaders
 pd.DataFrame({"a": range(5), "y": [0.0, 1, 0, 1, 1]}).to_parquet("x.parquet")
 feature_map = SimpleNamespace(features={"a": {}}, labels=["y"])
-data = rank_loaders(feature_map, stage="test", test_data="x.parquet", batch_size=2, data_format="parquet")
+data = make_rank_loaders(feature_map, stage="test", test_data="x.parquet", batch_size=2, data_format="parquet")
 assert [batch["a"].tolist() for batch in data] == [[0, 1], [2, 3], [4]]
 import ray
 from fuxictr.preprocess.build_dataset import SimpleFilenameProvider
@@ -121,7 +119,7 @@ assert SimpleFilenameProvider.__mro__[1].__module__ == "ray.data.datasource.file
 """
 
 
-@pytest.mark.skipif(flavour() == "main", reason="FuxiCTR's main branch does not use ray")
+@pytest.mark.skipif(detect_flavour() == "main", reason="FuxiCTR's main branch does not use ray")
 def test_fuxictrs_own_parquet_loader_gets_ray_itself_when_it_is_used(tmp_path):
     """A ray of a few lines stands in the place of the real one, whose start takes half a minute."""
     package = tmp_path / "ray" / "data" / "datasource"
@@ -136,7 +134,7 @@ def test_fuxictrs_own_parquet_loader_gets_ray_itself_when_it_is_used(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["", "raise ZeroDivisionError('theirs')", "raise SystemExit(7)"])
-def test_what_host_changes_is_as_before_when_the_script_ends(checkout, monkeypatch, ending):  # noqa: F811
+def test_what_host_changes_is_as_before_when_the_script_ends(checkout, monkeypatch, ending):
     script = checkout / "experiment" / "run_expid.py"
     script.write_text(script.read_text() + f"\n{ending}\n")
     monkeypatch.chdir(checkout)
@@ -214,7 +212,7 @@ def test_code_runs_from_the_working_directory_and_from_a_folder_that_the_environ
     [
         ("broken_any.Watch", "callback 'broken_any.Watch' cannot be imported: SystemExit: 3"),
         ("whole_any.Wach", "unknown class in whole_any .* 'Wach'; did you mean 'Watch'"),
-        ("../whole_any.Watch", "is no class: write package.module.Class"),
+        ("../whole_any.Watch", "is not a class: write package.module.Class"),
         ("os.path", "unknown class in os|is not a subclass of fuxictr_me.Callback"),
         ({"InformationAbundance": ["tensorboard"]}, "arguments must be {argument: value}, got"),
     ],
@@ -276,7 +274,7 @@ def result_of(expid="mine"):
     return {"expid": expid, "dataset_id": "d", "valid": {"AUC": 0.75}, "test": {}}
 
 
-@pytest.mark.parametrize("killed_in", ["before json", "append_whole", "unlink"])
+@pytest.mark.parametrize("killed_in", ["before json", "append_atomically", "unlink"])
 def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch, tmp_path):
     class Killed(BaseException):
         pass
@@ -288,8 +286,8 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
     folder, row = tmp_path / "c", result_row("run_expid --expid mine", result_of())
     folder.mkdir()
     with monkeypatch.context() as patch:
-        if killed_in == "append_whole":
-            patch.setattr("fuxictr_me.runs.run_result.append_whole", killed)
+        if killed_in == "append_atomically":
+            patch.setattr("fuxictr_me.runs.run_result.append_atomically", killed)
         elif killed_in == "unlink":
             patch.setattr(Path, "unlink", lambda p, **more: killed() if p.suffix == ".result" else unlink(p, **more))
         else:
@@ -319,7 +317,7 @@ def test_a_result_that_somebody_sent_is_written_nowhere_else(change, tmp_path):
 
 def test_sigterm_is_an_interrupt_and_the_handler_ends_with_the_command(monkeypatch, capsys):
     for number, code, word in ((signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")):
-        monkeypatch.setitem(cli.COMMANDS, "zoo", lambda _, number=number: signal.raise_signal(number))
+        monkeypatch.setattr("fuxictr_me.commands.zoo.run", lambda _, number=number: signal.raise_signal(number))
         assert main(["zoo"]) == code
         assert capsys.readouterr().err == (
             f"fuxictr-me: error: {word}; the last checkpoint and what was written before it stay whole\n"
@@ -331,7 +329,7 @@ def test_sigterm_is_an_interrupt_and_the_handler_ends_with_the_command(monkeypat
 
 
 def test_a_result_is_written_before_an_interrupt_that_came_in_between(monkeypatch, tmp_path):
-    append = "fuxictr_me.runs.run_result.append_whole"
+    append = "fuxictr_me.runs.run_result.append_atomically"
     monkeypatch.setattr(append, lambda path, block: (signal.raise_signal(signal.SIGINT), Path(path).write_bytes(block)))
     with pytest.raises(KeyboardInterrupt):
         write_result(tmp_path, result_of(), "config.csv", result_row("x", result_of()))
@@ -353,7 +351,7 @@ def test_what_nothing_foresaw_is_one_line(error, words, monkeypatch, capsys, tmp
         raise error
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setitem(cli.COMMANDS, "zoo", fail)
+    monkeypatch.setattr("fuxictr_me.commands.zoo.run", fail)
     assert re.search(words, fails(capsys, "zoo", code=1))
     for file in tmp_path.glob("*.traceback.txt"):
         assert "Traceback" in file.read_text()
@@ -504,8 +502,8 @@ def test_a_folder_to_resume_from_runs_no_code(capsys):
     for name, content in (("epoch-1", pickle.dumps(Evil())), ("epoch-2", b"x"), ("epoch-x", pickle.dumps(Evil()))):
         Path("s.resume", name).mkdir(parents=True)
         Path("s.resume", name, ".metadata").write_bytes(content)
-    assert "is no metadata of a saved state" in fails(capsys, "convert", "s.resume", "out")
-    message = fails(capsys, "convert", "s.resume/epoch-1", "out")
+    assert "is no metadata of a saved state" in fails(capsys, "convert-checkpoint", "s.resume", "out")
+    message = fails(capsys, "convert-checkpoint", "s.resume/epoch-1", "out")
     assert "posix.mkdir, which could run code" in message and not Path("it_ran").exists()
     with pytest.raises(UsageError, match="could run code"):
         convert("s.resume/epoch-x", "out")

@@ -15,7 +15,7 @@ from helpers.run_configs import write_config
 
 from fuxictr_me import DNN_ME, MultiEmbedding, UsageError
 from fuxictr_me.io.checkpoints import save_state_dict
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.runs.experiment import load_trained, run_expid
 from fuxictr_me.serving.export_embeddings import export_embeddings, run
 from fuxictr_me.tables import table_files as module
@@ -333,7 +333,7 @@ def test_a_run_gives_back_its_raw_values():
     assert rows["origin"] == ["5", "2", "3", f"{table.stat().st_size / 1e6:.2f}", "origin.parquet"]
 
     encoded = pl.read_parquet("data/tiny_flights/train.parquet")
-    with open(bundled("dataset_configs") / "tiny_flights" / "train.csv") as file:
+    with open(find_bundled_folder("dataset_configs") / "tiny_flights" / "train.csv") as file:
         raw = list(csv.DictReader(file))
     for field in ("carrier", "tailnum", "hour"):
         _, values, sets = read(Path("tables") / f"{field}.parquet")

@@ -16,9 +16,10 @@ from helpers.command_line import run_cli
 from helpers.forked_processes import Forked, run_forked
 from helpers.studies import STUB, TINY, started
 
-from fuxictr_me.commands.study import run, status
 from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.study.design import BARS_SEEDS, design, read_study
+from fuxictr_me.study.launch import launch_study as run
+from fuxictr_me.study.launch import read_status as status
 from fuxictr_me.study.plan import make_plan, read_plan, write_plan
 from fuxictr_me.study.progress import claim, find_results, progress_of, read_state
 from fuxictr_me.study.study_data import prepare_data
@@ -414,7 +415,7 @@ def test_from_the_command_line(tmp_path):
 
 
 def test_dry_run_counts_parameters_and_takes_time_from_what_is_done(stub):
-    from fuxictr_me.commands.study import run as study
+    from fuxictr_me.study.launch import launch_study as study
 
     stub()
     study(out="s", **TINY, scales=[2], seeds=[1])

@@ -15,15 +15,16 @@ import yaml
 from helpers.forked_processes import Forked, run_forked
 from helpers.studies import STUB, TINY, started, stub  # noqa: F401
 
-from fuxictr_me.commands import study as commands
 from fuxictr_me.commands.main import main
-from fuxictr_me.commands.study import run, status
 from fuxictr_me.config.lookup import find_dataset
 from fuxictr_me.data.digests import data_digest, settings_digest
 from fuxictr_me.errors import UsageError
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.resources import find_bundled_folder
+from fuxictr_me.study import launch
 from fuxictr_me.study.design import design, read_study
 from fuxictr_me.study.gather import has_published_rows
+from fuxictr_me.study.launch import launch_study as run
+from fuxictr_me.study.launch import read_status as status
 from fuxictr_me.study.plan import make_plan, read_plan, write_plan
 from fuxictr_me.study.progress import claim, find_results, processes_at, read_state
 from fuxictr_me.study.schedule import command_of
@@ -178,7 +179,9 @@ def test_models_that_are_trained_or_chosen_differently_are_refused(key, first, s
 
 def test_every_bundled_data_set_is_found_by_its_id():
     ids = [
-        key for f in bundled("dataset_configs").glob("*/dataset_config.yaml") for key in yaml.safe_load(f.read_text())
+        key
+        for f in find_bundled_folder("dataset_configs").glob("*/dataset_config.yaml")
+        for key in yaml.safe_load(f.read_text())
     ]
     assert {"criteo_x4_001", "avazu_x4_002", "criteo_paper"} <= set(ids)
     for dataset_id in ids:
@@ -200,7 +203,7 @@ def test_digests_tell_rows_and_settings_apart():
         own_data(splits=splits or ("train", "valid", "test"))
         folder = Path(name.replace(" ", "_"))
         plan = make_plan(design("s", **study), folder)
-        digests[name] = commands.prepare_data(plan, folder).data
+        digests[name] = launch.prepare_data(plan, folder).data
     assert digests["as it is"] == digests["again"]
     assert digests["swapped"]["digest"] != digests["again"]["digest"]
     assert digests["again"]["rows"] == {"train": 60, "valid": 60, "test": 60}
@@ -318,7 +321,7 @@ def test_a_set_that_is_built_is_used(stub, capsys):  # noqa: F811
 def test_published_numbers_need_the_published_rows():
     Path("s").mkdir()
     plan = make_plan(design("s", **ONE), Path("s"))
-    rows = json.loads((bundled("dataset_configs") / "criteo_paper" / "files.json").read_text())["files"]
+    rows = json.loads((find_bundled_folder("dataset_configs") / "criteo_paper" / "files.json").read_text())["files"]
     rows = {name[:-4]: entry["rows"] for name, entry in rows.items()}
     from dataclasses import replace
 
@@ -436,7 +439,7 @@ def test_code_that_the_user_has_named_is_run(folder, monkeypatch):
     content = json.loads(Path("s/study.json").read_text())
     Path("s/study.json").write_text(json.dumps({**content, "environment": {"FUXICTR_ME_PATH": ["../pp"]}}))
     monkeypatch.setenv("FUXICTR_ME_PATH", os.pathsep.join(["elsewhere", "pp"]))
-    commands.check_code(read_plan("s"), folder)
+    launch.check_code(read_plan("s"), folder)
 
 
 @pytest.mark.parametrize("place", ["s/mine.py", "s/tuner/mine.py", "s/mine/__init__.py"])
@@ -494,8 +497,8 @@ def test_a_linked_lock_does_not_empty_what_it_leads_to(folder, capsys):
 )
 def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):  # noqa: F811
     stub()
-    code = "import os, signal; from fuxictr_me.study import commands\n"
-    code += f"commands.{at} = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+    code = "import os, signal; from fuxictr_me.study import launch\n"
+    code += f"launch.{at} = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
     code += "from fuxictr_me.commands.main import main; main(['study', 's.yaml'])"
     write_study(scales=[1], seeds=[1])
     killed = run_forked(code=code)
@@ -535,7 +538,7 @@ def test_a_run_left_behind_takes_its_slot(stub, capsys):  # noqa: F811
     stub()
     Path("s").mkdir()
     plan = make_plan(design("s", **TINY, scales=[1], seeds=[1, 2, 3]), Path("s"))
-    plan = commands.prepare_data(plan, Path("s"))
+    plan = launch.prepare_data(plan, Path("s"))
     write_plan(plan, "s")
     claimed = claim(Path("s"), plan.runs[2].expid)
     Path("late.py").write_text(STUB.format(behaviour="time.sleep(2)"))

@@ -19,7 +19,7 @@ from fuxictr_me import (
     attach,
     information_abundance,
 )
-from fuxictr_me.io.atomic import append_whole
+from fuxictr_me.io.atomic import append_atomically
 from fuxictr_me.training.callbacks import build
 from fuxictr_me.training.callbacks.information_abundance import ALL, COLUMNS
 
@@ -262,7 +262,7 @@ def test_an_append_that_is_cut_short_leaves_the_file_whole(tmp_path, monkeypatch
 
     monkeypatch.setattr("builtins.open", short)
     with pytest.raises(OSError, match="no space left"):
-        append_whole(path, b"lost\n")
+        append_atomically(path, b"lost\n")
     monkeypatch.undo()
     assert path.read_bytes() == b"whole\n"
 

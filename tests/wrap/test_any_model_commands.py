@@ -24,15 +24,14 @@ from fuxictr_me.bars.check import check_entry
 from fuxictr_me.bars.check_result import OK, UNCHECKED
 from fuxictr_me.bars.entry import write_entry
 from fuxictr_me.bars.rerun import rerun
-from fuxictr_me.commands import data as commands
-from fuxictr_me.commands.study import run as study_run
-from fuxictr_me.config.known_keys import needed_keys, unread_keys
+from fuxictr_me.commands.plan import plan_run
+from fuxictr_me.config.known_keys import describe_unread_keys, find_required_keys
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.data import H5DataLoader, build_h5
-from fuxictr_me.estimates import run as plan_run
+from fuxictr_me.data.building.convert_ids import convert_set
 from fuxictr_me.estimates import simulate
 from fuxictr_me.io.checkpoints import load_state_dict
-from fuxictr_me.io.resources import bundled
+from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.reports.collapse.report import report_run
 from fuxictr_me.reports.study.metric_values import is_lower_better
 from fuxictr_me.reports.study.report import write_study_report
@@ -41,12 +40,13 @@ from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.study.design import design
 from fuxictr_me.study.gather import read_abundance
+from fuxictr_me.study.launch import launch_study
 from fuxictr_me.study.plan import make_plan, read_plan
 from fuxictr_me.study.progress import read_state
 from fuxictr_me.study.schedule import variables
 from fuxictr_me.zoo.find_model import find_model, is_wrapped
 
-TINY = bundled("dataset_configs") / "tiny_flights"
+TINY = find_bundled_folder("dataset_configs") / "tiny_flights"
 SOURCE = os.environ.get("FUXICTR_SRC")
 WITH_SOURCE = pytest.mark.skipif(not SOURCE, reason="FUXICTR_SRC names no checkout of FuxiCTR")
 SETTINGS = {"model": "mine_any:WideDNN", "dataset_id": "tiny_flights", "model_root": "./checkpoints/", "verbose": 0}
@@ -196,11 +196,13 @@ def test_the_zoo_is_not_there_is_elsewhere_or_lacks_a_package(mine, checkout, mo
 
 def test_keys_that_nobody_reads_are_named_with_the_nearest(mine):
     cls = find_model("mine_any:WideDNN")
-    assert unread_keys(cls, load_settings("config", "two")) == ""  # merge, num_sets, callbacks, H5's keys are read
-    assert unread_keys(cls, load_settings("config", "one")) == (
+    assert (
+        describe_unread_keys(cls, load_settings("config", "two")) == ""
+    )  # merge, num_sets, callbacks, H5's keys are read
+    assert describe_unread_keys(cls, load_settings("config", "one")) == (
         "settings that neither FuxiCTR nor WideDNN reads: 'hidden_unit' (did you mean 'hidden_units'?)"
     )
-    assert needed_keys(cls) == ["loss", "optimizer", "metrics", "model_root", "verbose"]
+    assert find_required_keys(cls) == ["loss", "optimizer", "metrics", "model_root", "verbose"]
     for key in ("metrics", "model_root", "verbose"):  # have the defaults that they have in our models
         write_config({"bare": {}})
         bare = yaml.safe_load(Path("config/model_config.yaml").read_text())
@@ -212,7 +214,7 @@ def test_keys_that_nobody_reads_are_named_with_the_nearest(mine):
         def __init__(self, feature_map, depth, **kwargs):
             super().__init__(feature_map, metrics=["AUC"], verbose=0, **kwargs)
 
-    assert needed_keys(Given) == ["depth", "loss", "optimizer", "model_root"]
+    assert find_required_keys(Given) == ["depth", "loss", "optimizer", "model_root"]
 
 
 @pytest.mark.parametrize(
@@ -373,7 +375,7 @@ def test_each_label_is_checked_by_its_own_task(two_labels):
 def test_a_study_of_a_class_of_ones_own(mine):
     study = {"dataset_id": "tiny_flights", "config": "config", "models": ["mine_any:WideDNN"], "kinds": ["ME"]}
     Path("s.yaml").write_text(yaml.safe_dump({**study, "scales": [2], "seeds": [1, 2]}))
-    assert "4 of 4 runs finished" in study_run("s.yaml", out="far/away", jobs=2)
+    assert "4 of 4 runs finished" in launch_study("s.yaml", out="far/away", jobs=2)
     folder = Path("far/away")
     plan = read_plan(folder)
     assert list(plan.cells) == ["WideDNN_base", "WideDNN_ME_2x"] and plan.environment == {"FUXICTR_ME_PATH": ["../.."]}
@@ -518,7 +520,7 @@ def test_an_entry_of_the_zoo_names_the_checkout(mine, checkout):
 def test_autoint_and_din_of_fuxictrs_zoo(own_folder, monkeypatch):
     monkeypatch.setenv("FUXICTR_SRC", SOURCE)
     zoo = Path(SOURCE, "model_zoo").resolve()
-    commands.convert(zoo.parent / "data" / "tiny_seq", "tiny_seq")
+    convert_set(zoo.parent / "data" / "tiny_seq", Path("tiny_seq"))
     sets = {"AutoInt": (zoo.parent / "data", "tiny_parquet", "parquet"), "DIN": (Path(), "tiny_seq", "h5")}
     for name, (root, dataset_id, kind) in sets.items():
         entries = yaml.safe_load((zoo / name / "config" / "model_config.yaml").read_text())

@@ -26,10 +26,10 @@ from helpers.batches import make_batch
 from helpers.feature_maps import MODEL, categorical, make_feature_map, sequence
 from helpers.paths import ROOT
 
-from fuxictr_me.compat.versions import flavour
-from fuxictr_me.config.known_keys import HOST_KEYS, known_keys
+from fuxictr_me.compat.loaders import detect_flavour
+from fuxictr_me.config.known_keys import HOST_KEYS, find_known_keys
 
-WHEEL = flavour() == "wheel"
+WHEEL = detect_flavour() == "wheel"
 
 
 def named(function):
@@ -176,7 +176,7 @@ def test_every_key_that_fuxictr_reads_is_known():
         "data_generator",
         "validation_data",
     }
-    missing = set().union(*map(named, readers)) - known_keys(BaseModel) - HOST_KEYS - internal
+    missing = set().union(*map(named, readers)) - find_known_keys(BaseModel) - HOST_KEYS - internal
     assert not missing
 
 

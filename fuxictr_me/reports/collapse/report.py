@@ -17,7 +17,7 @@ from fuxictr_me.reports.report_folder import (
     write_report_json,
 )
 from fuxictr_me.runs.finished_run import Run, find_run
-from fuxictr_me.zoo.find_model import short_name
+from fuxictr_me.zoo.find_model import get_class_name
 
 UNLISTED = ("report.html", "report.json", "tables.csv", "figures/*")
 
@@ -67,7 +67,7 @@ def write_collapse_report(
 def report_run(run: Run, gpu: int = -1, data: bool = False) -> dict:
     """Return the numbers and the verdict of one run, as ``report.json`` holds them; see ``write_collapse_report``."""
     device = "cpu" if gpu < 0 else f"cuda:{gpu}"
-    model = short_name(run.params.get("model"))
+    model = get_class_name(run.params.get("model"))
     count = run.id_counts if data else None
     numbers = measure_collapse(run.state_dict(), run.feature_map, run.initializer(), model, count, device)
     if not numbers["layers"]:

@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from fuxictr_me.collapse.toy import toy
-from fuxictr_me.errors import positive_int
+from fuxictr_me.errors import check_positive_int
 from fuxictr_me.reports.style import BLUE, DPI, GREEN, ORANGE, PINK, new_figure
 
 PAPERS_D3 = (3, 100)
@@ -59,8 +59,8 @@ def run_toy(out: str | Path, seeds: int = 5, iterations: int = 5_000) -> str:
     Returns:
         the table of IA(E₁), and where the figures are.
     """
-    positive_int("seeds", seeds)
-    positive_int("iterations", iterations)
+    check_positive_int("seeds", seeds)
+    check_positive_int("iterations", iterations)
     Path(out).mkdir(parents=True, exist_ok=True)
     runs = [(d3, seed) for d3 in PAPERS_D3 for seed in range(seeds)]
     trajectories: dict[int, list[torch.Tensor]] = {d3: [] for d3 in PAPERS_D3}

@@ -1,4 +1,4 @@
-"""Callbacks for any FuxiCTR model: hooks, and the one that measures collapse while it trains."""
+"""Callbacks for any FuxiCTR model, and the one that measures information abundance during training."""
 
 from fuxictr_me.training.callbacks.base import Callback, attach
 from fuxictr_me.training.callbacks.from_config import build

@@ -1,87 +1,55 @@
-"""Callbacks for FuxiCTR's training loop, which has none."""
+"""The base class of callbacks, and how a model's training loop calls them."""
 
 import logging
 import traceback
 from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
+from fuxictr_me.compat import BaseModel
+
+Model = TypeVar("Model", bound=BaseModel)
+
 
 class Callback:
-    """Hooks into ``fit`` of a FuxiCTR model; each is empty here. Constructors only store, hooks act."""
+    """Hooks into ``fit`` of a FuxiCTR model. Every hook of this base class does nothing.
 
-    def on_fit_start(self, model):
-        """Before the first epoch."""
+    Constructors only store their arguments. A hook runs without gradients.
+    """
 
-    def on_epoch_start(self, model):
-        """Before an epoch; ``model._epoch_index`` counts from 0."""
+    def on_fit_start(self, model: BaseModel) -> None:
+        """Called before the first epoch."""
 
-    def on_evaluation_end(self, model, logs):
-        """After an evaluation during training, and the checkpoint that it may have led to.
+    def on_epoch_start(self, model: BaseModel) -> None:
+        """Called before an epoch. ``model._epoch_index`` counts from 0."""
+
+    def on_evaluation_end(self, model: BaseModel, logs: dict[str, float]) -> None:
+        """Called after an evaluation during training, and after the checkpoint that it may have led to.
 
         Args:
-            model (BaseModel): in training.
-            logs (dict): metric -> value on the validation data.
+            model: the model in training.
+            logs: metric -> value on the validation data.
         """
 
-    def on_epoch_end(self, model):
-        """After an epoch, also the one that early stopping cut short."""
+    def on_epoch_end(self, model: BaseModel) -> None:
+        """Called after an epoch, also after one that early stopping has cut short."""
 
-    def on_fit_end(self, model):
-        """After training, with the best weights loaded."""
-
-
-def attach(model, callbacks):
-    """Let ``callbacks`` act while ``model.fit`` runs. Works on any FuxiCTR model, ours or not.
-
-    The model's class becomes a subclass of what it was, with the same name, whose training methods call
-    the hooks around FuxiCTR's own. A callback that raises an ``Exception`` is named in the log and left
-    out from there on; training goes on.
-
-    Args:
-        model (BaseModel): of FuxiCTR.
-        callbacks (list of Callback)
-
-    Returns:
-        BaseModel: the same ``model``.
-    """
-    if not callbacks:
-        return model
-    if not isinstance(model, _CallsBack):
-        cls = type(model)
-        model.__class__ = type(cls.__name__, (_CallsBack, cls), {"__module__": cls.__module__})
-        model._callbacks = []
-    model._callbacks.extend(callbacks)
-    return model
+    def on_fit_end(self, model: BaseModel) -> None:
+        """Called after training, with the best weights loaded."""
 
 
-class _CallsBack:
-    """Mixed in front of a model's class by ``attach``."""
+class CallsCallbacks:
+    """Base class of models whose training loop calls ``notify``."""
 
-    def fit(self, *args, **kwargs):
-        self._call("on_fit_start")
-        result = super().fit(*args, **kwargs)
-        self._call("on_fit_end")
-        return result
-
-    def train_epoch(self, *args, **kwargs):
-        self._call("on_epoch_start")
-        result = super().train_epoch(*args, **kwargs)
-        self._call("on_epoch_end")
-        return result
-
-    def eval_step(self, *args, **kwargs):
-        self._evaluation_logs = {}
-        result = super().eval_step(*args, **kwargs)
-        self._call("on_evaluation_end", self._evaluation_logs)
-        return result
-
-    def checkpoint_and_earlystop(self, logs, *args, **kwargs):
-        self._evaluation_logs = dict(logs)
-        return super().checkpoint_and_earlystop(logs, *args, **kwargs)
+    _callbacks: ClassVar[list[Callback]] = []  # ``attach`` gives each model a list of its own
 
     @torch.no_grad()
-    def _call(self, hook, *args):
+    def notify(self, hook: str, *args: Any) -> None:
+        """Call a hook of every callback.
+
+        A callback that raises an ``Exception`` is named in the log and removed. Training continues.
+        """
         for callback in list(self._callbacks):
             try:
                 getattr(callback, hook)(self, *args)
@@ -95,3 +63,49 @@ class _CallsBack:
                 )
                 logging.debug("callback %s", name, exc_info=error)
                 self._callbacks.remove(callback)
+
+
+class ForeignTrainingLoop(CallsCallbacks, BaseModel):
+    """FuxiCTR's training methods with calls of ``notify`` around them. ``attach`` puts this before a foreign class."""
+
+    def fit(self, *args: Any, **kwargs: Any) -> None:
+        self.notify("on_fit_start")
+        super().fit(*args, **kwargs)
+        self.notify("on_fit_end")
+
+    def train_epoch(self, *args: Any, **kwargs: Any) -> None:
+        self.notify("on_epoch_start")
+        super().train_epoch(*args, **kwargs)
+        self.notify("on_epoch_end")
+
+    def eval_step(self, *args: Any, **kwargs: Any) -> None:
+        self._evaluation_logs: dict[str, float] = {}
+        super().eval_step(*args, **kwargs)
+        self.notify("on_evaluation_end", self._evaluation_logs)
+
+    def checkpoint_and_earlystop(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        self._evaluation_logs = dict(logs)
+        super().checkpoint_and_earlystop(logs, *args, **kwargs)
+
+
+def attach(model: Model, callbacks: list[Callback]) -> Model:
+    """Let ``callbacks`` act while ``model.fit`` runs. This works for any FuxiCTR model.
+
+    A callback that raises an ``Exception`` is named in the log and left out from there on. Training continues.
+
+    Args:
+        model: a model of this package, of FuxiCTR, or a class of your own. The class of a model that is not derived
+            from ``FastTraining`` is replaced by a subclass of the same name.
+        callbacks: appended to those that are attached already.
+
+    Returns:
+        The same ``model``.
+    """
+    if not callbacks:
+        return model
+    if not isinstance(model, CallsCallbacks):
+        # FuxiCTR's loop has no hooks, and an instance's class is all of a stranger's model that can be extended.
+        cls = type(model)
+        model.__class__ = type(cls.__name__, (ForeignTrainingLoop, cls), {"__module__": cls.__module__})
+    model._callbacks = [*model._callbacks, *callbacks]
+    return model

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from fuxictr_me.collapse import abundance_of_fields, field_tables, random_reference
 from fuxictr_me.errors import RunError
-from fuxictr_me.io.atomic import append_whole, replace_whole
+from fuxictr_me.io.atomic import append_atomically, write_atomically
 from fuxictr_me.training.callbacks.base import Callback
 
 COLUMNS = (
@@ -46,7 +46,7 @@ class InformationAbundance(Callback):
     def on_fit_start(self, model):
         self.path = Path(model.model_dir) / f"{model.model_id}.ia.csv"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        replace_whole(self.path, lambda path: path.write_bytes(_csv_block([COLUMNS])))
+        write_atomically(self.path, lambda path: path.write_bytes(_csv_block([COLUMNS])))
         self._inode = self.path.stat().st_ino
         self._writer = None
         if self.tensorboard:
@@ -72,7 +72,7 @@ class InformationAbundance(Callback):
         ]
         if self.path.stat().st_ino != self._inode:
             raise RunError(f"another run has begun {self.path} anew: rows of two runs do not go into one file")
-        append_whole(self.path, _csv_block([[row[column] for column in COLUMNS] for row in rows]))
+        append_atomically(self.path, _csv_block([[row[column] for column in COLUMNS] for row in rows]))
         logging.info(summary(rows))
         if self._writer and event == "evaluation":
             for row in rows:

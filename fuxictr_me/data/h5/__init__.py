@@ -1,0 +1,1 @@
+"""Data sets in H5 files: reading, writing and checking them."""

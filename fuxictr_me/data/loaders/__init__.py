@@ -1,0 +1,1 @@
+"""Data loaders: batches of ids for FuxiCTR models."""

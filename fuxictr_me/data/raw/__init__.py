@@ -1,0 +1,1 @@
+"""Raw csv and parquet files: finding, reading and checking them."""
