@@ -10,9 +10,10 @@ from helpers.command_line import run_cli
 
 from fuxictr_me.errors import UsageError
 from fuxictr_me.reports.study.report import write_study_report
-from fuxictr_me.study.design import design
-from fuxictr_me.study.gather import gather
-from fuxictr_me.study.plan import make_plan, write_plan
+from fuxictr_me.study.design import design_study
+from fuxictr_me.study.gather_results import gather_results
+from fuxictr_me.study.plan_file import write_plan
+from fuxictr_me.study.study_layout import lay_out_study
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 SEEDS = [1, 2, 3, 4, 5, 6]
@@ -40,7 +41,7 @@ def study():
     folder.mkdir()
     models = {"DNN_ME": {"expid": "DNN_ME_test", "epochs": 1}}
     grid = {"embedding_regularizer": REGULARIZERS}
-    plan = make_plan(design("mine", "tiny_flights", models, scales=[2, 4], seeds=SEEDS, grid=grid), folder)
+    plan = lay_out_study(design_study("mine", "tiny_flights", models, scales=[2, 4], seeds=SEEDS, grid=grid), folder)
     write_plan(plan, folder)
     for run in plan.runs:
         s = run.settings
@@ -64,7 +65,7 @@ def study():
 
 def test_gathered(study):
     plan, folder = study
-    results = gather(plan, folder)
+    results = gather_results(plan, folder)
     assert [cell.title for cell in results.cells] == ["base", "SE 2x", "SE 4x", "ME 2x", "ME 4x"]
     assert (results.seeds, results.monitor, results.monitor_mode) == (tuple(SEEDS), "AUC", "max")
     assert results.grid == {key: {"embedding_regularizer": REGULARIZERS} for key in ["base", "SE", "ME"]}
@@ -142,7 +143,7 @@ def test_nothing_to_report(study):
         path.unlink()
     with pytest.raises(UsageError, match="s has no finished run to report"):
         write_study_report(folder)
-    with pytest.raises(UsageError, match="elsewhere is no study"):
+    with pytest.raises(UsageError, match="elsewhere is not a study"):
         write_study_report("elsewhere")
 
 
@@ -150,9 +151,9 @@ def test_damaged_results_are_runs_not_finished(study):
     plan, folder = study
     path = next(folder.glob("checkpoints/*/DNN_ME_SE_2x*.json"))
     path.write_text(path.read_text()[:50])
-    before = sum(len(cell.runs) + len(cell.tried) for cell in gather(plan, folder).cells)
+    before = sum(len(cell.runs) + len(cell.tried) for cell in gather_results(plan, folder).cells)
     path.write_text("[1, 2]")
-    assert sum(len(cell.runs) + len(cell.tried) for cell in gather(plan, folder).cells) == before
+    assert sum(len(cell.runs) + len(cell.tried) for cell in gather_results(plan, folder).cells) == before
     write_study_report(folder)
 
 

@@ -16,8 +16,8 @@ from fuxictr_me.reports.study.metric_values import IA_RATIO, has_abundance, list
 from fuxictr_me.reports.study.tuning import grid_of, is_tuned, list_kinds, tuning_table
 from fuxictr_me.reports.tables import Table, to_latex, to_markdown
 from fuxictr_me.study.folder_checks import check_folder
-from fuxictr_me.study.gather import gather
-from fuxictr_me.study.plan import read_plan
+from fuxictr_me.study.gather_results import gather_results
+from fuxictr_me.study.plan_file import read_plan
 from fuxictr_me.study.results import MULTI, SINGLE, StudyResults
 
 CSVS = {"means": mean_rows, "runs": run_rows, "cost": cost_rows, "differences": difference_rows}
@@ -50,7 +50,7 @@ def write_study_report(folder: str | Path, out: str | Path | None = None) -> str
     plan = read_plan(folder)
     target = Path(out) if out else Path(folder) / "report"
     check_report_folder(target, "study", "study")
-    results = gather(plan, folder)
+    results = gather_results(plan, folder)
     if not any(cell.runs for cell in results.cells):
         raise UsageError(f"{folder} has no finished run to report: see fuxictr-me study status {folder}")
     findings, cautions = list_findings(results), list_cautions(results)
