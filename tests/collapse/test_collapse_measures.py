@@ -38,7 +38,7 @@ from fuxictr_me.nn.penalties import norm_alignment, space_similarity
 OF_SPECTRA = (effective_rank, stable_rank, participation_ratio, alpha_req)
 
 
-@pytest.mark.parametrize("name", ["measures", "weighted", "sub_embeddings", "between_sets", "law", "gradient"])
+@pytest.mark.parametrize("name", ["measures", "weighted", "sub_embeddings", "between_sets", "collapse_law", "gradient"])
 def test_worked_cases_of_the_docstrings(name):
     module = importlib.import_module(f"fuxictr_me.collapse.{name}")
     result = doctest.testmod(module, extraglobs={"np": np, "torch": torch})

@@ -31,7 +31,7 @@ result |= {{"data_digest": planned["data"].get("digest"), "settings_digest": run
 
 @pytest.fixture
 def stub(monkeypatch):
-    """Return a function that replaces runs by ``STUB``, which runs code of the test; its AUC depends on the settings."""
+    """Return a function that replaces runs by ``STUB``, which runs code of the test. Its AUC depends on settings."""
 
     def use(behaviour=""):
         Path("stub.py").write_text(STUB.format(behaviour=behaviour))

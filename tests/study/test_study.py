@@ -280,7 +280,7 @@ def test_reasons_of_failure(stub):
     stub("settings['epochs'] = 9")
     with pytest.raises(RunError):
         run(out="other", **TINY, scales=[1], seeds=[1])
-    assert "was changed meanwhile: it ran with epochs: 9 in place of 1" in status("other")
+    assert "has changed: the run used epochs: 9 in place of 1" in status("other")
 
 
 @pytest.mark.parametrize(

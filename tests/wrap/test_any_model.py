@@ -9,7 +9,18 @@ import torch
 from fuxictr.pytorch.layers import LogisticRegression, MLP_Block
 from fuxictr.pytorch.models import BaseModel
 from helpers.batches import make_batch
-from helpers.toy_models import DIM, WIDTH, Fused, Products, Small, Tasks, Tower, Wide, make
+from helpers.toy_models import (
+    DIM,
+    WIDTH,
+    Fused,
+    Products,
+    Small,
+    Tasks,
+    Tower,
+    Wide,
+    feature_map,  # noqa: F401 - a fixture
+    make,
+)
 from torch import nn
 
 from fuxictr_me import DNN_ME, MultiEmbeddingOf, RunError, UsageError
