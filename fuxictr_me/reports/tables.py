@@ -62,11 +62,10 @@ def to_markdown(table: Table) -> str:
     rows = [[f"*{cell}*" if i in table.quoted else cell for cell in row] for i, row in enumerate(table.rows)]
     rows = [[cell.replace("|", r"\|") for cell in row] for row in (table.header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
-    rule = [
-        "-" * (width - (side == "r")) + ":" * (side == "r") for width, side in zip(widths, table.align, strict=True)
-    ]
-    header, *padded = [pad_cells(row, widths, table.align) for row in rows]
-    lines = ["| " + " | ".join(row) + " |" for row in (header, rule, *padded)]
+    sides = zip(widths, table.align, strict=True)
+    rule = "|".join("-" * (width + 1) + (":" if side == "r" else "-") for width, side in sides)
+    header, *body = ["| " + " | ".join(pad_cells(row, widths, table.align)) + " |" for row in rows]
+    lines = [header, f"|{rule}|", *body]
     caption = [f"**{table.caption}**", ""] if table.caption else []
     return "\n".join([*caption, *lines, *(line for note in table.notes for line in ("", note)), ""])
 

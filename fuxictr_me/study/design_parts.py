@@ -65,7 +65,7 @@ def read_scales(scales: object) -> list[int]:
 
 def read_kinds(kinds: object, dataset: Container[str]) -> dict[str, dict]:
     """Return kind -> the settings that it changes; ``dataset`` has the keys of the data set's entry."""
-    known = {SINGLE: {"like": SINGLE}, MULTI: {}, **CONTROLS}
+    known: dict[str, dict] = {SINGLE: {"like": SINGLE}, MULTI: {}, **CONTROLS}
     found: dict[str, dict] = {}
     for kind in _check_list("kinds", kinds):
         if isinstance(kind, dict) and kind:

@@ -94,13 +94,13 @@ def of_runs(results, model, kind, scale, metric="AUC"):
         ([(1, 0.7), (1, 0.7)], [0, 1]),  # equal in both: neither beats the other
     ],
 )
-def test_pareto_of_hand_made_points(points, front):
+def test_pareto_front_of_given_points(points, front):
     assert find_pareto_front(points) == front
     assert find_pareto_front([(cost, -metric) for cost, metric in points], larger_is_better=False) == front
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_pareto_against_every_pair(seed):
+def test_pareto_front_equals_a_comparison_of_all_pairs(seed):
     points = [tuple(point) for point in np.random.default_rng(seed).integers(0, 6, (12, 2)).tolist()]
 
     def dominated(p):
@@ -157,7 +157,7 @@ def test_published_values_are_hollow_and_of_the_kind_beside_them():
     assert "published" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_kinds_differ_in_colour_and_in_marker():
+def test_kinds_have_different_colours_and_markers():
     cells = [*CELLS, *((f"own {n}", 2) for n in range(3))]
     (axes,) = draw_metric(a_study(["DNN_ME"], cells), "AUC").axes
     kinds = dict.fromkeys(kind for kind, _ in cells)
@@ -222,7 +222,7 @@ def test_the_largest_size_at_which_both_were_measured(missing, expected):
 
 @pytest.mark.parametrize(("metric", "sign"), [("AUC", 1), ("logloss", -1)])
 @pytest.mark.parametrize("cost", ["bytes", "seconds"])
-def test_every_cell_is_a_point_and_the_front_is_of_those_that_none_beats(metric, sign, cost):
+def test_cost_figure_has_one_point_per_cell_and_the_pareto_front(metric, sign, cost):
     results = a_study()
     for axes in draw_pareto(results, metric, cost).axes:
         expected = {}
@@ -260,7 +260,7 @@ DIFFERENCES = [
 ]
 
 
-def test_differences_from_top_to_bottom_with_intervals_where_there_are_any():
+def test_differences_are_drawn_in_order_with_their_intervals():
     axes, right = draw_differences(DIFFERENCES).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "DNN_ME 2x",
@@ -297,7 +297,7 @@ def names_of(results, folder, differences=()):
     return set(names)
 
 
-def test_all_pictures_are_written_as_png_and_svg(tmp_path):
+def test_all_figures_are_written_as_png_and_svg(tmp_path):
     found = names_of(a_study(), tmp_path, DIFFERENCES)
     assert found == BY_SIZE | PARETO | {"differences", "fields_DNN_ME", "fields_DCNv2_ME"}
 
@@ -318,7 +318,7 @@ def test_all_pictures_are_written_as_png_and_svg(tmp_path):
     ],
     ids=["one model", "one seed", "base alone", "nothing finished", "no cells", "no IA", "missing cells"],
 )
-def test_studies_that_are_not_complete(results, expected, tmp_path):
+def test_incomplete_studies_have_the_figures_they_can_have(results, expected, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert names_of(results, tmp_path) == expected
@@ -342,13 +342,13 @@ def test_a_run_without_a_metric_or_with_nan_counts_as_none():
 
 
 @pytest.mark.parametrize("count", range(1, 8))
-def test_a_panel_a_model(count):
+def test_one_panel_per_model(count):
     models = [f"Model{n}_ME" for n in range(count)]
     figure = draw_metric(a_study(models, cells=[("base", 1), ("ME", 4)], seeds=(1,)), "AUC")
     assert [axes.get_title() for axes in figure.axes] == models
 
 
-def test_names_that_are_no_mathematics(tmp_path):
+def test_dollar_signs_in_names_are_not_mathematics(tmp_path):
     cells = [("base", 1), *((kind, 4) for kind in ("SE", "ME", "own $x_$y"))]
     results = a_study(["DNN_ME"], cells, fields={"C $a$_$b^$": 7, "D": 9})
     assert names_of(results, tmp_path) == BY_SIZE | PARETO | {"fields_DNN_ME"}
@@ -368,7 +368,7 @@ def a_page(results=None, findings=FINDINGS, cautions=("Few seeds.",), main_table
     return render_study_page(results or a_study(), findings, cautions, main_tables, more_tables, figures)
 
 
-def test_the_page_holds_all_that_was_found(tmp_path):
+def test_page_has_all_results_in_order(tmp_path):
     tuned = {"SE": {"net_dropout": [0.1, 0.2]}, "ME": {"net_dropout": [0.1, 0.2]}}
     results = a_study(["DNN_ME"], grid=tuned, failed=(("DNN_ME_SE_2x_001", "RuntimeError: out of memory"),))
     tried = (({"net_dropout": 0.1}, 0.7), ({"net_dropout": 0.2}, 0.75))
@@ -391,7 +391,7 @@ def test_the_page_holds_all_that_was_found(tmp_path):
     assert rows == [("", "DNN_ME"), (' class="quoted"', "published")]
 
 
-def test_what_is_absent_is_not_spoken_of():
+def test_page_omits_sections_without_content():
     page = assert_page_stands_alone(a_page(a_study(seeds=(1,)), cautions=()))
     assert "Nothing was tuned" in page.text and "1 seed ·" in page.text
     for title in ("Failed runs", "Figures", "Tables", "Limitations"):
@@ -399,7 +399,7 @@ def test_what_is_absent_is_not_spoken_of():
     assert_page_stands_alone(a_page(a_study(["DNN_ME"], seeds=()), findings=()))
 
 
-def test_texts_cannot_break_the_page():
+def test_texts_are_escaped_in_the_page():
     table = TitledTable(NASTY, Table(NASTY, (NASTY, (NASTY, NASTY)), "ll", ((NASTY, NASTY),), (NASTY,)))
     results = replace(a_study([NASTY]), name=NASTY, shared={NASTY: NASTY}, failed=((NASTY, NASTY),))
     figure = SavedFigure("x", b"\x89PNG\r\n\x1a\n", 300, caption=NASTY, alt=NASTY)

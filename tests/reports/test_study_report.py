@@ -63,7 +63,7 @@ def study():
     return plan, folder
 
 
-def test_gathered(study):
+def test_results_are_gathered_from_the_files_of_runs(study):
     plan, folder = study
     results = gather_results(plan, folder)
     assert [cell.title for cell in results.cells] == ["base", "SE 2x", "SE 4x", "ME 2x", "ME 4x"]
@@ -85,7 +85,7 @@ def test_gathered(study):
             assert isinstance(carrier["num_ids"], int)
 
 
-def test_report(study):
+def test_report_has_all_files_and_their_numbers(study):
     _, folder = study
     text = write_study_report(folder)
     report = folder / "report"
@@ -116,7 +116,7 @@ def test_report(study):
     assert len(list((report / "figures").glob("*.svg"))) == len(drawn)
 
 
-def test_a_report_is_replaced_and_nothing_else(study):
+def test_only_files_of_an_earlier_report_are_replaced(study):
     _, folder = study
     write_study_report(folder)
     (folder / "report" / "notes.txt").write_text("mine")
@@ -137,7 +137,7 @@ def test_a_report_is_replaced_and_nothing_else(study):
     assert not list(folder.glob(".building-*"))
 
 
-def test_nothing_to_report(study):
+def test_study_without_finished_runs_is_refused(study):
     _, folder = study
     for path in folder.glob("checkpoints/*/*"):
         path.unlink()
@@ -147,7 +147,7 @@ def test_nothing_to_report(study):
         write_study_report("elsewhere")
 
 
-def test_damaged_results_are_runs_not_finished(study):
+def test_damaged_results_count_as_unfinished_runs(study):
     plan, folder = study
     path = next(folder.glob("checkpoints/*/DNN_ME_SE_2x*.json"))
     path.write_text(path.read_text()[:50])

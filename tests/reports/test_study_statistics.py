@@ -37,7 +37,7 @@ def test_mean_and_sd():
     assert mean_and_sd([0.5]) == (0.5, None) and mean_and_sd([]) == (None, None)
 
 
-def test_the_paired_t_test_of_student():
+def test_paired_t_test_of_students_example():
     pair = compare_pairs(*SLEEP)
     assert (pair.n, pair.mean, pair.sd) == (10, pytest.approx(-1.58), pytest.approx(1.229995, abs=1e-6))
     assert pair.p == pytest.approx(0.002833, abs=1e-6)
@@ -45,7 +45,7 @@ def test_the_paired_t_test_of_student():
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 12])
-def test_pairs_are_compared_as_scipy_does(n):
+def test_pairs_are_compared_like_scipy_does(n):
     rng = np.random.default_rng(n)
     a, b = rng.normal(0.8, 1e-3, n), rng.normal(0.8, 1e-3, n)
     pair, expected = compare_pairs(a, b, level=0.9), stats.ttest_rel(a, b)
@@ -55,7 +55,7 @@ def test_pairs_are_compared_as_scipy_does(n):
 
 
 @pytest.mark.parametrize("d", [[1, 1, 2, -3, 3, 4], [0, 2, -2, 5, 5], [-1, -1, -1, 1], [3, 0, 0], list(range(-3, 8))])
-def test_signed_ranks_with_ties_and_zeros_as_all_signs_give(d):
+def test_signed_ranks_with_ties_and_zeros_equal_an_enumeration_of_all_signs(d):
     kept = np.array([x for x in d if x != 0])
     ranks = stats.rankdata(abs(kept))
     seen = ranks[kept > 0].sum()
@@ -64,7 +64,7 @@ def test_signed_ranks_with_ties_and_zeros_as_all_signs_give(d):
     assert signed_rank_p(d) == pytest.approx(expected)
 
 
-def test_no_pair_one_pair_and_pairs_without_spread():
+def test_no_pair_one_pair_and_pairs_without_variance():
     assert compare_pairs([], []) == PairedTest(0)
     assert compare_pairs([0.7], [0.6]) == PairedTest(1, pytest.approx(0.1), p_wilcoxon=1.0)
     assert compare_pairs([0.7, 0.8, 0.9], [0.7, 0.8, 0.9]) == PairedTest(3, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0)
@@ -74,7 +74,7 @@ def test_no_pair_one_pair_and_pairs_without_spread():
         compare_pairs([1, 2], [1])
 
 
-def test_the_interval_covers_the_true_mean_as_often_as_it_says():
+def test_interval_covers_the_true_mean_at_its_level():
     rng = np.random.default_rng(0)
     for n, level in ((5, 0.95), (3, 0.8)):
         pairs = [compare_pairs(d, np.zeros(n), level) for d in rng.normal(0.3, 1, (1500, n))]
@@ -85,7 +85,7 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_says():
 # --- many comparisons --------------------------------------------------------------------------------
 
 
-def test_holm_of_known_answer():
+def test_holm_of_known_examples():
     assert adjust_by_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert adjust_by_holm([0.4, 0.6]) == pytest.approx([0.8, 0.8]) and adjust_by_holm([0.9, 0.7]) == [1.0, 1.0]
     assert adjust_by_holm([None, 0.02, None, 0.01]) == [None, 0.02, None, 0.02]
@@ -120,7 +120,7 @@ def test_the_smallest_p_of_signed_ranks():
 
 
 @pytest.mark.parametrize(("n", "level"), [(5, 0.05), (5, 0.05 / 24), (10, 0.05), (20, 0.01)])
-def test_what_is_detectable_is_detected_in_four_of_five_studies(n, level):
+def test_detectable_difference_is_found_in_four_of_five_studies(n, level):
     bound = stats.t.isf(level / 2, n - 1)
     effect = optimize.brentq(lambda d: stats.nct.sf(bound, n - 1, d * np.sqrt(n)) - 0.8, 0.01, 8)
     found = detectable_difference(0.002, n, level)
@@ -129,7 +129,7 @@ def test_what_is_detectable_is_detected_in_four_of_five_studies(n, level):
     assert np.mean(stats.ttest_1samp(samples, 0, axis=1).pvalue <= level) == pytest.approx(0.8, abs=0.025)
 
 
-def test_what_is_detectable_as_in_tables():
+def test_detectable_difference_equals_published_tables():
     assert detectable_difference(1, 34) == pytest.approx(0.495, abs=5e-4)  # Cohen's d = 0.5 takes 34 pairs
     assert (
         detectable_difference(None, 5) is None
@@ -229,7 +229,7 @@ def test_fewer_seeds_than_five_show_the_interval_and_conclude_nothing():
     )
 
 
-def test_studies_of_equal_kinds_seldom_call_one_ahead():
+def test_studies_of_equal_kinds_rarely_call_one_ahead():
     rng = np.random.default_rng(5)
     studies, wrong = 400, 0
     for _ in range(studies):

@@ -106,7 +106,7 @@ def test_the_headline_table_has_the_papers_layout():
     assert rows[0][1].startswith(f"{1.249 - aucs_of(results, 'DCNv2_ME', 'base', 1).mean():.5f} ± ")
 
 
-def test_cells_that_are_short_or_missing_say_so():
+def test_cells_with_missing_seeds_or_runs_say_so():
     results = a_study(models=("DCNv2_ME",), kinds=("ensemble", "ME", "SE"))
     results = with_cell(results, "DCNv2_ME", "ME", 4, runs=results.cell("DCNv2_ME", "ME", 4).runs[:1])
     results = with_cell(results, "DCNv2_ME", "SE", 2, runs=())
@@ -124,7 +124,7 @@ def test_cells_that_are_short_or_missing_say_so():
     assert re.fullmatch(r"0\.\d{5}", rows[0][1])  # one seed that was asked for has no sd, and is not short
 
 
-def test_the_papers_numbers_stand_below_where_the_data_set_is_its():
+def test_published_numbers_stand_below_if_the_paper_has_the_data_set():
     results = a_study(models=("DCNv2_ME", "PNN_ME"), kinds=("SE", "ME", "ensemble"), dataset_id="criteo_paper")
     text = markdown_table(results, "AUC")
     _, rows = read_markdown(text)
@@ -188,7 +188,7 @@ def test_the_table_of_costs():
     assert of["ME 2x"]["gain over base"].startswith("+") and of["base"]["gain over base"] == "–"
 
 
-def test_costs_that_are_not_known_or_not_added():
+def test_unknown_costs_and_costs_not_above_base_are_dashes():
     results = a_study(models=("DNN_ME",), scales=(2,), monitor="logloss", monitor_mode="min")
     quick = tuple(replace(run, seconds=1.0, peak_memory=None, steps=0) for run in results.cell("DNN_ME", "ME", 2).runs)
     header, rows = read_markdown(to_markdown(cost_table(with_cell(results, "DNN_ME", "ME", 2, runs=quick))))
@@ -303,7 +303,7 @@ def test_latex_compiles(tmp_path):
     assert "Overfull" not in done.stdout
 
 
-def test_markdown_of_bars_and_of_nothing():
+def test_markdown_escapes_bars_and_allows_no_rows():
     header, rows = read_markdown(to_markdown(Table("c", ("a|b",), "l", (("x | y",), ("z",)), ("note",))))
     assert (header, rows) == (["a\\|b"], [["x \\| y"], ["z"]])
     assert read_markdown(to_markdown(tuning_table(a_study())))[1] == []
@@ -342,7 +342,7 @@ def test_findings_that_differ_between_cells_and_metrics():
     assert of_logloss.startswith("logloss: ME ahead in all 4 cells")
 
 
-def test_few_seeds_claim_nothing():
+def test_few_seeds_conclude_nothing():
     results = a_study(num_seeds=3, kinds=("SE", "ME", "ensemble"))
     text = " ".join(list_findings(results))
     assert "ahead" not in text and NO_DIFFERENCE not in text
@@ -351,7 +351,7 @@ def test_few_seeds_claim_nothing():
     assert not any("only" in sentence for sentence in list_cautions(a_study()))
 
 
-def test_findings_of_little():
+def test_findings_of_an_empty_study_and_of_one_kind():
     empty = replace(a_study(), cells=tuple(replace(cell, runs=()) for cell in a_study().cells))
     assert (
         list_findings(empty)[0] == "No run has finished: there is nothing to compare."
@@ -380,7 +380,7 @@ def tuned_study(grid, tries, chosen):
     return results
 
 
-def test_what_was_tuned_alike():
+def test_equal_tuning_is_described():
     grid = {kind: {"embedding_regularizer": [0, 1e-6, 1e-5]} for kind in TURNS}
     results = tuned_study(grid, {"base": 3, "SE": 3, "ME": 3}, {"base": 0, "SE": 1e-6, "ME": 1e-5})
     assert (
@@ -392,7 +392,7 @@ def test_what_was_tuned_alike():
     ]
 
 
-def test_what_was_not_tuned_alike():
+def test_unequal_tuning_is_a_limitation():
     grid = {kind: {"embedding_regularizer": [1e-7, 1e-6, 1e-5]} for kind in ("base", "SE")}
     grid["ME"] = {"embedding_regularizer": [1e-6, 1e-5, 1e-4, 1e-3]}
     results = tuned_study(grid, {"base": 3, "SE": 3, "ME": 4}, {"base": 1e-6, "SE": 1e-6, "ME": 1e-4})

@@ -139,7 +139,7 @@ def test_bad_study_files_get_one_line_and_nothing_is_written(capsys):
     assert len(BAD_FILES) + len(BAD_PARTS) > 140
 
 
-def test_a_good_file_of_the_same_kind_is_taken():
+def test_valid_study_file_is_accepted():
     write_study(kinds=["SE", {"own": {"net_dropout": 0.1}}], scales=[2, 4], seeds=[1, 2**32 - 1], grid={})
     study = read_study("s.yaml")
     assert [cell.name for cell in study.cells][-2:] == ["DNN_ME_own_2x", "DNN_ME_own_4x"]
@@ -153,7 +153,7 @@ def test_a_good_file_of_the_same_kind_is_taken():
         ({"metrics": ["logloss"]}, "monitor 'AUC' is not among metrics"),
     ],
 )
-def test_what_a_study_chooses_by_must_be_among_its_metrics(settings, words):
+def test_monitor_must_be_among_metrics(settings, words):
     with pytest.raises(UsageError, match=words):
         design_study("s", **TINY, scales=[1], seeds=[1], settings=settings)
     design_study("s", **TINY, scales=[1], seeds=[1], settings={**settings, "metrics": ["AUC", "logloss"]})
@@ -198,7 +198,7 @@ def test_every_bundled_data_set_is_found_by_its_id():
 # --- the same data, the same settings
 
 
-def test_digests_tell_rows_and_settings_apart():
+def test_digests_distinguish_rows_and_settings():
     study = own_data()
     Path("s").mkdir()
     digests = {}
@@ -217,7 +217,7 @@ def test_digests_tell_rows_and_settings_apart():
 
 
 @pytest.mark.parametrize("kind", ["parquet", "npz"])
-def test_the_digest_of_ids_that_fuxictr_built_is_that_of_their_files(kind):
+def test_digest_of_data_built_by_fuxictr_covers_their_files(kind):
     folder = Path("data/x")
     folder.mkdir(parents=True)
     (folder / "feature_map.json").write_text(json.dumps({"dataset_id": "x", "features": []}))
@@ -238,7 +238,7 @@ def test_the_digest_of_ids_that_fuxictr_built_is_that_of_their_files(kind):
 
 
 @pytest.mark.parametrize("change", ["swapped", "replaced", "renamed"])
-def test_changed_data_are_noticed_and_old_runs_no_longer_count(change, stub, capsys):
+def test_changed_data_are_detected_and_old_runs_no_longer_count(change, stub, capsys):
     stub()
     study = own_data()
     if change == "renamed":  # the sorted characters of the settings stay the same
@@ -271,7 +271,7 @@ def test_changed_data_are_noticed_and_old_runs_no_longer_count(change, stub, cap
     assert len(started("s")) == 2
 
 
-def test_touched_data_keep_their_runs(stub):
+def test_touched_but_equal_data_keep_their_runs(stub):
     stub()
     study = own_data()
     run(out="s", **study)
@@ -280,7 +280,7 @@ def test_touched_data_keep_their_runs(stub):
     assert len(started("s")) == 1
 
 
-def test_a_setting_that_is_taken_away_is_a_change(stub):
+def test_removed_setting_counts_as_a_change(stub):
     stub()
     run(out="s", **ONE, settings={"net_dropout": 0.3, "early_stop_patience": 7})
     plan, counted = read_plan("s"), read_progress(read_plan("s"), Path("s")).finished
@@ -292,7 +292,7 @@ def test_a_setting_that_is_taken_away_is_a_change(stub):
     assert read_progress(plan, Path("s")).finished == 0
 
 
-def test_a_corrected_run_whose_expid_stays_is_started_again(stub):
+def test_corrected_run_with_the_same_expid_starts_again(stub):
     stub("if settings['hidden_units'] == [12, 21]: print('fuxictr-me: error: wrong'); sys.exit(1)")
     models = {"DNN_ME": {"expid": "DNN_ME_test", "hidden_units": [12, 21]}}
     with pytest.raises(Exception, match="1 failed"):
@@ -304,7 +304,7 @@ def test_a_corrected_run_whose_expid_stays_is_started_again(stub):
     assert started("s") == [expid, expid]
 
 
-def test_a_set_that_is_built_is_used(stub, capsys):
+def test_built_data_set_is_reused(stub, capsys):
     stub()
     study = own_data()
     assert main(["data", "build", "mine", "--config", "cfg"]) == 0
@@ -316,7 +316,7 @@ def test_a_set_that_is_built_is_used(stub, capsys):
     Path("raw/train.csv").write_text(Path("raw/train.csv").read_text() + "4,4,1\n")
     capsys.readouterr()
     run(out="other", **study)
-    assert "The study builds a data set of its own, for ../data/mine cannot be used: the raw train" in (
+    assert "The study builds its own data set, because ../data/mine cannot be used: the raw train" in (
         capsys.readouterr().err
     )
 
@@ -409,7 +409,7 @@ def test_damaged_plans_and_results_get_one_line(folder, capsys):
 
 
 @pytest.mark.parametrize("command", [["status"], ["report"], ["run"]])
-def test_a_plan_without_runs_is_one_line(command, folder, capsys):
+def test_plan_without_runs_is_refused_in_one_line(command, folder, capsys):
     content = json.loads(Path("s/study.json").read_text())
     for runs in ([], None):
         Path("s/study.json").write_text(json.dumps({**content, "runs": runs} if runs is not None else {"name": "s"}))
@@ -419,7 +419,7 @@ def test_a_plan_without_runs_is_one_line(command, folder, capsys):
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"PYTHONPATH": ["../pp"]}, "environment sets PYTHONPATH, which is none of FUXICTR_SRC and FUXICTR_ME_PATH"),
+        ({"PYTHONPATH": ["../pp"]}, "sets PYTHONPATH, but only FUXICTR_SRC and FUXICTR_ME_PATH are allowed"),
         ({"LD_PRELOAD": ["x"]}, "environment sets LD_PRELOAD"),
         ({"FUXICTR_ME_PATH": "../pp"}, "FUXICTR_ME_PATH of environment is '../pp', a str in place of a list"),
         ({"FUXICTR_ME_PATH": [3]}, "a folder of FUXICTR_ME_PATH is '3'"),
@@ -427,7 +427,7 @@ def test_a_plan_without_runs_is_one_line(command, folder, capsys):
         ({"FUXICTR_SRC": ["../pp"]}, "runs code that lies in .*/pp: if you trust it, name it"),
     ],
 )
-def test_a_folder_runs_no_code_that_the_user_has_not_named(environment, words, folder, capsys, stub):
+def test_code_named_by_the_folder_alone_is_not_run(environment, words, folder, capsys, stub):
     import re
 
     stub()
@@ -438,7 +438,7 @@ def test_a_folder_runs_no_code_that_the_user_has_not_named(environment, words, f
         assert re.search(words, refused(capsys, "study", "s", *more))
 
 
-def test_code_that_the_user_has_named_is_run(folder, monkeypatch):
+def test_code_named_by_the_user_is_run(folder, monkeypatch):
     content = json.loads(Path("s/study.json").read_text())
     Path("s/study.json").write_text(json.dumps({**content, "environment": {"FUXICTR_ME_PATH": ["../pp"]}}))
     monkeypatch.setenv("FUXICTR_ME_PATH", os.pathsep.join(["elsewhere", "pp"]))
@@ -501,7 +501,7 @@ def test_a_linked_lock_does_not_empty_what_it_leads_to(folder, capsys):
         "write_plan",
     ],
 )
-def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):
+def test_same_command_continues_after_a_kill_between_two_steps(at, stub):
     stub()
     code = "import os, signal; from fuxictr_me.study import launch\n"
     code += f"launch.{at} = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -512,7 +512,7 @@ def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):
     assert "1 of 1 runs finished" in run("s.yaml")
 
 
-def test_a_plan_that_was_only_half_put_in_place_is_laid_out_again(stub):
+def test_incomplete_layout_is_laid_out_again(stub):
     stub()
     for name in (".planning-s-abcd_123", ".planning-other-abcd_123", ".planning-s-mine"):
         Path(name, "config").mkdir(parents=True)
@@ -526,7 +526,7 @@ def test_a_plan_that_was_only_half_put_in_place_is_laid_out_again(stub):
     assert left == [".planning-other-abcd_123", ".planning-s-mine", ".planning-s-mine_too"]
 
 
-def test_a_file_of_the_users_in_the_folder_stays(stub):
+def test_files_of_the_user_in_the_folder_are_kept(stub):
     stub()
     write_study(scales=[2], seeds=[1])
     run("s.yaml")
@@ -539,7 +539,7 @@ def test_a_file_of_the_users_in_the_folder_stays(stub):
     assert not Path("s/tuner/DNN_ME_SE_2x").exists() and not Path("s/tuner/DNN_ME_SE_2x.yaml").exists()
 
 
-def test_a_run_left_behind_takes_its_slot(stub, capsys):
+def test_run_left_by_a_killed_study_occupies_a_slot(stub, capsys):
     """One job at a time: while a run of a killed study goes on, no other is started beside it."""
     stub()
     Path("s").mkdir()
@@ -561,7 +561,7 @@ def test_a_run_left_behind_takes_its_slot(stub, capsys):
     assert f"still run by process {left.pid}, left by a killed study" in capsys.readouterr().err
 
 
-def test_sigterm_ends_a_study_as_ctrl_c_does():
+def test_sigterm_ends_a_study_like_ctrl_c():
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [1], "seeds": [1, 2], "settings": {"epochs": 50}}))
     code = "import sys; from fuxictr_me.study import run_process\n"
     code += "run_process.make_command = lambda run, device: [sys.executable, '-c', 'import time; time.sleep(60)']\n"

@@ -58,7 +58,7 @@ def of_rank(rows, dim, rank):
 # ------------------------------------------------------------------------------------------------ numbers
 
 
-def test_every_number_of_one_set_against_numpy():
+def test_numbers_of_one_set_equal_numpy():
     feature_map = make_feature_map({"a": categorical(30), "b": categorical(9), "n": {"source": "", "type": "numeric"}})
     E, W = {"a": torch.randn(30, 4), "b": torch.randn(9, 4)}, torch.randn(12, 12)
     weights = {TABLE.format("a"): E["a"], TABLE.format("b"): E["b"], TABLE.format("n"): torch.randn(4, 1)}
@@ -99,7 +99,7 @@ def test_every_number_of_one_set_against_numpy():
     assert one["sub_ia"][2] == [None] * 3 and one["law"]["num_fields"] == 2
 
 
-def test_numbers_of_several_sets_against_numpy():
+def test_numbers_of_several_sets_equal_numpy():
     feature_map = make_feature_map({"a": categorical(30), "b": categorical(40)})
     E = {(m, f): torch.randn(n, 3) for m in range(3) for f, n in (("a", 30), ("b", 40))}
     weights = {SET_TABLE.format(*key): table for key, table in E.items()}
@@ -176,7 +176,7 @@ def test_no_cause_is_named_where_no_partner_stands_out():
     assert judged["causes"] == [] and "No partner stands out" in " ".join(judged["findings"])
 
 
-def test_a_table_as_it_started_is_not_collapsed_and_is_said_to_be_untrained():
+def test_untrained_table_is_not_collapsed_and_is_named_as_untrained():
     feature_map = make_feature_map({"a": categorical(500), "b": categorical(4)})
     weights = {TABLE.format(field): 1e-4 * torch.randn(n, 8) for field, n in (("a", 500), ("b", 4))}
     judged = judge(measure_collapse(weights, feature_map, INITIALIZER))
@@ -185,7 +185,7 @@ def test_a_table_as_it_started_is_not_collapsed_and_is_said_to_be_untrained():
     assert "These tables give no reason for them" in " ".join(judged["findings"])
 
 
-def test_without_blocks_the_cause_is_guessed_by_size_and_called_a_guess():
+def test_without_blocks_the_cause_is_judged_by_size_and_the_text_says_so():
     feature_map = make_feature_map({"a": categorical(500), "small": categorical(4)})
     weights = {TABLE.format("a"): of_rank(500, 8, 1), TABLE.format("small"): torch.randn(4, 8)}
     judged = judge(measure_collapse(weights, feature_map, INITIALIZER))
@@ -197,11 +197,11 @@ def test_without_blocks_the_cause_is_guessed_by_size_and_called_a_guess():
     ("ceiling", "ratio", "of_random", "expected"),
     [(8, 0.3, 0.4, True), (8, 0.3, 0.6, False), (8, 0.6, 0.4, False), (2, 0.3, 0.4, False), (8, 0.3, None, True)],
 )
-def test_collapsed_is_below_half_of_both_references(ceiling, ratio, of_random, expected):
+def test_collapsed_means_below_half_of_both_references(ceiling, ratio, of_random, expected):
     assert is_collapsed({"ceiling": ceiling, "ia_ratio": ratio, "ia_of_random": of_random}) == expected
 
 
-def test_many_ids_that_training_never_met_are_a_caution():
+def test_many_unseen_ids_are_a_limitation():
     feature_map = make_feature_map({"a": categorical(50), "b": categorical(5)})
     weights = {TABLE.format("a"): torch.randn(50, 3), TABLE.format("b"): torch.randn(5, 3)}
     counts = {"a": (torch.arange(50) < 26).long(), "b": torch.tensor([0, 1, 1, 1, 0])}  # b: the OOV row alone
@@ -277,7 +277,7 @@ def runs(trained, tmp_path, monkeypatch):
     return Path("checkpoints/tiny_flights")
 
 
-def test_a_run_from_end_to_end(runs):
+def test_report_of_a_run_end_to_end(runs):
     text = write_collapse_report("mine", "config", compare=["single"], data=True)
     folder = runs / "mine.collapse"
     assert text.startswith("mine: ") and str(folder / "report.html") in text and "\nsingle: " in text
@@ -307,7 +307,7 @@ def test_a_run_from_end_to_end(runs):
 
 
 @pytest.mark.slow
-def test_an_earlier_report_is_replaced_and_nothing_else(runs):
+def test_only_files_of_an_earlier_report_are_replaced(runs):
     write_collapse_report("single", "config")
     folder = runs / "single.collapse"
     (folder / "notes.txt").write_text("mine")
@@ -331,7 +331,7 @@ def test_an_earlier_report_is_replaced_and_nothing_else(runs):
     assert Path("empty/report.html").exists()
 
 
-def test_a_failed_report_leaves_the_earlier_one(runs, monkeypatch):
+def test_failed_report_keeps_the_earlier_one(runs, monkeypatch):
     write_collapse_report("single", "config")
     before = (runs / "single.collapse" / "report.json").read_bytes()
 
@@ -344,7 +344,7 @@ def test_a_failed_report_leaves_the_earlier_one(runs, monkeypatch):
     assert (runs / "single.collapse" / "report.json").read_bytes() == before and not list(runs.glob(".building-*"))
 
 
-def test_another_checkpoint_and_no_curves(runs):
+def test_report_of_another_checkpoint_without_curves(runs):
     shutil.move(runs / "mine.model", "elsewhere.model")
     (runs / "mine.ia.csv").unlink()
     write_collapse_report("mine", "config", checkpoint="elsewhere.model", out="report")
@@ -388,7 +388,7 @@ def truncated(path):
         (lambda path: torch.save({TABLE.format("month"): torch.zeros(3, 2)}, path), "field 'month' does not fit: the"),
     ],
 )
-def test_damaged_foreign_and_hostile_checkpoints_are_one_line(runs, damage, message):
+def test_damaged_foreign_and_hostile_checkpoints_are_refused_in_one_line(runs, damage, message):
     damage(runs / "mine.model")
     with pytest.raises(UsageError, match=message) as caught:
         write_collapse_report("mine", "config")
@@ -405,7 +405,7 @@ def test_damaged_foreign_and_hostile_checkpoints_are_one_line(runs, damage, mess
         ({"gpu": 99}, "gpu 99 is not there"),
     ],
 )
-def test_wrong_arguments_are_one_line(runs, change, message):
+def test_wrong_arguments_are_refused_in_one_line(runs, change, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         write_collapse_report(**{"expid": "mine", "config": "config", **change})
 
@@ -419,7 +419,7 @@ def test_a_csv_of_another_kind_and_missing_packages_are_named(runs, monkeypatch)
         write_collapse_report("mine", "config")
 
 
-def test_names_of_fields_cannot_break_the_page():
+def test_field_names_are_escaped_in_the_page():
     nasty = '<script>alert("x")</script>'
     feature_map = make_feature_map({nasty: categorical(30), "b & c": categorical(20)})
     weights = {TABLE.format(field): of_rank(n, 6, 1) for field, n in ((nasty, 30), ("b & c", 20))}
