@@ -214,7 +214,7 @@ def test_code_runs_from_the_working_directory_and_from_a_folder_that_the_environ
     [
         ("broken_any.Watch", "callback 'broken_any.Watch' cannot be imported: SystemExit: 3"),
         ("whole_any.Wach", "unknown class in whole_any .* 'Wach'; did you mean 'Watch'"),
-        ("../whole_any.Watch", "is no class: write package.module.Class"),
+        ("../whole_any.Watch", "is not a class: write package.module.Class"),
         ("os.path", "unknown class in os|is not a subclass of fuxictr_me.Callback"),
         ({"InformationAbundance": ["tensorboard"]}, "arguments must be {argument: value}, got"),
     ],
