@@ -36,7 +36,9 @@ def split_spec(spec: object) -> tuple[str, dict]:
     if "." not in name and name not in CALLBACK_ARGUMENTS:
         raise unknown("callback", name, CALLBACK_ARGUMENTS)
     if not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"callback {name!r} is no class: write package.module.Class, e.g. my_callbacks.LearningCurve")
+        raise UsageError(
+            f"callback {name!r} is not a class: write package.module.Class, e.g. my_callbacks.LearningCurve"
+        )
     if not isinstance(arguments, dict | None) or not all(isinstance(key, str) for key in arguments or {}):
         raise UsageError(f"callback {name}: arguments must be {{argument: value}}, got {short_repr(arguments)}")
     if name in CALLBACK_ARGUMENTS:

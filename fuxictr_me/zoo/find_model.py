@@ -81,7 +81,7 @@ def _find_class(name: object, beside: Path | None, named: Path | None) -> type:
 def _find_in_module(name: str, beside: Path | None, named: Path | None) -> type:
     module_name, _, class_name = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
-        raise UsageError(f"model {name!r} is no class: write package.module:Class, e.g. my_model:WideDNN")
+        raise UsageError(f"model {name!r} is not a class: write package.module:Class, e.g. my_model:WideDNN")
     if module_name.partition(".")[0] == ZOO_PACKAGE and _import_zoo() is None:
         raise UsageError(f"model {name!r}: there is no FuxiCTR checkout here; {CHECKOUT_ADVICE}")
     module = import_named(module_name, f"model {name!r}", beside, named)

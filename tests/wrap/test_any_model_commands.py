@@ -162,7 +162,7 @@ def test_a_module_in_a_listed_folder_and_one_in_a_folder_that_was_named(tmp_path
         ("mine_any:WideDN", r"unknown class in mine_any \(.*mine_any.py\) 'WideDN'; did you mean 'WideDNN'"),
         ("mine_an:WideDNN", "unknown module 'mine_an'; did you mean 'mine_any'.*looked in .* and on Python's path"),
         ("mine_any:NoModel", "model 'mine_any:NoModel' is not a subclass of fuxictr.pytorch.models.BaseModel"),
-        ("mine_any/x:WideDNN", "model 'mine_any/x:WideDNN' is no class: write package.module:Class"),
+        ("mine_any/x:WideDNN", "model 'mine_any/x:WideDNN' is not a class: write package.module:Class"),
         ("broken_any:Net", r"cannot be imported: ZeroDivisionError: division by zero \(.*broken_any.py:2\)"),
         ("lacking_any:Net", "cannot be imported: it needs the package not_there_at_all: install it"),
         (None, "unknown model None"),
