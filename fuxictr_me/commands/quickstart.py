@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> str:
     """Run the quickstart."""
     from fuxictr_me.config.training_options import SEED
-    from fuxictr_me.quickstart import run
+    from fuxictr_me.quickstart import run_quickstart
 
     SEED.check("--seed", arguments.seed)
-    return run(arguments.out, fast=arguments.fast, gpu=arguments.gpu, seed=arguments.seed)
+    return run_quickstart(arguments.out, fast=arguments.fast, gpu=arguments.gpu, seed=arguments.seed)

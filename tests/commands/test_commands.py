@@ -1,4 +1,4 @@
-"""The commands on a finished run, as a user types them."""
+"""Commands on a finished run, as a user types them."""
 
 import importlib.util
 from pathlib import Path
@@ -12,13 +12,13 @@ from fuxictr_me.runs.experiment import run_expid
 
 @pytest.fixture
 def finished(own_folder):
-    """A config folder and its run ``mine``."""
+    """Train the run ``mine``, and return its config folder."""
     config = write_config({"num_sets": 2, "embedding_dim": 3, "callbacks": ["InformationAbundance"]}, {})
     run_expid("mine", config)
     return config
 
 
-def test_commands_on_a_finished_run(finished, capsys):
+def test_commands_write_what_they_promise(finished, capsys):
     capsys.readouterr()
     assert main(["analyze", "--config", finished, "--expid", "mine", "--data"]) == 0
     text = capsys.readouterr().out
@@ -33,7 +33,7 @@ def test_commands_on_a_finished_run(finished, capsys):
     assert "A100" in capsys.readouterr().out
 
 
-def test_what_is_wrong_is_one_line(finished, capsys):
+def test_wrong_arguments_are_reported_in_one_line(finished, capsys):
     capsys.readouterr()
     for arguments, message in (
         (["analyze", "--config", finished, "--expid", "mien"], "did you mean 'mine'"),
@@ -49,13 +49,13 @@ def test_what_is_wrong_is_one_line(finished, capsys):
         assert error.startswith("fuxictr-me: error: ") and message in error and "\n" not in error
 
 
-def test_toy_without_its_extra_is_one_line(tmp_path, capsys, monkeypatch):
+def test_a_missing_extra_is_reported_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["toy", "--out", str(tmp_path / "toy")]) == 2
     assert "toy needs matplotlib: pip install 'fuxictr-me[report]'" in capsys.readouterr().err
 
 
-def test_toy(tmp_path, capsys):
+def test_toy_writes_two_figures(tmp_path, capsys):
     assert main(["toy", "--out", str(tmp_path / "toy"), "--seeds", "2", "--iterations", "20"]) == 0
     assert "D3 =   3" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "toy").iterdir()} == {"toy.png", "toy.svg"}
