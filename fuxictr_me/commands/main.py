@@ -51,11 +51,11 @@ def main(argv: list[str] | None = None) -> int:
             return _fail(f"{advice}. {error}", EXIT_FAILED)
         if arguments.command == "host":
             raise  # an error of the user's script is shown as Python shows it
-        return _fail(f"{describe_bug(error)}; the traceback is in {write_traceback(error)}", EXIT_FAILED)
+        return _fail(f"{_describe_bug(error)}; the traceback is in {write_traceback(error)}", EXIT_FAILED)
     return 0
 
 
-def describe_bug(error: Exception) -> str:
+def _describe_bug(error: Exception) -> str:
     """Return one line about an unexpected exception."""
     message = " ".join(str(error).split())[:300]
     return f"a bug in fuxictr-me, or unexpected input ({type(error).__name__}: {message})"
