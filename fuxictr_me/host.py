@@ -1,4 +1,4 @@
-"""The former home of the bridge into FuxiCTR's scripts. Imports from here keep working."""
+"""Old import path of the bridge to FuxiCTR's scripts, which keeps working. New code imports ``fuxictr_me.zoo.host``."""
 
 from fuxictr_me.zoo.host import run_script
 from fuxictr_me.zoo.zoo_import import register

@@ -100,7 +100,7 @@ def _notes(params: dict[str, Any], model_class: type, estimate: Plan) -> Iterato
     yield "Least times: PyTorch's operations at the peaks of the data sheet, without launches, data loading and caches."
     yield "Memory does not include the CUDA context, nor what kernels and the allocator need for themselves."
     if estimate.expected_seconds:
-        yield f"Expected times: from steps of DCNv2 that were measured on {MEASURED}, relative to the least time."
+        yield f"Expected times: from steps of DCNv2, measured on {MEASURED}."
         yield "With compile: True, the first step takes 6 to 17 s more, for the compilation."
     if not is_fuxictr_me_model(model_class):
         yield f"{get_class_name(params['model'])} is trained by FuxiCTR's own steps, one set after the other."
