@@ -137,10 +137,10 @@ def test_what_was_generated_gives_way_to_a_build_with_a_word(tmp_path, caplog):
     small = ["--num-fields", "6", "--num-ids", "20000", "--rank", "2"]
     assert main(["data", "generate", "--out", str(tmp_path / "ours/made"), "--rows", "2000", *small]) == 0
     built = build_h5(params)
-    assert "is built anew: it was generated, not built from raw data" in caplog.text
+    assert "is rebuilt: it was generated, not built from raw data" in caplog.text
     Path(built["valid_data"]).unlink()
     build_h5(params)
-    assert "is built anew: valid.h5 is not there any more" in caplog.text and Path(built["valid_data"]).exists()
+    assert "is rebuilt: valid.h5 is missing" in caplog.text and Path(built["valid_data"]).exists()
 
 
 def test_verify_says_which_published_file_differs(capsys, monkeypatch):

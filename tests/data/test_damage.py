@@ -1,4 +1,4 @@
-"""Damaged H5 data sets: each damage gives exactly the right batches, or one line that names a file."""
+"""Damaged H5 data sets: a reader gets either the correct batches or a one-line error that names a file."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.feature_maps import categorical, make_feature_map, sequence
-from helpers.h5_sets import as_format_1, random_columns
+from helpers.h5_sets import random_columns, rewrite_as_format_1_file
 
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
@@ -56,8 +56,8 @@ def write_damageable_set(folder, seed=0, block_rows=0):
 
 
 @contextlib.contextmanager
-def limited(seconds):
-    """Fail where the body takes longer."""
+def time_limit(seconds):
+    """Fail if the body takes longer."""
 
     def late(*_):
         raise TimeoutError(f"more than {seconds} s")
@@ -233,11 +233,11 @@ DAMAGES = [
 ]
 
 
-# --- what comes of them -----------------------------------------------------------------------------------
+# --- reading damaged sets -----------------------------------------------------------------------------------
 
 
 def batches(folder, way, in_blocks=False):
-    """All rows of all splits as they are fed, in the order of the files."""
+    """Return all rows of all splits as a loader yields them, in the order of the files."""
     feature_map = feature_maps.load(folder)
     fed = {}
     for split in ROWS:
@@ -251,10 +251,10 @@ def are_equal(a, b):
     return all(list(a[s]) == list(b[s]) and all(torch.equal(a[s][n], b[s][n]) for n in b[s]) for s in b)
 
 
-def outcome(folder, way, right, in_blocks=False):
-    """``right``, or the one line of an error; anything else fails."""
+def read_or_explain(folder, way, right, in_blocks=False):
+    """Return ``right`` for the correct batches, or the one-line error; fail for anything else."""
     try:
-        with limited(20):
+        with time_limit(20):
             fed = batches(folder, way, in_blocks)
     except (UsageError, RunError) as error:
         assert "\n" not in str(error) and str(folder) in str(error), str(error)
@@ -265,7 +265,7 @@ def outcome(folder, way, right, in_blocks=False):
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """A set, the same in blocks, and others of the same names with other rows: (folder, in blocks, batches)."""
+    """Data sets of one name, in single files and in blocks, and with other rows: (folder, in blocks, batches)."""
     root = tmp_path_factory.mktemp("sets")
     found = []
     for name, block_rows in (("one", 0), ("blocks", 900)):
@@ -276,15 +276,15 @@ def sets(tmp_path_factory):
     return root, found
 
 
-def damaged_copy(folder, work, rng, damage):
+def copy_and_damage(folder, work, rng, damage):
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(folder, work)
     damage(rng, work)
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_set_gives_the_right_batches_or_one_line(sets, tmp_path, damage, capsys, caplog):
-    """1,008 damages in all; every eighth also through ``data info`` and ``data verify``."""
+def test_a_damaged_set_gives_correct_batches_or_a_one_line_error(sets, tmp_path, damage, capsys, caplog):
+    """Try 1,008 damages; every eighth also with ``data info`` and ``data verify``."""
     root, found = sets
     caplog.set_level(logging.ERROR)
     (tmp_path / "other").symlink_to(root / "other")
@@ -292,11 +292,11 @@ def test_a_damaged_set_gives_the_right_batches_or_one_line(sets, tmp_path, damag
     for turn in range(63):
         folder, in_blocks, right = found[turn % 2]
         work = tmp_path / folder.name
-        damaged_copy(folder, work, rng, damage)
-        outcomes.append(outcome(work, WAYS[turn % 3], right, in_blocks))
+        copy_and_damage(folder, work, rng, damage)
+        outcomes.append(read_or_explain(work, WAYS[turn % 3], right, in_blocks))
         if turn % 8 == 0:
             for action in ("info", "verify"):
-                with limited(20):
+                with time_limit(20):
                     code = main(["data", action, str(work)])
                 captured = capsys.readouterr()
                 assert code in (0, 1, 2) and "Traceback" not in captured.err
@@ -305,8 +305,8 @@ def test_a_damaged_set_gives_the_right_batches_or_one_line(sets, tmp_path, damag
     assert sum(text != "right" for text in outcomes) > 20, outcomes  # most damages hit something that is read
 
 
-def test_undamaged_sets_are_right(sets):
-    """So the property above is not empty."""
+def test_undamaged_sets_give_correct_batches(sets):
+    """The test of damages would otherwise prove nothing."""
     _, found = sets
     for folder, in_blocks, right in found:
         expected = write_damageable_set(folder.parent / f"{folder.name}-again")
@@ -319,8 +319,8 @@ def test_undamaged_sets_are_right(sets):
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["memory", "small windows", "one window"])
-def test_every_single_bit_of_a_file_counts(tmp_path, way):
-    """Flip one bit at a time, all over the file, and put it back: each is noticed."""
+def test_each_flipped_bit_of_a_file_is_noticed(tmp_path, way):
+    """Flip one bit at a time, all over the file, and restore it."""
     write_damageable_set(tmp_path / "one")
     path, feature_map = tmp_path / "one" / "test.h5", feature_maps.load(tmp_path / "one")
     content, rng = path.read_bytes(), random.Random(0)
@@ -347,7 +347,7 @@ def test_rows_that_change_between_epochs_are_noticed(tmp_path):
         list(loader)
 
 
-def test_each_member_of_a_share_checks_its_own_rows(tmp_path):
+def test_each_process_checks_only_the_rows_of_its_share(tmp_path):
     write_damageable_set(tmp_path / "one")
     path, feature_map = tmp_path / "one" / "train.h5", feature_maps.load(tmp_path / "one")
     file = H5File(path)
@@ -361,7 +361,7 @@ def test_each_member_of_a_share_checks_its_own_rows(tmp_path):
             list(H5DataLoader(feature_map, path, batch_size=100, share=(1, 2), **way))
 
 
-def test_messages_name_what_was_swapped_or_left_over(tmp_path):
+def test_errors_name_swapped_and_surplus_files(tmp_path):
     write_damageable_set(tmp_path / "one")
     (tmp_path / "old").mkdir()
     write_damageable_set(tmp_path / "old" / "one", seed=7)
@@ -388,10 +388,10 @@ def test_messages_name_what_was_swapped_or_left_over(tmp_path):
 # --- sets without checksums per block ------------------------------------------------------------------------
 
 
-def as_older(folder):
-    """Turn a set into one of a version that kept one checksum for each whole matrix."""
+def rewrite_as_format_1(folder):
+    """Turn a data set into one of format 1, which has one checksum per matrix."""
     for path in folder.glob("*.h5"):
-        as_format_1(path)
+        rewrite_as_format_1_file(path)
     manifest = json.loads((folder / "manifest.json").read_text())
     kept = {key: manifest[key] for key in ("made_by", "made_from", "splits")}
     for split in kept["splits"].values():
@@ -401,9 +401,9 @@ def as_older(folder):
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["memory", "small windows", "one window"])
-def test_an_older_set_loads_with_a_word_and_its_rows_are_checked(tmp_path, way, caplog):
+def test_a_set_of_format_1_loads_with_a_warning_and_is_checked(tmp_path, way, caplog):
     columns = write_damageable_set(tmp_path / "one")
-    as_older(tmp_path / "one")
+    rewrite_as_format_1(tmp_path / "one")
     path, feature_map = tmp_path / "one" / "train.h5", feature_maps.load(tmp_path / "one")
     fed = list(H5DataLoader(feature_map, path, batch_size=100, **way))
     assert torch.cat([batch["large"] for batch in fed]).tolist() == columns["train"]["large"].tolist()
@@ -416,9 +416,9 @@ def test_an_older_set_loads_with_a_word_and_its_rows_are_checked(tmp_path, way, 
         H5DataLoader(feature_map, path, batch_size=100, **way)
 
 
-def test_converting_an_older_set_protects_it(tmp_path, caplog):
+def test_converting_a_set_of_format_1_adds_checksums_of_blocks(tmp_path, caplog):
     columns = write_damageable_set(tmp_path / "one")
-    as_older(tmp_path / "one")
+    rewrite_as_format_1(tmp_path / "one")
     assert main(["data", "convert", str(tmp_path / "one"), str(tmp_path / "new")]) == 0
     caplog.clear()
     feature_map = feature_maps.load(tmp_path / "new")
@@ -427,24 +427,24 @@ def test_converting_an_older_set_protects_it(tmp_path, caplog):
     assert torch.cat([batch["clicks"] for batch in fed]).tolist() == columns["train"]["clicks"].tolist()
 
 
-def test_a_damaged_older_set_is_named_where_hdf5_fails(tmp_path, caplog, monkeypatch):
-    """Its header has no checksum: what HDF5 says, or the layout, becomes one line; wrong rows never pass."""
+def test_a_damaged_set_of_format_1_gives_an_error_that_names_it(tmp_path, caplog, monkeypatch):
+    """Errors of HDF5 and of the layout become one line, and damaged rows are refused."""
     monkeypatch.setattr("fuxictr_me.data.h5.split_rows.rehearse_parsing", lambda paths: None)  # half a second each
     write_damageable_set(tmp_path / "one")
-    as_older(tmp_path / "one")
+    rewrite_as_format_1(tmp_path / "one")
     caplog.set_level(logging.ERROR)
     right = batches(tmp_path / "one", WAYS[0])
     rng, outcomes = random.Random(3), []
     kinds = [change_an_attribute, delete_or_change_a_dataset, truncate, zero_a_block, swap_files, delete_a_file]
     for turn in range(90):
-        damaged_copy(tmp_path / "one", tmp_path / "work" / "one", rng, kinds[turn % len(kinds)])
+        copy_and_damage(tmp_path / "one", tmp_path / "work" / "one", rng, kinds[turn % len(kinds)])
         if (tmp_path / "work/one/manifest.json").exists():
-            outcomes.append(outcome(tmp_path / "work" / "one", WAYS[turn % 3], right))
+            outcomes.append(read_or_explain(tmp_path / "work" / "one", WAYS[turn % 3], right))
     assert sum(text != "right" for text in outcomes) > 50
 
 
-def write_old_h5(folder, change):
-    """FuxiCTR's form of 2.0, after ``change`` of the file."""
+def write_fuxictr_h5(folder, change):
+    """Write an H5 file as FuxiCTR 2.0 does, and change it with ``change``."""
     folder.mkdir()
     columns = random_columns(make_feature_map(FEATURES), 50)
     with h5py.File(folder / "train.h5", "w") as file:
@@ -513,40 +513,40 @@ OLD = [
     (never_written, r"rows of 'tiny', of shape \(50,\), are missing"),
     (a_chunk_missing, r"rows of 'tiny', of shape \(50,\), are missing"),
     (texts, "'tiny' holds object of shape"),
-    (a_group, "'tiny' is no dataset"),
+    (a_group, "'tiny' is not a dataset"),
     (another_width, r"column 'clicks' has shape \(50, 3\), expected \('rows', 4\)"),
     (a_scalar, r"'tiny' holds int64 of shape \(\)"),
 ]
 
 
 @pytest.mark.parametrize(("change", "message"), OLD, ids=[change.__name__ for change, _ in OLD])
-def test_what_is_refused_in_fuxictrs_old_files(tmp_path, change, message):
-    write_old_h5(tmp_path / "old", change)
+def test_unusual_hdf5_files_are_refused(tmp_path, change, message):
+    write_fuxictr_h5(tmp_path / "old", change)
     with pytest.raises(UsageError, match=rf"old/train.h5: {message}"):
         H5DataLoader(make_feature_map(FEATURES), tmp_path / "old/train.h5")
 
 
-def test_fuxictrs_old_files_load_with_a_word(tmp_path, caplog):
-    write_old_h5(tmp_path / "old", lambda file, columns: None)
+def test_h5_files_of_fuxictr_load_with_a_warning(tmp_path, caplog):
+    write_fuxictr_h5(tmp_path / "old", lambda file, columns: None)
     assert len(list(H5DataLoader(make_feature_map(FEATURES), tmp_path / "old/train.h5", batch_size=25))) == 2
     assert "train.h5 is not protected" in caplog.text and "damage to it cannot be noticed" in caplog.text
 
 
-def test_a_file_on_which_hdf5_hangs_or_crashes_is_named(tmp_path, monkeypatch):
-    write_old_h5(tmp_path / "old", lambda file, columns: None)
+def test_an_error_names_a_file_on_which_hdf5_hangs_or_crashes(tmp_path, monkeypatch):
+    write_fuxictr_h5(tmp_path / "old", lambda file, columns: None)
     path, feature_map = tmp_path / "old/train.h5", make_feature_map(FEATURES)
     parse = untrusted_hdf5.PARSE
     for bad in ("import os; os.kill(os.getpid(), 11)", "import time; time.sleep(60)"):
         monkeypatch.setattr("fuxictr_me.data.h5.untrusted_hdf5.PARSE", parse.replace("list(file.attrs.items())", bad))
         monkeypatch.setattr("fuxictr_me.data.h5.untrusted_hdf5.SECONDS", 8)
-        with limited(50), pytest.raises(UsageError, match=r"old/train\.h5 is damaged: HDF5 hangs or crashes on it"):
+        with time_limit(50), pytest.raises(UsageError, match=r"old/train\.h5 is damaged: HDF5 hangs or crashes on it"):
             H5DataLoader(feature_map, path)
 
 
 # --- the seed of the order -----------------------------------------------------------------------------------
 
 
-def test_the_order_follows_torchs_seed_where_none_is_given(tmp_path):
+def test_the_order_follows_torchs_seed_by_default(tmp_path):
     write_damageable_set(tmp_path / "one")
     path, feature_map = tmp_path / "one" / "train.h5", feature_maps.load(tmp_path / "one")
 

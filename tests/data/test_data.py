@@ -1,4 +1,4 @@
-"""Building ids and feeding batches, against FuxiCTR's own ways."""
+"""Parquet builds and their batches, compared with FuxiCTR's."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.data import InMemoryLoader, build_dataset
 
 
-def test_ids_are_those_of_fuxictrs_feature_processor(tmp_path):
+def test_ids_equal_those_of_fuxictrs_feature_processor(tmp_path):
     params = write_raw(tmp_path)
     built = build_dataset(params)
     assert built == {f"{s}_data": str(tmp_path / "ours" / "made" / f"{s}.parquet") for s in ("train", "valid", "test")}
@@ -34,13 +34,13 @@ def test_ids_are_those_of_fuxictrs_feature_processor(tmp_path):
     assert list(frame["user"]) == [encoder.processor_dict["user::tokenizer"].vocab.get(u, 41) for u in raw["user"]]
     for name in ("feature_map.json", "feature_vocab.json"):
         assert (tmp_path / "ours/made" / name).read_text() == (tmp_path / "theirs/made" / name).read_text()
-    loaded = FeatureProcessor(**params).load_pickle()  # it knows where it lies now
+    loaded = FeatureProcessor(**params).load_pickle()  # its paths are those of the final folder
     assert loaded.data_dir == str(tmp_path / "ours" / "made") and loaded.json_file.startswith(loaded.data_dir)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block_size", [0, 100])
-def test_files_are_those_of_fuxictrs_build_dataset(tmp_path, block_size):
+def test_files_equal_those_of_fuxictrs_build_dataset(tmp_path, block_size):
     params = write_raw(tmp_path) | {"data_block_size": block_size}
     ours = build_dataset(params)
     theirs_params = {**params, "data_root": str(tmp_path / "theirs")}
@@ -48,13 +48,13 @@ def test_files_are_those_of_fuxictrs_build_dataset(tmp_path, block_size):
     for split, path in zip(("train", "valid", "test"), theirs, strict=True):
         path = path if path.endswith((".parquet", "/")) else f"{path}.parquet" if not block_size else path
         a, b = pd.read_parquet(ours[f"{split}_data"]), pd.read_parquet(path)
-        if block_size:  # Ray cuts a set into blocks in an order of its own
+        if block_size:  # Ray divides rows into blocks in another order
             a, b = (f.sort_values(["user", "price"]).reset_index(drop=True) for f in (a, b))
         for column in a.columns:
             np.testing.assert_array_equal(np.array(a[column].tolist()), np.array(b[column].tolist()), column)
     feature_map = FeatureMap("made", str(tmp_path / "ours" / "made"))
     feature_map.load(str(tmp_path / "ours" / "made" / "feature_map.json"), {})
-    if detect_flavour() == "wheel" and not block_size:  # and FuxiCTR's own loader reads them
+    if detect_flavour() == "wheel" and not block_size:  # FuxiCTR's loader reads the files, too
         from fuxictr.pytorch.dataloaders import RankDataLoader
 
         loader = RankDataLoader(
@@ -66,7 +66,7 @@ def test_files_are_those_of_fuxictrs_build_dataset(tmp_path, block_size):
                 assert torch.equal(column.double(), theirs_batch[name].double()), name
 
 
-def test_chunks_of_rows_make_the_same_file(tmp_path, monkeypatch):
+def test_files_do_not_depend_on_the_size_of_chunks(tmp_path, monkeypatch):
     params = write_raw(tmp_path)
     whole = build_dataset(params)
     # 300 rows: borders of chunks inside blocks, and a short last chunk.
@@ -107,7 +107,7 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path):
     assert (tmp_path / "ours/made/feature_map.json").exists()
 
 
-def test_a_killed_build_is_no_data_set(tmp_path):
+def test_a_killed_build_leaves_no_feature_map(tmp_path):
     params = write_raw(tmp_path, rows=20_000)
     code = f"from fuxictr_me.data import build_dataset; build_dataset({params!r})"
     process = Forked(code=code)
@@ -135,7 +135,7 @@ def parquet(tmp_path):
     return feature_map, tmp_path / "train.parquet", frame
 
 
-def test_batches_have_fuxictrs_shapes(parquet):
+def test_batches_have_the_shapes_of_fuxictr(parquet):
     feature_map, path, frame = parquet
     loader = InMemoryLoader(feature_map, str(path), batch_size=300)
     batches = list(loader)
@@ -146,7 +146,7 @@ def test_batches_have_fuxictrs_shapes(parquet):
     assert torch.equal(joined, torch.tensor(np.stack(frame["clicks"])))
 
 
-def test_shuffled_epochs_hold_every_row_once_in_an_order_of_the_seed(parquet):
+def test_shuffled_epochs_hold_each_row_once_in_an_order_set_by_the_seed(parquet):
     feature_map, path, _ = parquet
 
     def epochs(seed):
@@ -184,7 +184,7 @@ def test_a_folder_of_files_is_read_in_order(parquet, tmp_path):
         (lambda f: f.iloc[:0], "the train split holds no rows"),
     ],
 )
-def test_bad_files_are_named(parquet, change, message):
+def test_errors_name_bad_files(parquet, change, message):
     feature_map, path, frame = parquet
     change(frame).to_parquet(path)
     with pytest.raises(UsageError, match=message):
@@ -193,7 +193,7 @@ def test_bad_files_are_named(parquet, change, message):
         InMemoryLoader(feature_map, str(path) + "x")
 
 
-def test_squared_log_is_the_papers(tmp_path):
+def test_squared_log_equals_the_papers_formula(tmp_path):
     counts = ["", "-2", "0", "1", "2", "3", "4", "20", "1000", "65535"]
     frame = pd.DataFrame({"count": counts * 3, "label": [0, 1] * 15})
     frame.to_csv(tmp_path / "a.csv", index=False)

@@ -1,4 +1,4 @@
-"""What a build may write and remove: its own files, whole or not there; and nothing of anybody else's."""
+"""Builds are atomic, and write and remove only files of builds."""
 
 import contextlib
 import ctypes
@@ -58,7 +58,7 @@ LINKS = {
 
 
 def plant(folder, random):
-    """Write random files and links in and around the folder of a set, some of them over files of ours."""
+    """Write random files and links in and around the folder of a data set, partly over files of a build."""
     planted = {folder / "victim/file": b"precious"}
     for place_of in random.choice(PLACES, size=random.integers(1, 4), replace=False):
         planted[folder / place_of] = random.bytes(20)
@@ -82,12 +82,12 @@ def contents(paths):
 
 
 @pytest.mark.parametrize("seed", [*range(10), *(pytest.param(n, marks=pytest.mark.slow) for n in range(10, 100))])
-def test_foreign_files_survive_every_build(tmp_path, seed):
-    """Whatever lies there: a build, a rebuild and a conversion end well or in one line, and leave it as it is."""
+def test_foreign_files_survive_builds_and_conversions(tmp_path, seed):
+    """A build, a rebuild and a conversion succeed or give a one-line error, and leave foreign files unchanged."""
     random = np.random.default_rng(seed)
     data_format, blocks = ("h5", "csv")[seed % 2], (0, 15)[seed // 2 % 2]
     params = write_small(tmp_path, data_format=data_format, data_block_size=blocks)
-    if seed // 4 % 2:  # over a set of ours, of the other form
+    if seed // 4 % 2:  # over a data set of the other format
         build({**params, "data_format": ("csv", "h5")[seed % 2], "data_block_size": (15, 0)[seed // 2 % 2]})
     before = contents([*plant(tmp_path, random), *(tmp_path / "raw").iterdir()])
     for change in ({}, {"min_categr_count": 2}):
@@ -105,8 +105,8 @@ def test_foreign_files_survive_every_build(tmp_path, seed):
     assert contents(before) == before
 
 
-def test_a_set_may_lie_beside_its_raw_csv(tmp_path):
-    """As FuxiCTR's own examples have it."""
+def test_a_data_set_can_be_built_beside_its_raw_csv_files(tmp_path):
+    """FuxiCTR's examples use such folders."""
     params = write_small(tmp_path)
     shutil.move(tmp_path / "raw", tmp_path / "data/made")
     params |= {f"{split}_data": str(tmp_path / f"data/made/{split}.csv") for split in SPLITS}
@@ -117,7 +117,7 @@ def test_a_set_may_lie_beside_its_raw_csv(tmp_path):
 
 
 @pytest.mark.usefixtures("own_folder")
-def test_a_run_keeps_raw_data_in_the_folder_of_its_set(capsys):
+def test_a_run_keeps_raw_data_in_the_folder_of_the_data_set(capsys):
     source = find_bundled_folder("dataset_configs") / "tiny_flights"
     for split in SPLITS:
         folder = Path(f"data/tiny_flights/{split}")
@@ -136,7 +136,7 @@ def test_a_run_keeps_raw_data_in_the_folder_of_its_set(capsys):
 
 @pytest.mark.parametrize("dataset_id", ["../victim", "..", ".", "", "a/b", "/victim", 7])
 @pytest.mark.parametrize("data_format", ["h5", "csv"])
-def test_a_data_set_has_a_plain_name(tmp_path, dataset_id, data_format):
+def test_a_dataset_id_must_be_a_plain_name(tmp_path, dataset_id, data_format):
     params = write_small(tmp_path, data_format=data_format)
     with pytest.raises(UsageError, match="dataset_id must be the name of one folder"):
         build({**params, "dataset_id": dataset_id})
@@ -144,13 +144,13 @@ def test_a_data_set_has_a_plain_name(tmp_path, dataset_id, data_format):
 
 
 def rewrite_manifest(folder, manifest):
-    """Write a manifest of the first format, which anyone can write: it has no digest of itself."""
+    """Write a manifest of the first format, which anyone could write, since it has no digest of itself."""
     kept = {key: value for key, value in manifest.items() if key not in ("content_digest", "file_digests")}
     (folder / "manifest.json").write_text(json.dumps({**kept, "format": 1}))
 
 
-def test_a_manifest_removes_nothing_but_builds_files(tmp_path):
-    """It may come from anyone: names that leave the folder, that builds do not write, or that are reached by a link."""
+def test_a_manifest_can_only_have_files_of_builds_removed(tmp_path):
+    """Names outside the folder, that builds do not write, or that a link leads to, are ignored."""
     params = write_small(tmp_path, data_format="h5")
     build(params)
     folder, victim = tmp_path / "data/made", tmp_path / "victim"
@@ -185,7 +185,7 @@ def test_a_manifest_removes_nothing_but_builds_files(tmp_path):
     "content",
     ["[]", "{}", '{"made_by": 1}', '{"made_by": "x", "made_from": {}, "splits": {"a": []}}', "{", "\xff"],
 )
-def test_a_manifest_of_somebody_else_is_named(tmp_path, content):
+def test_an_error_names_a_foreign_manifest(tmp_path, content):
     params = write_small(tmp_path)
     (tmp_path / "data/made").mkdir(parents=True)
     (tmp_path / "data/made/manifest.json").write_text(content, encoding="latin-1")
@@ -194,7 +194,7 @@ def test_a_manifest_of_somebody_else_is_named(tmp_path, content):
     assert (tmp_path / "data/made/manifest.json").read_text(encoding="latin-1") == content
 
 
-def test_a_file_of_ours_that_was_edited_is_not_removed(tmp_path):
+def test_an_edited_file_is_not_removed(tmp_path):
     params = write_small(tmp_path, data_format="h5")
     build(params)
     edited = tmp_path / "data/made/feature_vocab.json"
@@ -204,7 +204,7 @@ def test_a_file_of_ours_that_was_edited_is_not_removed(tmp_path):
     assert edited.read_text().endswith(" ") and (tmp_path / "data/made/train.h5").exists()
 
 
-def test_what_fuxictr_built_is_used_or_refused(tmp_path, caplog):
+def test_a_set_built_by_fuxictr_is_used_if_complete_and_refused_otherwise(tmp_path, caplog):
     params = write_small(tmp_path)
     build(params)
     (tmp_path / "data/made/manifest.json").unlink()  # as FuxiCTR leaves it
@@ -219,15 +219,15 @@ def test_what_fuxictr_built_is_used_or_refused(tmp_path, caplog):
         build(params)
 
 
-# --- whole or not there ----------------------------------------------------------------------------------
+# --- atomic builds ----------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
-    """Raised where the process would be gone."""
+    """Raised instead of killing the process."""
 
 
 def kill_at(monkeypatch, step):
-    """Let the ``step``-th change of the file system, from now on, not happen; whether it came to that."""
+    """Raise ``Killed`` instead of the ``step``-th change of the file system; return the changes up to that."""
     seen = []
     for owner, name in ((os, "link"), (os, "replace"), (Path, "unlink"), (Path, "rmdir"), (Path, "mkdir")):
         original = getattr(owner, name)
@@ -242,44 +242,44 @@ def kill_at(monkeypatch, step):
     return lambda: len(seen) >= step
 
 
-def made_of(number):
+def make_fingerprint(number):
     return {"settings": {"number": number}, "raw": {}, "pretrained": {}, "fuxictr": "wheel"}
 
 
-def fill(folder, number, names):
+def write_files(folder, number, names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{name} of {number}" + "x" * number)
     return {"train": {"files": {name: {} for name in names if name.startswith("train")}}}
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_set_or_none(tmp_path, monkeypatch):
+def test_a_kill_at_any_moment_leaves_a_complete_set_or_none(tmp_path, monkeypatch):
     old = ["feature_map.json", "feature_vocab.json", "train/part_00000.h5", "train/part_00001.h5"]
     new = ["feature_map.json", "feature_processor.pkl", "pretrained_item.npz", "train/part_00000.h5", "train.h5"]
     finished = False
     for step in range(1, 60):
         folder = tmp_path / str(step) / "made"
         folder.mkdir(parents=True)
-        splits = fill(tmp_path / f"{step}/old", 1, old)
-        place.put_in_place(tmp_path / f"{step}/old", folder, made_of(1), splits)
+        splits = write_files(tmp_path / f"{step}/old", 1, old)
+        place.put_in_place(tmp_path / f"{step}/old", folder, make_fingerprint(1), splits)
         (folder / "train.csv").write_text("mine")
-        splits = fill(tmp_path / f"{step}/new", 2, new)
+        splits = write_files(tmp_path / f"{step}/new", 2, new)
         with monkeypatch.context() as patch:
             was_killed = kill_at(patch, step)
             try:
-                place.put_in_place(tmp_path / f"{step}/new", folder, made_of(2), splits)
+                place.put_in_place(tmp_path / f"{step}/new", folder, make_fingerprint(2), splits)
                 finished = True
             except Killed:
                 assert was_killed()
-        there = [number for number in (1, 2) if place.is_current(folder, made_of(number), [], quiet=True)]
+        there = [number for number in (1, 2) if place.is_current(folder, make_fingerprint(number), [], quiet=True)]
         for number, names in ((1, old), (2, new)):
             if number in there:
                 assert all((folder / name).read_text().startswith(f"{name} of {number}") for name in names)
         assert there or not (folder / "feature_map.json").exists() or (folder / JOURNAL).exists()
         refuse_foreign_files(folder, ["pretrained_item.npz"], {})  # all that is left is known as ours
-        splits = fill(tmp_path / f"{step}/again", 3, new)
-        place.put_in_place(tmp_path / f"{step}/again", folder, made_of(3), splits)
-        assert place.is_current(folder, made_of(3), [], quiet=True)
+        splits = write_files(tmp_path / f"{step}/again", 3, new)
+        place.put_in_place(tmp_path / f"{step}/again", folder, make_fingerprint(3), splits)
+        assert place.is_current(folder, make_fingerprint(3), [], quiet=True)
         left = {name for name in list_files(folder) if not name.endswith(".part")}
         assert left == {*new, "manifest.json", "train.csv"} and (folder / "train.csv").read_text() == "mine"
         if finished:
@@ -287,7 +287,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_set_or_none(tmp_path, monkeypatch):
     assert finished and step > 12
 
 
-def test_what_appears_during_a_build_is_not_overwritten(tmp_path, monkeypatch):
+def test_a_file_that_appears_during_a_build_is_not_overwritten(tmp_path, monkeypatch):
     params = write_small(tmp_path, data_format="h5")
     mine = tmp_path / "data/made/valid.h5"
     write_journal = place.write_journal
@@ -302,7 +302,7 @@ def test_what_appears_during_a_build_is_not_overwritten(tmp_path, monkeypatch):
     assert mine.read_text() == "mine"
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(tmp_path):
+def test_an_error_names_the_folder_on_a_full_disk_and_nothing_is_left(tmp_path):
     def write(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -311,7 +311,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path):
     assert list((tmp_path / "made").iterdir()) == []
 
 
-def test_what_killed_builds_left_is_cleared_if_it_is_a_builds(tmp_path):
+def test_folders_of_killed_builds_are_removed_unless_they_hold_other_files(tmp_path):
     params = write_small(tmp_path, data_format="h5")
     folder = tmp_path / "data/made"
     for left in (".building-abcd1234/made/train/part_00000.h5", ".building-00000000/made/feature_map.json"):
@@ -323,7 +323,7 @@ def test_what_killed_builds_left_is_cleared_if_it_is_a_builds(tmp_path):
 
 
 def test_a_current_set_is_only_read(tmp_path, monkeypatch):
-    """As under a root without write permission."""
+    """A folder without write permission must suffice."""
     params = write_small(tmp_path, data_format="h5")
     built = build(params)
     (tmp_path / "data/.made.lock").unlink()
@@ -342,7 +342,7 @@ def test_a_current_set_is_only_read(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def unprivileged():
-    """Take from root, for the while, the power to write where permissions forbid it; other users have no such power."""
+    """Take from root, temporarily, the capability to ignore permissions, which other users do not have."""
     libc = ctypes.CDLL(None, use_errno=True)
     header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # of the version with 64 capabilities
     assert libc.capget(header, data) == 0
@@ -370,8 +370,8 @@ def read_only(*folders):
 
 @pytest.mark.parametrize("data_format", ["csv", "h5"])
 @pytest.mark.parametrize("locked_before", [True, False])
-def test_a_stale_set_that_may_not_be_written_is_one_line(tmp_path, data_format, locked_before):
-    """It names the set and the folder that can be changed, never a temporary one; and a current set is used."""
+def test_a_stale_set_without_write_permission_is_a_one_line_error(tmp_path, data_format, locked_before):
+    """It names the data set and the folder, never a temporary one; a current data set is used."""
     params = write_small(tmp_path, data_format=data_format)
     built, data = build(params), tmp_path / "data"
     if not locked_before:
@@ -394,7 +394,7 @@ def test_a_stale_set_that_may_not_be_written_is_one_line(tmp_path, data_format, 
     assert list_files(data) == before
 
 
-def test_temporary_names_are_not_in_errors(tmp_path):
+def test_errors_do_not_contain_temporary_names(tmp_path):
     (tmp_path / "there").mkdir()
     with read_only(tmp_path):
         for write in (lambda path: write_atomically(path, Path.touch), lambda path: atomic_folder(path).__enter__()):
@@ -406,7 +406,7 @@ def test_temporary_names_are_not_in_errors(tmp_path):
         assert caught.value.filename == str(tmp_path / "there")
 
 
-def test_links_where_we_would_write_are_not_followed(tmp_path):
+def test_nothing_is_written_through_links(tmp_path):
     params = write_small(tmp_path, data_format="h5")
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "data").mkdir()
@@ -436,7 +436,7 @@ def test_a_swapped_file_of_equal_size_and_time_is_noticed(tmp_path, monkeypatch,
     os.utime(valid, ns=(time, time))
     with caplog.at_level(logging.INFO):
         build(params)
-    assert "is built anew: the raw valid data have changed" in caplog.text
+    assert "is rebuilt: the raw valid data have changed" in caplog.text
     monkeypatch.setattr("fuxictr_me.data.manifest.WHOLE_BYTES", 100)
     monkeypatch.setattr("fuxictr_me.data.manifest.BLOCK_BYTES", 16)
     first = describe_file(test)
@@ -462,7 +462,7 @@ def test_changed_pretrained_vectors_are_noticed(tmp_path, caplog):
     build(params)
     write(2.0)
     build(params)
-    assert "is built anew: the pretrained_emb of item has changed" in caplog.text
+    assert "is rebuilt: the pretrained_emb of item has changed" in caplog.text
     assert (np.load(tmp_path / "data/made/pretrained_item.npz")["value"] == 2).all()
     caplog.clear()
     with caplog.at_level(logging.INFO):
@@ -470,7 +470,7 @@ def test_changed_pretrained_vectors_are_noticed(tmp_path, caplog):
     assert "is there already" in caplog.text
 
 
-def as_an_earlier_version_wrote_it(folder):
+def rewrite_as_format_1(folder):
     manifest = read_manifest(folder)
     del manifest["files"], manifest["made_from"]["pretrained"]
     for files in manifest["made_from"]["raw"].values():
@@ -487,21 +487,21 @@ def test_sets_of_an_earlier_version_are_current_and_can_be_replaced(tmp_path, ca
     params = write_small(tmp_path, data_format=data_format, data_block_size=blocks)
     built = build(params)
     folder = tmp_path / "data/made"
-    as_an_earlier_version_wrote_it(folder)
+    rewrite_as_format_1(folder)
     before = contents(path for path in folder.rglob("*") if path.is_file())
     with caplog.at_level(logging.INFO):
         assert build(params) == built
     assert contents(before) == before and "is there already" in caplog.text
     assert "did not record digests of the raw files" in caplog.text
     build({**params, "min_categr_count": 2, "data_block_size": 0})
-    assert "is built anew: " in caplog.text and not (folder / "train").exists()
+    assert "is rebuilt: " in caplog.text and not (folder / "train").exists()
     assert set(read_manifest(folder)["files"]) == set(list_files(folder)) - {"manifest.json"}
 
 
-# --- files and folders that are whole or not there -------------------------------------------------------
+# --- atomic files and folders -------------------------------------------------------
 
 
-def test_a_file_is_replaced_whole_by_a_name_that_nobody_knows(tmp_path):
+def test_a_file_is_replaced_atomically_through_a_random_name(tmp_path):
     path, victim = tmp_path / "a.model", tmp_path / "victim"
     victim.write_text("precious")
     Path(f"{path}.part").symlink_to(victim)  # the name that was used once
@@ -529,7 +529,7 @@ def test_a_file_is_replaced_whole_by_a_name_that_nobody_knows(tmp_path):
     assert path.read_text() == "new" and not list(tmp_path.glob(".a.model.*"))
 
 
-def test_many_writers_of_one_file(tmp_path):
+def test_concurrent_writers_of_one_file_do_not_interfere(tmp_path):
     path, errors = tmp_path / "run.json", []
 
     def write(number):
@@ -548,7 +548,7 @@ def test_many_writers_of_one_file(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+def test_partial_files_of_a_killed_writer_are_removed_by_the_next(tmp_path):
     (tmp_path / ".a.model.0123456789abcdef.part").write_text("half")
     for name in (".b.model.0123456789abcdef.part", ".a.model.mine.part", "a.model.part"):
         (tmp_path / name).write_text("another's")
@@ -566,7 +566,7 @@ def test_nothing_is_appended_through_a_link(tmp_path):
     assert (tmp_path / "victim").read_text() == "precious"
 
 
-def test_a_new_folder_is_whole_and_takes_no_ones_place(tmp_path):
+def test_a_new_folder_is_complete_and_replaces_nothing(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "there").mkdir()
     for name in ("link", "there"):

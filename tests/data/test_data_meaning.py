@@ -1,4 +1,4 @@
-"""Raw files mean what their user means: alike as csv and parquet, and what would train as another value is refused."""
+"""Raw csv and parquet files give the same ids, and values that would train as other values are refused."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def build(folder, raw, columns=(USER,), form="h5", label=LABEL, **settings):
-    """Build raw rows, csv as text or parquet as a frame, as all three splits; the ids of test: field -> list."""
+    """Build raw rows (csv text or a frame for parquet) as all three splits; return the ids of test, field -> list."""
     kind = "csv" if isinstance(raw, str | bytes) else "parquet"
     if kind == "csv":
         (folder / "raw.csv").write_bytes(raw if isinstance(raw, bytes) else raw.encode())
@@ -53,7 +53,7 @@ def vocabulary(folder, form="h5"):
 
 
 def tokens(folder, ids, field, form="h5"):
-    """What the ids of a field stand for."""
+    """Return the tokens for which the ids of a field stand."""
     names = {identity: token for token, identity in vocabulary(folder, form)[field].items()}
     return [[names[i] for i in row] if isinstance(row, list) else names[row] for row in ids[field]]
 
@@ -68,13 +68,13 @@ FORMS = pytest.mark.parametrize("form", ["h5", "ids"])
     ("labels", "message"),
     [
         (["0", "", "1", "", "0"], "label 'click' is empty in 2 of 5 rows (the first: row 2)"),
-        (["0", "1", "1", "nan", "0"], "label 'click' is no number in 1 of 5 rows (the first: row 4, 'nan')"),
-        (["0", "1", "yes", "no", "0"], "label 'click' is no number in 2 of 5 rows (the first: row 3, 'yes')"),
+        (["0", "1", "1", "nan", "0"], "label 'click' is not a number in 1 of 5 rows (the first: row 4, 'nan')"),
+        (["0", "1", "yes", "no", "0"], "label 'click' is not a number in 2 of 5 rows (the first: row 3, 'yes')"),
         (["0", "1", "inf", "1", "0"], "label 'click' is infinite in 32 bits in 1 of 5 rows (the first: row 3, 'inf')"),
         (["0", "0.25", "1", "1", "2"], "label 'click' is neither 0 nor 1 (task: binary_classification) in 2 of 5 rows"),
     ],
 )
-def test_labels_that_would_train_as_another_are_refused(tmp_path, labels, message, form):
+def test_labels_that_would_train_as_other_values_are_refused(tmp_path, labels, message, form):
     raw = "user,click\n" + "".join(f"u{i},{label}\n" for i, label in enumerate(labels))
     with pytest.raises(UsageError) as caught:
         build(tmp_path, raw, form=form)
@@ -87,7 +87,7 @@ def test_labels_that_would_train_as_another_are_refused(tmp_path, labels, messag
 
 
 @FORMS
-def test_a_bad_label_of_the_last_split_is_found(tmp_path, form):
+def test_a_bad_label_of_the_last_split_is_refused(tmp_path, form):
     (tmp_path / "bad.csv").write_text("user,click\na,1\nb,\n")
     with pytest.raises(UsageError, match=r"bad.csv: label 'click' is empty in 1 of 2 rows \(the first: row 2\)"):
         build(tmp_path, "user,click\na,1\nb,0\n", form=form, test_data=str(tmp_path / "bad.csv"))
@@ -103,10 +103,10 @@ def test_booleans_and_numbers_as_text_are_labels(tmp_path, form):
 
 
 @FORMS
-def test_regression_takes_any_finite_number(tmp_path, form):
+def test_regression_accepts_any_finite_label(tmp_path, form):
     raw = "user,click\na,0.25\nb,-3\nc,1e3\n"
     assert build(tmp_path, raw, form=form, task="regression")["click"] == [0.25, -3.0, 1000.0]
-    with pytest.raises(UsageError, match=r"is no whole number \(dtype: int\) in 1 of 3 rows"):
+    with pytest.raises(UsageError, match=r"is not a whole number \(dtype: int\) in 1 of 3 rows"):
         build(tmp_path, raw, form=form, task="regression", label={"name": "click", "dtype": "int"})
     with pytest.raises(UsageError, match="is empty in 1 of 2 rows"):
         build(tmp_path, "user,click\na,0.25\nb,\n", form=form, task="regression")
@@ -127,7 +127,7 @@ def test_labels_of_built_ids_are_checked(tmp_path):
     whole = (tmp_path / "train.npz").read_bytes()
     for cut in (whole[: len(whole) // 2], b"", whole.replace(b"\x02", b"\x03")):  # zip files hold a CRC of each array
         (tmp_path / "train.npz").write_bytes(cut)
-        with pytest.raises(UsageError, match=r"train\.npz is not a whole npz file"):
+        with pytest.raises(UsageError, match=r"train\.npz is not a valid npz file"):
             check_npz(tmp_path / "train", feature_map, "regression")
     np.savez(tmp_path / "train.npz", user=[1, 2, 300], label=[0.0, 1.0, 1.0])
     with pytest.raises(UsageError, match="field 'user' has ids from 1 to 300, but its vocabulary holds 0 to 4"):
@@ -171,7 +171,7 @@ def test_labels_of_built_ids_are_checked(tmp_path):
         ("user,price,click\né,1,0\n".encode("utf-16"), "raw.csv is not UTF-8 text"),
     ],
 )
-def test_files_that_are_not_whole_are_refused(tmp_path, raw, message):
+def test_damaged_csv_files_are_refused(tmp_path, raw, message):
     with pytest.raises(UsageError, match=message) as caught:
         build(tmp_path, raw, [USER, PRICE])
     assert "\n" not in str(caught.value)
@@ -179,7 +179,7 @@ def test_files_that_are_not_whole_are_refused(tmp_path, raw, message):
 
 @pytest.mark.parametrize("gap", [b"b,1\n", b"b,1,2,3\n", b'"b,1,2\n', b"\n"])
 def test_one_bad_row_among_many(tmp_path, gap):
-    """In files of several blocks, at the end of one and inside; a plain csv reader says which are whole."""
+    """In files of several blocks, at and within their borders; the csv module tells which files are valid."""
     rows = [b"a%d,%d,0\n" % (i, i) for i in range(400_000)]
     file = tmp_path / "a.csv"
     file.write_bytes(b"x,y,z\n" + b"".join(rows))
@@ -191,7 +191,7 @@ def test_one_bad_row_among_many(tmp_path, gap):
             check_row_lengths(file, ",", 3)
 
 
-def test_rows_that_are_whole_pass(tmp_path):
+def test_complete_rows_are_accepted(tmp_path):
     random, file = np.random.default_rng(0), tmp_path / "a.csv"
     values = ["a", "", "x,y", 'say "x"', "two\nlines", "é", "'", "#", " ", "\t"]
     for end in ("\n", "\r\n"):
@@ -206,7 +206,7 @@ def test_rows_that_are_whole_pass(tmp_path):
 
 
 @FORMS
-def test_values_of_all_kinds_are_read_as_they_are(tmp_path, form):
+def test_values_of_all_types_are_read_unchanged(tmp_path, form):
     users = [
         "nan",
         "None",
@@ -233,7 +233,7 @@ def test_values_of_all_kinds_are_read_as_they_are(tmp_path, form):
 
 
 @FORMS
-def test_a_value_has_one_id_in_all_fields_of_a_table(tmp_path, form):
+def test_a_value_has_the_same_id_in_all_fields_that_share_a_table(tmp_path, form):
     columns = [
         {"name": "item", "active": True, "dtype": "int", "type": "categorical"},
         CLICKS | {"share_embedding": "item", "padding": "pre"},
@@ -272,7 +272,7 @@ def test_quoted_empty_values_are_missing(tmp_path, fill, form):
 
 
 @FORMS
-def test_whole_numbers_stay_exact(tmp_path, form):
+def test_whole_numbers_remain_exact(tmp_path, form):
     big = 2**53
     column = {"name": "user", "active": True, "dtype": "int", "type": "categorical"}
     values = [big, big + 1, big + 2, -big - 1, 2**63 - 1, 5]
@@ -297,7 +297,7 @@ def test_whole_numbers_stay_exact(tmp_path, form):
 
 @FORMS
 @pytest.mark.parametrize("odd", ["007", "x", "7.0", " 7"])
-def test_an_id_in_a_sequence_is_written_as_in_the_column_whose_table_it_shares(tmp_path, form, odd):
+def test_a_number_in_a_sequence_must_be_written_as_in_the_column_whose_table_it_shares(tmp_path, form, odd):
     columns = [USER | {"dtype": "int"}, CLICKS | {"dtype": "int", "share_embedding": "user"}]
     for pair in (columns, [CLICKS | {"dtype": "int"}, USER | {"dtype": "int", "share_embedding": "clicks"}]):
         with pytest.raises(UsageError, match=rf"column 'clicks' of dtype: int holds '{odd}'"):
@@ -346,7 +346,7 @@ def test_parquet_values_that_the_dtype_would_change_are_refused(tmp_path):
 
 @FORMS
 @pytest.mark.parametrize("splitter", ["^", ","])
-def test_lists_of_parquet_are_the_sequences_of_csv(tmp_path, splitter, form):
+def test_lists_in_parquet_equal_sequences_in_csv(tmp_path, splitter, form):
     column = CLICKS | {"splitter": splitter, "padding": "pre", "fill_na": "none"}
     lists = [["3", "1"], ["1", "2", "3", "4"], [], None, ["2", None, "1"], ["4"]]
     joined = ["" if row is None else splitter.join(token or "" for token in row) for row in lists]
@@ -370,13 +370,13 @@ def test_lists_of_parquet_are_the_sequences_of_csv(tmp_path, splitter, form):
         ([["a^b"], ["c"]], r"column 'clicks': 1 lists have elements with the splitter '\^' in them"),
     ],
 )
-def test_lists_that_are_no_sequence_are_refused(tmp_path, values, message):
+def test_lists_that_cannot_be_sequences_are_refused(tmp_path, values, message):
     with pytest.raises(UsageError, match=message):
         build(tmp_path, pl.DataFrame({"clicks": values, "click": [0, 1]}), [CLICKS])
 
 
 @FORMS
-def test_vectors_come_back_as_they_are(tmp_path, form):
+def test_vectors_are_stored_unchanged(tmp_path, form):
     column = {"name": "vec", "active": True, "dtype": "float", "type": "embedding", "pretrain_dim": 2}
     vectors = [[1.0, 2.0], [0.5, -1.0]]
     for dtype in (pl.List(pl.Float64), pl.Array(pl.Float32, 2)):
@@ -405,7 +405,7 @@ def test_sequences_are_cut_and_padded_as_fuxictr_does(padding):
 
 
 @FORMS
-def test_columns_that_are_not_active_stay_out(tmp_path, form):
+def test_inactive_columns_are_left_out(tmp_path, form):
     unused = [
         USER | {"name": "gone", "active": False},
         CLICKS | {"name": "nested", "active": False},
@@ -416,7 +416,7 @@ def test_columns_that_are_not_active_stay_out(tmp_path, form):
 
 
 @FORMS
-def test_ids_that_are_taken_as_they_are_must_be_ids(tmp_path, form):
+def test_values_without_remap_must_be_ids(tmp_path, form):
     column = USER | {"type": "meta", "remap": False}
     assert build(tmp_path, "user,click\n3,0\n5,1\n", [column], form)["user"] == [3, 5]
     for value in ("x", "-1", "1.5"):
@@ -430,7 +430,7 @@ def test_ids_that_are_taken_as_they_are_must_be_ids(tmp_path, form):
 
 
 @FORMS
-def test_groups_are_those_of_all_splits(tmp_path, form):
+def test_group_ids_cover_all_splits(tmp_path, form):
     group = {"name": "group", "active": True, "dtype": "str", "type": "meta", "preprocess": "copy_from(user)"}
     (tmp_path / "new.csv").write_text("user,click\nc,1\nd,0\nc,0\na,1\n")
     settings = {"test_data": str(tmp_path / "new.csv"), "metrics": ["gAUC"], "group_id": "group", "min_categr_count": 2}
@@ -444,7 +444,7 @@ def test_groups_are_those_of_all_splits(tmp_path, form):
         build(tmp_path, "user,click\na,1\n", [USER, group], form, metrics=["AUC", "NDCG(k=5)"], group_id="user")
 
 
-def test_only_metrics_by_group_need_a_group():
+def test_only_metrics_by_group_need_a_meta_column():
     features = {"user": {"type": "categorical"}, "group": {"type": "meta"}}
     check_group_column("user", features, {"metrics": ["AUC", "logloss"], "monitor": "AUC"})
     check_group_column("group", features, {"metrics": ["gAUC"], "monitor": "gAUC"})
@@ -465,8 +465,8 @@ def squared_log(text):
 
 @FORMS
 @pytest.mark.parametrize("dataset", ["criteo_paper", "avazu_paper"])
-def test_ids_of_the_papers_sets_are_those_of_a_plain_encoding(tmp_path, dataset, form):
-    """An empty value counts as any other, the threshold included."""
+def test_ids_of_the_papers_data_sets_equal_a_plain_encoding(tmp_path, dataset, form):
+    """An empty value is counted as any other, also against the threshold."""
     configs = find_bundled_folder("dataset_configs")
     entry = yaml.safe_load((configs / dataset / "dataset_config.yaml").read_text())[dataset]
     folder = write_sample(dataset, tmp_path / "raw")
@@ -496,7 +496,7 @@ def test_ids_of_the_papers_sets_are_those_of_a_plain_encoding(tmp_path, dataset,
 # --- files beside the rows ---------------------------------------------------------------------------
 
 
-def test_vocabulary_files_are_those_of_json(tmp_path):
+def test_vocabulary_files_equal_those_of_json(tmp_path):
     vocabularies = {
         "a": {'é"\\\n': 2, "x": 1},
         "ü": {7: 1, -3: 2, 2**60: 3},
@@ -574,7 +574,7 @@ def test_pretrained_files_that_cannot_be_used_are_refused(tmp_path, arrays, mess
         ([1.5, 2.0], "int", "key '1.5' would be '1' as dtype: int"),
     ],
 )
-def test_keys_whose_vectors_would_be_lost_are_refused(keys, dtype, message):
+def test_pretrained_keys_that_match_no_token_are_refused(keys, dtype, message):
     with pytest.raises(UsageError, match=message):
         check_keys(np.array(keys), "user", dtype, "v.npz")
 

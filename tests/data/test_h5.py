@@ -1,4 +1,4 @@
-"""H5 data sets: what is written, what is read back, and what a user reads when something is wrong."""
+"""H5 data sets: writing, reading, feeding, and errors."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from fuxictr.features import FeatureMap
 from fuxictr.preprocess import FeatureProcessor
 from helpers.feature_maps import categorical, make_feature_map, sequence
 from helpers.forked_processes import Forked
-from helpers.h5_sets import FEATURES, SPLITS, as_format_1, random_columns, read_epoch, write_split
+from helpers.h5_sets import FEATURES, SPLITS, random_columns, read_epoch, rewrite_as_format_1_file, write_split
 from helpers.raw_files import write_raw
 from helpers.sample_files import SAMPLES, write_sample
 
@@ -64,23 +64,23 @@ def test_each_field_has_the_smallest_dtype_that_holds_it(feature_map):
     assert Layout.from_json(layout.to_json()).places == layout.places
 
 
-def test_rows_come_back_as_they_were_written(feature_map, columns, tmp_path):
+def test_rows_are_read_as_they_were_written(feature_map, columns, tmp_path):
     file = H5File(tmp_path / "train.h5")
     assert file.rows == 1000 and file.layout.places == Layout.from_feature_map(feature_map).places
     for start, stop in ((0, 1000), (0, 0), (3, 4), (69, 141), (999, 1000)):
         for name, values in file.layout.split_columns(file.read(start, stop)).items():
             expected = columns[name][start:stop]
             np.testing.assert_array_equal(values, expected.astype(values.dtype), err_msg=name)
-    with h5py.File(tmp_path / "train.h5") as plain:  # and h5py, which knows nothing of it, reads the same
+    with h5py.File(tmp_path / "train.h5") as plain:  # h5py alone reads the same
         np.testing.assert_array_equal(plain["int32"][:, 0], columns["large"])
 
 
-def test_checksums_are_of_what_lies_in_the_file(feature_map, columns, tmp_path):
+def test_checksums_are_those_of_the_bytes_in_the_file(feature_map, columns, tmp_path):
     writer = H5Writer(tmp_path / "again.h5", Layout.from_feature_map(feature_map), 1000)
     writer.write(Layout.from_feature_map(feature_map).gather(columns, 1000))
     writer.close()
     assert checksums(H5File(tmp_path / "train.h5")) == writer.manifest_entry()["checksums"]
-    as_format_1(tmp_path / "train.h5")
+    rewrite_as_format_1_file(tmp_path / "train.h5")
     with h5py.File(tmp_path / "train.h5", "r+") as file:
         file["uint8"][500, 0] ^= 1
     changed = checksums(H5File(tmp_path / "train.h5"))
@@ -92,7 +92,7 @@ def test_checksums_are_of_what_lies_in_the_file(feature_map, columns, tmp_path):
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
 @pytest.mark.parametrize("batch_size", [1, 64, 100, 333, 1000, 5000])
-def test_batches_without_shuffle_are_the_rows(feature_map, columns, tmp_path, placement, batch_size):
+def test_batches_without_shuffle_hold_the_rows_in_order(feature_map, columns, tmp_path, placement, batch_size):
     loader = H5DataLoader(
         feature_map, str(tmp_path / "train.h5"), batch_size=batch_size, data_placement=placement, window_rows=150
     )
@@ -106,7 +106,7 @@ def test_batches_without_shuffle_are_the_rows(feature_map, columns, tmp_path, pl
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
 @pytest.mark.parametrize("batch_size", [64, 333])
-def test_every_row_once_an_epoch_in_an_order_of_the_seed(feature_map, columns, tmp_path, placement, batch_size):
+def test_epochs_hold_each_row_once_in_an_order_set_by_the_seed(feature_map, columns, tmp_path, placement, batch_size):
     def epochs(seed):
         loader = H5DataLoader(
             feature_map,
@@ -149,12 +149,12 @@ def test_row_numbers_select_the_batches_of_the_same_epoch(feature_map, columns, 
             assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_rows_that_are_streamed_or_shared_are_not_selected_on_the_device(feature_map, columns, tmp_path):
+def test_streamed_or_shared_rows_are_not_selected_on_the_device(feature_map, columns, tmp_path):
     for options in ({"data_placement": "stream"}, {"data_placement": "memory", "share": (0, 2)}):
         assert not H5DataLoader(feature_map, tmp_path / "train.h5", batch_size=64, **options).holds_rows_on_device
 
 
-def test_an_epoch_cut_short_leaves_no_thread_and_the_next_is_whole(feature_map, columns, tmp_path):
+def test_an_interrupted_epoch_leaves_no_thread_and_the_next_is_complete(feature_map, columns, tmp_path):
     loader = H5DataLoader(
         feature_map, str(tmp_path / "train.h5"), batch_size=10, shuffle=True, data_placement="stream", window_rows=150
     )
@@ -170,7 +170,7 @@ def test_an_epoch_cut_short_leaves_no_thread_and_the_next_is_whole(feature_map, 
 
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
-def test_blocks_of_a_folder_are_one_set(feature_map, tmp_path, placement):
+def test_blocks_of_a_folder_are_read_as_one_split(feature_map, tmp_path, placement):
     parts = [write_split(feature_map, tmp_path / f"train/part_{i}.h5", 90 + i, seed=i) for i in range(12)]  # 10 after 9
     loader = H5DataLoader(feature_map, tmp_path / "train", batch_size=64, data_placement=placement, window_rows=100)
     assert loader.num_blocks == 12 and loader.num_samples == sum(range(90, 102))
@@ -180,21 +180,23 @@ def test_blocks_of_a_folder_are_one_set(feature_map, tmp_path, placement):
         np.testing.assert_array_equal(rows[name].numpy(), expected.astype(rows[name].numpy().dtype))
 
 
-def test_a_path_that_fuxictr_has_rewritten_finds_the_h5_beside_it(feature_map, columns, tmp_path):
+def test_a_path_rewritten_by_fuxictr_leads_to_the_h5_file_beside_it(feature_map, columns, tmp_path):
     for path in ("train", "train.parquet", "train.h5"):
         assert H5DataLoader(feature_map, str(tmp_path / path)).num_samples == 1000
     with pytest.raises(UsageError, match=r"no H5 data at .*valid.parquet"):
         H5DataLoader(feature_map, str(tmp_path / "valid.parquet"))
 
 
-def test_fewer_fields_than_the_file_holds(columns, tmp_path):
+def test_a_feature_map_with_fewer_fields_reads_only_these(columns, tmp_path):
     narrow = make_feature_map({"large": FEATURES["large"], "clicks": FEATURES["clicks"]})
     rows = read_epoch(H5DataLoader(narrow, tmp_path / "train.h5", batch_size=64))
     assert list(rows) == ["large", "clicks", "label"]
     np.testing.assert_array_equal(rows["clicks"].numpy(), columns["clicks"])
 
 
-def test_auto_takes_memory_where_it_suffices_and_streams_where_not(feature_map, columns, tmp_path, monkeypatch, caplog):
+def test_auto_holds_rows_in_memory_if_possible_and_streams_otherwise(
+    feature_map, columns, tmp_path, monkeypatch, caplog
+):
     with caplog.at_level(logging.INFO):
         assert H5DataLoader(feature_map, tmp_path / "train.h5").placement == "memory"
     assert "1,000 rows" in caplog.text and "memory" in caplog.text
@@ -204,13 +206,13 @@ def test_auto_takes_memory_where_it_suffices_and_streams_where_not(feature_map, 
     assert H5DataLoader(feature_map, tmp_path / "train.h5").placement == "stream"
 
 
-# --- the order of what does not fit -------------------------------------------------------------------
+# --- window shuffle -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("rows", "block", "window"), [(1000, 64, 200), (1000, 1000, 1000), (7, 100, 100), (100, 1, 10)]
 )
-def test_windows_cover_every_row_once(rows, block, window):
+def test_windows_cover_each_row_once(rows, block, window):
     order = WindowOrder(rows, block, window, shuffle=True)
     assert sorted(order.rows(0, 0)) == list(range(rows))
     assert max(sum(b - a for a, b in ranges) for ranges, _ in order.windows(0, 0)) <= max(
@@ -249,13 +251,13 @@ def test_h5_holds_the_ids_of_the_parquet_build(tmp_path, monkeypatch, block_size
 
 
 class Reference(PreparingProcessor):
-    """FuxiCTR's own way to its vocabularies, column by column."""
+    """Processor that counts tokens as FuxiCTR does, column by column."""
 
     _collect_statistics = getattr(FeatureProcessor, "_collect_statistics", None)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
+def test_each_bundled_data_set_is_built_and_fed_with_fuxictrs_ids(name, tmp_path):
     entries = yaml.safe_load((find_bundled_folder("dataset_configs") / name / "dataset_config.yaml").read_text())
     folder = json.loads((find_bundled_folder("dataset_configs") / name / "files.json").read_text())["folder"]
     write_sample(name, tmp_path / folder)
@@ -276,13 +278,13 @@ def test_every_data_set_runs_the_whole_way_and_has_fuxictrs_ids(name, tmp_path):
         for split in SPLITS:
             raw = lazy[split].collect()
             columns = raw.to_pandas() if detect_flavour() == "main" else {c: raw[c].to_numpy() for c in raw.columns}
-            expected = reference.transform(columns)  # row by row, FuxiCTR's own
+            expected = reference.transform(columns)  # FuxiCTR encodes row by row
             rows = read_epoch(H5DataLoader(feature_map, built[f"{split}_data"], batch_size=64))
             for column in rows:
                 np.testing.assert_allclose(rows[column].numpy(), np.array(list(expected[column])), rtol=1e-6)
 
 
-def test_tokens_are_counted_over_chunks_as_at_once(tmp_path, monkeypatch):
+def test_token_counts_do_not_depend_on_chunks(tmp_path, monkeypatch):
     import polars as pl
 
     random = np.random.default_rng(0)
@@ -304,7 +306,7 @@ def test_tokens_are_counted_over_chunks_as_at_once(tmp_path, monkeypatch):
     assert longest == {"clicks": 6} and count_tokens(frame.lazy(), {}) == ({}, {})
 
 
-def test_tokens_that_are_unknown_missing_or_look_like_marks():
+def test_unknown_missing_and_reserved_tokens():
     import polars as pl
 
     text = Lookup({"a": 1, "b": 2, "__PAD__": 0, "__OOV__": 3})
@@ -316,7 +318,7 @@ def test_tokens_that_are_unknown_missing_or_look_like_marks():
 
 
 @pytest.mark.parametrize("padding", ["pre", "post"])
-def test_padding_is_fuxictrs(padding):
+def test_padding_equals_fuxictrs(padding):
     from fuxictr.preprocess.tokenizer import pad_sequences
 
     random = np.random.default_rng(0)
@@ -326,7 +328,7 @@ def test_padding_is_fuxictrs(padding):
     np.testing.assert_array_equal(pad(np.concatenate(sequences), lengths, 5, padding), expected)
 
 
-def test_the_manifest_says_what_was_built(tmp_path):
+def test_the_manifest_records_the_build(tmp_path):
     params = {**write_raw(tmp_path), "data_format": "h5"}
     build_h5(params)
     manifest = read_manifest(tmp_path / "ours/made")
@@ -339,23 +341,23 @@ def test_the_manifest_says_what_was_built(tmp_path):
 
 
 @pytest.mark.parametrize("build", [build_dataset, build_h5])
-def test_a_changed_config_or_file_builds_anew_and_says_why(tmp_path, caplog, build):
+def test_a_changed_config_or_raw_file_causes_a_rebuild_with_a_reason(tmp_path, caplog, build):
     params = {**write_raw(tmp_path), "data_format": "h5" if build is build_h5 else "csv"}
     train = Path(build(params)["train_data"])
     first = train.stat().st_mtime_ns
     with caplog.at_level(logging.INFO):
         build(params)
-    assert train.stat().st_mtime_ns == first and "is there already, of these settings and files" in caplog.text
+    assert train.stat().st_mtime_ns == first and "exists already and matches these settings and files" in caplog.text
     vocabulary = json.loads((train.parent / "feature_vocab.json").read_text())["user"]
     caplog.clear()
     build({**params, "min_categr_count": 9})
-    assert "is built anew: min_categr_count 'not set' is now 9" in caplog.text
+    assert "is rebuilt: min_categr_count 'not set' is now 9" in caplog.text
     assert len(json.loads((train.parent / "feature_vocab.json").read_text())["user"]) < len(vocabulary)
     caplog.clear()
     frame = pd.read_csv(tmp_path / "valid.csv")
     frame[:200].to_csv(tmp_path / "valid.csv", index=False)
     build({**params, "min_categr_count": 9})
-    assert "is built anew: the raw valid data" in caplog.text
+    assert "is rebuilt: the raw valid data" in caplog.text
     if build is build_h5:
         assert H5File(train.parent / "valid.h5").rows == 200
 
@@ -368,7 +370,7 @@ def test_a_parquet_set_without_manifest_is_used_with_a_warning(tmp_path, caplog)
     assert "it cannot be known whether it fits these settings" in caplog.text
 
 
-def test_a_killed_build_leaves_nothing_and_the_next_is_whole(tmp_path):
+def test_a_killed_build_leaves_nothing_and_the_next_is_complete(tmp_path):
     params = {**write_raw(tmp_path, rows=3000), "data_format": "h5"}
     (tmp_path / "params.json").write_text(json.dumps(params))
     code = (
@@ -396,7 +398,7 @@ def test_a_killed_build_leaves_nothing_and_the_next_is_whole(tmp_path):
     )
 
 
-def test_two_builders_of_one_set_take_turns(tmp_path):
+def test_concurrent_builders_of_one_set_wait_for_each_other(tmp_path):
     params = {**write_raw(tmp_path), "data_format": "h5"}
     results, errors = [], []
 
@@ -415,7 +417,7 @@ def test_two_builders_of_one_set_take_turns(tmp_path):
     assert H5File(results[0]["train_data"]).rows == 300
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path, monkeypatch):
     params = {**write_raw(tmp_path), "data_format": "h5"}
 
     def full(self, key, value):
@@ -427,7 +429,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     assert list((tmp_path / "ours/made").iterdir()) == []
 
 
-# --- what a user reads ---------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------
 
 
 def damage(path, change):
@@ -436,7 +438,7 @@ def damage(path, change):
 
 
 def rewrite(feature_map, path, **changed):
-    """The split again, with columns changed, past the writer's own checks."""
+    """Write the split again with changed columns, without the checks of ``Layout.gather``."""
     columns = random_columns(feature_map, 1000) | changed
     layout = Layout.from_feature_map(feature_map)
     matrices = layout.allocate(1000)
@@ -450,7 +452,7 @@ def rewrite(feature_map, path, **changed):
 
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
-def test_wrong_rows_never_become_a_batch(feature_map, columns, tmp_path, placement):
+def test_rows_with_wrong_values_are_refused(feature_map, columns, tmp_path, placement):
     path = tmp_path / "train.h5"
 
     def message(**changed):
@@ -476,7 +478,7 @@ def test_wrong_rows_never_become_a_batch(feature_map, columns, tmp_path, placeme
     assert len(read_epoch(H5DataLoader(feature_map, path, batch_size=64, task="regression"))["label"]) == 1000
 
 
-def test_damaged_files_are_named(feature_map, columns, tmp_path):
+def test_errors_name_damaged_files(feature_map, columns, tmp_path):
     path = tmp_path / "train.h5"
     content = path.read_bytes()
 
@@ -487,19 +489,19 @@ def test_damaged_files_are_named(feature_map, columns, tmp_path):
         return str(caught.value)
 
     path.write_bytes(content[: len(content) // 2])
-    assert "train.h5 is not a whole H5 file" in message() or "is truncated" in message()
+    assert "train.h5 is not a valid H5 file" in message() or "is truncated" in message()
     path.write_bytes(b"")
-    assert "is not a whole H5 file" in message()
+    assert "is not a valid H5 file" in message()
     path.write_bytes(b"label,user\n0,1\n" * 100)
-    assert "is not a whole H5 file" in message()
+    assert "is not a valid H5 file" in message()
     path.write_bytes(content)
     damage(path, lambda file: file.pop("int16"))
     assert "train.h5 is damaged: the checksums at its end are gone" in message()
     path.write_bytes(content)
-    as_format_1(path)
+    rewrite_as_format_1_file(path)
     content = path.read_bytes()
     damage(path, lambda file: file.pop("int16"))
-    assert "misses the matrix 'int16'" in message()
+    assert "dataset 'int16' is missing" in message()
     path.write_bytes(content)
     damage(path, lambda file: file.attrs.modify("fuxictr_me", 99))
     assert "is of format 99; this version reads 1 and 2" in message()
@@ -519,7 +521,7 @@ def test_damaged_files_are_named(feature_map, columns, tmp_path):
     assert "needs a GPU, and gpu is -1" in message(data_placement="device")
 
 
-def test_a_file_that_shrinks_while_it_is_read(feature_map, columns, tmp_path):
+def test_a_file_that_shrinks_while_it_is_read_is_refused(feature_map, columns, tmp_path):
     loader = H5DataLoader(feature_map, tmp_path / "train.h5", batch_size=50, data_placement="stream", window_rows=100)
     os.truncate(tmp_path / "train.h5", 3000)
     with pytest.raises(UsageError, match="has become shorter while it was read"):
@@ -527,13 +529,13 @@ def test_a_file_that_shrinks_while_it_is_read(feature_map, columns, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_permission_denied(feature_map, columns, tmp_path):
+def test_an_unreadable_file_is_a_one_line_error(feature_map, columns, tmp_path):
     (tmp_path / "train.h5").chmod(0)
     with pytest.raises(UsageError, match="may not be read: permission denied"):
         H5DataLoader(feature_map, tmp_path / "train.h5")
 
 
-def test_an_empty_split(feature_map, tmp_path):
+def test_an_empty_split_is_refused(feature_map, tmp_path):
     H5Writer(tmp_path / "valid.h5", Layout.from_feature_map(feature_map), 0).close()
     with pytest.raises(UsageError, match="the valid split holds no rows"):
         H5DataLoader(feature_map, tmp_path / "valid.h5", split="valid")
@@ -555,7 +557,7 @@ def test_an_empty_split(feature_map, tmp_path):
         ({"tiny": np.full(1000, np.nan)}, "column 'tiny' holds ids that are not whole numbers"),
     ],
 )
-def test_what_cannot_be_written(feature_map, changed, message):
+def test_columns_that_do_not_fit_the_layout_are_refused(feature_map, changed, message):
     with pytest.raises(UsageError) as caught:
         Layout.from_feature_map(feature_map).gather(random_columns(feature_map, 1000) | changed, 1000)
     assert message in str(caught.value)
@@ -572,10 +574,10 @@ def test_a_writer_counts_its_rows(feature_map, tmp_path):
         writer.close()
 
 
-# --- FuxiCTR's own H5 of old ----------------------------------------------------------------------------
+# --- H5 files of FuxiCTR ----------------------------------------------------------------------------
 
 
-def test_h5_of_fuxictr_2_0_to_2_1(feature_map, tmp_path):
+def test_h5_files_of_fuxictr_2_0_to_2_1_are_read(feature_map, tmp_path):
     parts = [random_columns(feature_map, 100 + i, seed=i) for i in range(2)]
     for i, columns in enumerate(parts):
         (tmp_path / "train").mkdir(exist_ok=True)
@@ -598,7 +600,7 @@ def test_h5_of_fuxictr_2_0_to_2_1(feature_map, tmp_path):
         H5DataLoader(feature_map, tmp_path / "train")
 
 
-def test_h5_of_fuxictr_1(tmp_path):
+def test_h5_files_of_fuxictr_1_are_read(tmp_path):
     feature_map = make_feature_map({"user": categorical(300), "clicks": sequence(50, 3), "item": categorical(70_000)})
     columns = random_columns(feature_map, 200)
     ordered = [columns[name].reshape(200, -1) for name in ("user", "clicks", "item", "label")]
@@ -613,10 +615,10 @@ def test_h5_of_fuxictr_1(tmp_path):
         H5DataLoader(narrow, tmp_path / "train.h5")
 
 
-# --- against FuxiCTR's own loader -------------------------------------------------------------------------
+# --- comparison with FuxiCTR's loader -------------------------------------------------------------------------
 
 
-def test_batches_are_those_of_fuxictrs_npz_loader(tmp_path):
+def test_batches_equal_those_of_fuxictrs_npz_loader(tmp_path):
     from fuxictr.pytorch.dataloaders import RankDataLoader
 
     feature_map = make_feature_map({name: FEATURES[name] for name in ("tiny", "small", "large", "clicks", "price")})
@@ -647,8 +649,8 @@ def test_batches_are_those_of_fuxictrs_npz_loader(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif("FUXICTR_SRC" not in os.environ, reason="FUXICTR_SRC names no checkout")
-def test_ids_on_fuxictrs_main():
-    """Again on GitHub's main; its own sequences fail with numpy 2, so that set is left out."""
+def test_ids_equal_those_of_fuxictrs_main_branch():
+    """Without the data set whose sequences fail in FuxiCTR's main with numpy 2."""
     pytest.importorskip("keras_preprocessing", reason="FuxiCTR's main branch needs keras_preprocessing")
     environment = {**os.environ, "PYTHONPATH": os.environ["FUXICTR_SRC"]}
     select = ["-k", "every_data_set and not kuaivideo or says_what_was_built or killed", "-W", "ignore"]

@@ -1,4 +1,4 @@
-"""Raw files: which are found, how they are read, and what a user reads when they cannot be."""
+"""Raw files: finding and reading them, and errors."""
 
 import gzip
 import shutil
@@ -21,7 +21,7 @@ BOM = "\ufeff"
 
 
 def ids_of(params):
-    """Split -> the ids of a build as parquet, column by column."""
+    """Build as parquet and return split -> {column: ids}."""
     built = build({**params, "data_format": "csv"})
     return {split: pd.read_parquet(built[f"{split}_data"]).to_dict("list") for split in SPLITS}
 
@@ -34,14 +34,14 @@ def built_once(tmp_path_factory):
 
 @pytest.fixture
 def small(tmp_path, built_once):
-    """The settings of a small set in the test's folder, and its ids; raw and built files are there."""
+    """Return the settings and ids of a small data set whose raw and built files are in the test's folder."""
     folder, ids = built_once
     shutil.copytree(folder / "data", tmp_path / "data")
     return write_small(tmp_path), ids
 
 
 def rewritten(params, ending, change, folder="again", **more):
-    """The settings of a set whose raw files are those of ``params`` with another ending and changed bytes."""
+    """Copy the raw files of ``params`` with another ending and changed bytes; return the settings."""
     raw = Path(params["train_data"]).parent
     target = raw.parent / folder
     target.mkdir(parents=True)
@@ -70,19 +70,19 @@ def with_tabs(content):
         (".csv", lambda content: content.replace(b"\n", b"\r\n"), {}),
     ],
 )
-def test_every_ending_gives_the_ids_of_the_csv(small, ending, change, more):
+def test_ids_do_not_depend_on_the_format_of_raw_files(small, ending, change, more):
     params, expected = small
     assert ids_of(rewritten(params, ending, change, **more)) == expected
 
 
 @pytest.mark.parametrize("folder", ["raw[2024]", "a*b", "what?", "{x}"])
-def test_a_path_that_exists_is_taken_as_it_is(small, folder):
+def test_an_existing_path_is_not_a_pattern(small, folder):
     params, expected = small
     assert ids_of(rewritten(params, ".csv", bytes, folder)) == expected
     assert raw_files(Path(params["train_data"]).parent.parent / folder)[0].parent.name == folder
 
 
-def test_a_file_with_brackets_in_its_name(tmp_path):
+def test_a_file_name_may_contain_brackets(tmp_path):
     path = tmp_path / "train[1].csv"
     path.write_text("a\n1\n")
     (tmp_path / "train1.csv").write_text("a\n2\n")
@@ -104,7 +104,7 @@ def test_parts_are_joined_by_the_names_of_their_columns(small):
 
 
 def read(files, **dtypes):
-    """The rows of files, of columns with these dtypes."""
+    """Return the rows of files with columns of these dtypes."""
     columns = [{"name": name, "active": True, "dtype": dtype, "type": "categorical"} for name, dtype in dtypes.items()]
     return PreparingProcessor(columns, [], dataset_id="made", data_root="").read_files(files)
 
@@ -115,7 +115,7 @@ def parts(folder, first, second, kind="csv"):
     return raw_files(folder)
 
 
-def test_columns_that_differ_are_named(tmp_path):
+def test_errors_name_columns_that_differ_between_files(tmp_path):
     with pytest.raises(UsageError, match=r"unknown column \(of feature_cols or label_col, in .*b.csv\) 'y'"):
         read(parts(tmp_path, {"x": [1], "y": [2]}, {"x": [1]}), x="int", y="int")
     for kind in ("csv", "parquet"):  # columns that are not in the config may differ, and lie elsewhere
@@ -128,7 +128,7 @@ def test_columns_that_differ_are_named(tmp_path):
         assert again.collect()["x"].to_list() == [1, 2]
 
 
-def test_what_is_not_read_is_named_by_its_ending(tmp_path):
+def test_errors_list_the_endings_that_are_read(tmp_path):
     for name in ("train.xls", "train"):
         (tmp_path / name).touch()
         with pytest.raises(UsageError, match=rf"{name} is not read: the endings that are read are \.csv, \.tsv"):
@@ -149,14 +149,14 @@ def test_what_is_not_read_is_named_by_its_ending(tmp_path):
         raw_files(tmp_path / "b.csv")
 
 
-def test_a_hint_is_never_the_path_itself(tmp_path):
+def test_a_suggested_path_differs_from_the_given_one(tmp_path):
     (tmp_path / "train.tsv").touch()
     assert "did you mean" not in str(missing("data", tmp_path / "train.tsv"))
     (tmp_path / "train2.tsv").touch()
     assert str(missing("data", tmp_path / "train.tsv")).endswith("did you mean " + str(tmp_path / "train2.tsv?"))
 
 
-def test_data_format_says_what_raw_files_are(small):
+def test_raw_files_must_match_data_format(small):
     params, _ = small
     with pytest.raises(UsageError, match=r"data_format is parquet, but train_data is csv: .*train.csv"):
         build({**params, "data_format": "parquet", "dataset_id": "other"})
@@ -164,15 +164,15 @@ def test_data_format_says_what_raw_files_are(small):
         build({**params, "data_format": "npz", "dataset_id": "other"})
 
 
-# --- ids that are there ----------------------------------------------------------------------------------
+# --- built ids ----------------------------------------------------------------------------------
 
 
 def damaged_npz():
     columns = {"item": np.array([1, 2, 1]), "price": np.zeros(3), "label": np.array([0, 1, 0])}
     return {
-        "cut": (columns, lambda path: path.write_bytes(path.read_bytes()[:100]), "is not a whole npz file"),
-        "empty": (columns, lambda path: path.write_bytes(b""), "is not a whole npz file"),
-        "text": (columns, lambda path: path.write_text("item,price\n"), "is not a whole npz file"),
+        "cut": (columns, lambda path: path.write_bytes(path.read_bytes()[:100]), "is not a valid npz file"),
+        "empty": (columns, lambda path: path.write_bytes(b""), "is not a valid npz file"),
+        "text": (columns, lambda path: path.write_text("item,price\n"), "is not a valid npz file"),
         "objects": ({**columns, "item": np.array([1, "a", None], object)}, None, "Object arrays cannot be loaded"),
         "absent": ({"item": columns["item"]}, None, ".*'price' .known: item"),
         "short": ({**columns, "price": np.zeros(2)}, None, "column 'price' has shape"),
@@ -183,7 +183,7 @@ def damaged_npz():
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "objects", "absent", "short", "past", "scalar", "rows"])
-def test_damaged_npz_files_are_named_and_nothing_is_written(small, tmp_path, damage):
+def test_errors_name_damaged_npz_files_and_nothing_is_written(small, tmp_path, damage):
     source, target = tmp_path / "data/made", tmp_path / "target"
     for split in SPLITS:
         (source / f"{split}.parquet").unlink()
@@ -196,7 +196,7 @@ def test_damaged_npz_files_are_named_and_nothing_is_written(small, tmp_path, dam
     assert "\n" not in str(raised.value) and not target.exists() and not list(tmp_path.glob(".building-*"))
 
 
-def test_damaged_parquet_files_are_named(small, tmp_path):
+def test_errors_name_damaged_parquet_files(small, tmp_path):
     source = tmp_path / "data/made"
     feature_map = feature_maps.load(source)
     (tmp_path / "blocks").mkdir()
@@ -223,7 +223,7 @@ def test_damaged_parquet_files_are_named(small, tmp_path):
     for name in ("train.parquet", "manifest.json"):  # the manifest does not list the blocks
         (source / name).unlink()
     (tmp_path / "blocks").rename(source / "train")
-    with pytest.raises(UsageError, match=r"part_1.parquet is not a whole parquet file"):
+    with pytest.raises(UsageError, match=r"part_1.parquet is not a valid parquet file"):
         convert_set(source, tmp_path / "target")
     assert not (tmp_path / "target").exists()
 

@@ -42,7 +42,7 @@ def write_split(feature_map, path, rows, seed=0):
     return columns
 
 
-def as_format_1(path):
+def rewrite_as_format_1_file(path):
     """Turn a file into one of format 1, without checksums; HDF5 drops the bytes after its own end."""
     with h5py.File(path, "r+") as file:
         file.attrs.modify("fuxictr_me", 1)
