@@ -55,3 +55,8 @@ def read_epoch(loader):
     assert [len(batch[label]) for batch in batches[:-1]] == [loader.batch_size] * (len(batches) - 1)
     assert len(batches) == len(loader)
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def damage(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)

@@ -26,3 +26,9 @@ def write_small(folder, rows=40, **more):
 
 def build(params):
     return build_h5(params, progress=False) if params["data_format"] == "h5" else build_dataset(params)
+
+
+def ids_of(params):
+    """Build as parquet and return split -> {column: ids}."""
+    built = build({**params, "data_format": "csv"})
+    return {split: pd.read_parquet(built[f"{split}_data"]).to_dict("list") for split in SPLITS}
