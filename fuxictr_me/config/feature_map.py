@@ -51,7 +51,7 @@ def check_feature_map_content(path: Path, content: dict) -> None:
     """
     for key in ("dataset_id", "features"):
         if key not in content:
-            raise UsageError(f"{path} is not a whole feature map: it has no {key}")
+            raise UsageError(f"{path} is not a valid feature map: it has no {key}")
     check_plain_name(f"dataset_id in {path}", content["dataset_id"])
     ListOf(Text(), "a list of names", unique=True, least=0).check(f"labels in {path}", content.get("labels", []))
     for key in ("num_fields", "total_features", "input_length"):

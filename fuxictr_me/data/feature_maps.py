@@ -58,9 +58,9 @@ def read_content(path: Path) -> dict:
     except FileNotFoundError as error:
         raise UsageError(f"no feature map at {path}: is data_root right, has the data set been built?") from error
     except (ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
-        raise UsageError(f"{path} is not a whole feature map: {error}") from error
+        raise UsageError(f"{path} is not a valid feature map: {error}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{path} is not a whole feature map: it holds a {type(content).__name__}")
+        raise UsageError(f"{path} is not a valid feature map: it holds a {type(content).__name__}")
     return content
 
 
@@ -68,7 +68,7 @@ def _convert_version_1(path: Path, content: dict, label_col: object) -> dict:
     try:
         return from_version_1(content, label_col)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise UsageError(f"{path} is not a whole feature map of FuxiCTR 1.x: {error!r}") from error
+        raise UsageError(f"{path} is not a valid feature map of FuxiCTR 1.x: {error!r}") from error
 
 
 def from_version_1(content: dict, label_col: object = None) -> dict:

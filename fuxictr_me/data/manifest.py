@@ -109,7 +109,7 @@ def describe_gaps(old: dict, new: dict) -> str:
         gaps.append(f"the files of pretrained_emb ({', '.join(new['pretrained'])})")
     if any(len(file) < 4 for files in (old.get("raw") or {}).values() for file in files):
         gaps.append("digests of the raw files (only their size and time)")
-    changed = "whether these have changed since cannot be told; delete the folder to build it anew"
+    changed = "whether these have changed since cannot be told; delete the folder to rebuild it"
     return f"{' and '.join(gaps)}: {changed}" if gaps else ""
 
 

@@ -56,9 +56,9 @@ def parse_manifest(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not a whole manifest: {error}; {ADVICE}") from error
+        raise UsageError(f"{path} is not a valid manifest: {error}; {ADVICE}") from error
     if problem := _problem(content):
-        raise UsageError(f"{path} is not a whole manifest: {problem}; {ADVICE}")
+        raise UsageError(f"{path} is not a valid manifest: {problem}; {ADVICE}")
     return content
 
 

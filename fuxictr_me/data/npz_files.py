@@ -54,7 +54,7 @@ def _read_npz_file(file: Path, layout: Layout, feature_map: FeatureMap) -> dict[
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{file} is not a whole npz file of numbers: {' '.join(str(error).split())[:200]}") from error
+        raise UsageError(f"{file} is not a valid npz file of numbers: {' '.join(str(error).split())[:200]}") from error
     rows = max((len(values) for values in columns.values() if values.ndim), default=0)
     for name, place in layout.places.items():
         values, shape = columns[name], (rows, place.width) if place.is_vector else (rows,)

@@ -130,10 +130,10 @@ def test_a_generated_set_is_replaced_by_a_build_and_the_log_says_so(tmp_path, ca
     small = ["--num-fields", "6", "--num-ids", "20000", "--rank", "2"]
     assert main(["data", "generate", "--out", str(tmp_path / "ours/made"), "--rows", "2000", *small]) == 0
     built = build_h5(params)
-    assert "is built anew: it was generated, not built from raw data" in caplog.text
+    assert "is rebuilt: it was generated, not built from raw data" in caplog.text
     Path(built["valid_data"]).unlink()
     build_h5(params)
-    assert "is built anew: valid.h5 is not there any more" in caplog.text and Path(built["valid_data"]).exists()
+    assert "is rebuilt: valid.h5 is missing" in caplog.text and Path(built["valid_data"]).exists()
 
 
 def test_verify_names_the_published_files_that_differ(capsys, monkeypatch):

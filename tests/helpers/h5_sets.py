@@ -42,7 +42,7 @@ def write_split(feature_map, path, rows, seed=0):
     return columns
 
 
-def as_format_1(path):
+def rewrite_as_format_1_file(path):
     """Turn a file into one of format 1, without checksums; HDF5 drops the bytes after its own end."""
     with h5py.File(path, "r+") as file:
         file.attrs.modify("fuxictr_me", 1)
@@ -55,3 +55,8 @@ def read_epoch(loader):
     assert [len(batch[label]) for batch in batches[:-1]] == [loader.batch_size] * (len(batches) - 1)
     assert len(batches) == len(loader)
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def damage(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)

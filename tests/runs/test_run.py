@@ -291,7 +291,7 @@ def test_damaged_built_data_are_named(capsys):
     Path("data/tiny_flights/train.parquet").write_bytes(whole[: len(whole) // 2])
     assert "train.parquet is damaged or of another build" in fails(capsys, *arguments)
     Path("data/tiny_flights/manifest.json").unlink()  # as FuxiCTR leaves a set, without checksums
-    assert "train.parquet is not a whole parquet file" in fails(capsys, *arguments)
+    assert "train.parquet is not a valid parquet file" in fails(capsys, *arguments)
     frame = pd.read_parquet("data/tiny_flights/valid.parquet")
     Path("data/tiny_flights/train.parquet").write_bytes(whole)
     frame.assign(hour=999).to_parquet("data/tiny_flights/valid.parquet")
@@ -299,7 +299,7 @@ def test_damaged_built_data_are_named(capsys):
     frame.drop(columns="hour").to_parquet("data/tiny_flights/valid.parquet")
     assert "unknown column" in fails(capsys, *arguments)
     Path("data/tiny_flights/feature_map.json").write_text('{"half')
-    assert "is not a whole feature map" in fails(capsys, *arguments)
+    assert "is not a valid feature map" in fails(capsys, *arguments)
 
 
 def test_a_run_that_diverges_fails_with_one_line(capsys):

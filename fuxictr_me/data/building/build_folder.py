@@ -118,17 +118,17 @@ def is_current(data_dir: Path, made_from: dict, needed: list[str], quiet: bool =
             log(
                 logging.WARNING,
                 f"{data_dir} was not built by fuxictr-me, so it cannot be known whether it fits these settings; "
-                "it is used as it is. Delete it to build it anew.",
+                "it is used unchanged. Delete it to rebuild it.",
             )
         return is_complete
     if changes := describe_changes(manifest["made_from"], made_from):
-        log(logging.WARNING, f"{data_dir} is built anew: {changes}")
+        log(logging.WARNING, f"{data_dir} is rebuilt: {changes}")
         return False
     files = [name for split in manifest["splits"].values() for name in split["files"]]
     if absent := [name for name in ("feature_map.json", *files) if not (data_dir / name).exists()]:
-        log(logging.WARNING, f"{data_dir} is built anew: {', '.join(absent)} is not there any more")
+        log(logging.WARNING, f"{data_dir} is rebuilt: {', '.join(absent)} is missing")
         return False
-    log(logging.INFO, f"Data set {data_dir} is there already, of these settings and files.")
+    log(logging.INFO, f"Data set {data_dir} exists already and matches these settings and files.")
     if gaps := describe_gaps(manifest["made_from"], made_from):
         log(logging.WARNING, f"{data_dir} was built by an earlier version, which did not record {gaps}.")
     return True
@@ -245,4 +245,4 @@ def _clear_killed_builds(data_dir: Path) -> None:
         if inside <= {data_dir.name} and all(is_generated(name) for name in files):
             shutil.rmtree(left)
         else:
-            logging.warning(f"{left} is left alone: not all of it was written by a build")
+            logging.warning(f"{left} is not removed: a build did not write all of it")

@@ -146,7 +146,7 @@ def _is_regular_file(data_dir: Path, name: str, sizes: list) -> bool:
     if path.parent != data_dir and path.parent.is_symlink():
         return False
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISREG(found.st_mode) and (None in sizes or found.st_size in sizes)
+    return stat.S_ISREG(status.st_mode) and (None in sizes or status.st_size in sizes)

@@ -133,7 +133,7 @@ class H5File:
     def _find_matrix(self, file: h5py.File, matrix: str, shape: tuple[int, int]) -> int:
         """Return the position of the first byte of a matrix."""
         if matrix not in file:
-            raise UsageError(f"{self.path} misses the matrix {matrix!r}")
+            raise UsageError(f"{self.path} is damaged: dataset {matrix!r} is missing; {ADVICE}")
         dataset = get_dataset(file, matrix)
         if dataset.shape != shape or dataset.dtype != dtype_of(matrix):
             raise UsageError(

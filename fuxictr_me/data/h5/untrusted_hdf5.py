@@ -71,7 +71,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     except PermissionError as error:
         raise UsageError(f"{path} may not be read: permission denied") from error
     except Exception as error:  # HDF5's errors have no common class
-        raise UsageError(f"{path} is not a whole H5 file: {_first_line(error)}") from error
+        raise UsageError(f"{path} is not a valid H5 file: {_first_line(error)}") from error
     try:
         with file:
             yield file
@@ -92,7 +92,7 @@ def get_dataset(file: h5py.File, name: str) -> h5py.Dataset:
         raise UsageError(f"{path}: {name!r} is a link to another place, which is not followed")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
-        raise UsageError(f"{path}: {name!r} is no dataset")
+        raise UsageError(f"{path}: {name!r} is not a dataset")
     if dataset.external or dataset.is_virtual:
         raise UsageError(f"{path}: the rows of {name!r} lie in other files, which are not opened")
     if dataset.dtype.kind not in "iufb" or not dataset.shape:

@@ -108,7 +108,7 @@ def _read_table(file: Path, names: list[str]) -> pa.Table:
                 raise unknown(f"column (of the feature map, in {file})", name, table.schema_arrow.names)
         return table.read(columns=names)
     except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{file} is not a whole parquet file: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{file} is not a valid parquet file: {str(error).splitlines()[0]}") from error
 
 
 def _to_numpy(column: pa.ChunkedArray, file: Path, name: str) -> np.ndarray:

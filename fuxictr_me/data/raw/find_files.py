@@ -38,8 +38,8 @@ def raw_files(path: str | Path) -> list[Path]:
         if ending(path) is None:
             raise UsageError(f"{path} is not read: the endings that are read are {ENDINGS}")
         return [path]
-    found = path.iterdir() if path.is_dir() else path.parent.glob(path.name)
-    visible = sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+    paths = path.iterdir() if path.is_dir() else path.parent.glob(path.name)
+    visible = sorted(file for file in paths if file.is_file() and not file.name.startswith("."))
     endings = {file: known for file in visible if (known := ending(file))}
     if any("txt" not in known for known in endings.values()):
         endings = {file: known for file, known in endings.items() if "txt" not in known}

@@ -19,7 +19,7 @@ def has_bad_values(frame: pl.DataFrame, labels: Iterable[str], columns: dict[str
     """Return whether preprocessed rows hold a value that ``name_bad_values`` refuses.
 
     Args:
-        frame: some or all of the columns; labels that are not allowed are null.
+        frame: any of the columns; labels that are not allowed are null.
         labels: their names.
         columns: name -> entry of ``feature_cols`` of each feature to check.
     """
@@ -118,10 +118,10 @@ def _label_problem(rows: pl.LazyFrame, label: str, dtype: str, is_binary: bool) 
     finite = value.cast(pl.Float32).is_finite()
     kinds = {
         "is empty": missing,
-        "is no number": value.is_null() | value.cast(pl.Float64).is_nan(),
+        "is not a number": value.is_null() | value.cast(pl.Float64).is_nan(),
         "is infinite in 32 bits": ~finite,
         "is neither 0 nor 1 (task: binary_classification)": ~is_allowed_label(value, is_binary, False),
-        "is no whole number (dtype: int)": ~is_allowed_label(value, is_binary, dtype == "int"),
+        "is not a whole number (dtype: int)": ~is_allowed_label(value, is_binary, dtype == "int"),
     }
     for kind, bad in kinds.items():
         if problem := _describe(raw.select(bad=bad.fill_null(False), value=pl.col("raw")), kind != "is empty"):

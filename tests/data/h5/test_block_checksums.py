@@ -1,4 +1,4 @@
-"""The checksums at the end of an H5 file: what they are of, which kinds are read, and that no block is read twice."""
+"""Checksums at the end of an H5 file: their values and kinds; and blocks are read only once."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ WIDE = {**FEATURES, "clicks": sequence(200_000, 60)}  # 253 bytes a row: blocks 
 
 
 def footer(content):
-    """(HDF5's bytes, header, checksums) of a file, read without the package."""
+    """Return (HDF5's bytes, header, checksums) of a file, read without fuxictr-me."""
     magic, length, digest = struct.unpack("<8sQ16s", content[-32:])
     body = content[-32 - length : -32]
     assert magic == b"FXMESUM1" and hashlib.blake2b(body, digest_size=16).digest() == digest
@@ -43,7 +43,7 @@ def with_footer(hdf5, header, sums):
 
 
 def block_sums(path, header, function):
-    """Checksums of all blocks of all matrices, in the order of the layout, of what h5py reads."""
+    """Yield the checksums of all blocks of all matrices, in the order of the layout, as h5py reads them."""
     matrices = dict.fromkeys(place[0] for place in json.loads(header["layout"]).values())
     with h5py.File(path) as file:
         for matrix in matrices:
@@ -51,8 +51,8 @@ def block_sums(path, header, function):
             yield from (function(rows[start : start + size].tobytes()) for start in range(0, len(rows), size))
 
 
-def as_crc32(path):
-    """Rewrite a file as versions did that knew one kind of checksum: CRC-32 of every 1,024 rows, and no name of it."""
+def rewrite_with_crc32(path):
+    """Rewrite a file as earlier versions wrote it, with CRC-32 of each 1,024 rows and without the name of the kind."""
     hdf5, header, _ = footer(path.read_bytes())
     del header["checksum"]
     header["block_rows"] = 1024
@@ -61,7 +61,7 @@ def as_crc32(path):
 
 
 @pytest.mark.parametrize("features", [FEATURES, WIDE], ids=["narrow", "wide"])
-def test_the_end_of_a_file_holds_xxh3_of_each_block(tmp_path, features):
+def test_the_trailer_holds_xxh3_of_each_block(tmp_path, features):
     feature_map, path = make_feature_map(features), tmp_path / "train.h5"
     write_split(feature_map, path, 2500)
     _, header, sums = footer(path.read_bytes())
@@ -72,7 +72,7 @@ def test_the_end_of_a_file_holds_xxh3_of_each_block(tmp_path, features):
     assert np.frombuffer(sums, "<u8").tolist() == expected
 
 
-def test_running_checksums_do_not_depend_on_the_pieces():
+def test_running_checksums_do_not_depend_on_pieces():
     rng = np.random.default_rng(0)
     for _ in range(60):
         rows, size = rng.integers(0, 9, (rng.integers(0, 200), 3)).astype(np.int16), int(rng.integers(1, 40))
@@ -86,10 +86,10 @@ def test_running_checksums_do_not_depend_on_the_pieces():
 
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
-def test_files_with_crc32_stay_readable_and_checked(tmp_path, placement, caplog):
+def test_files_with_crc32_are_read_and_checked(tmp_path, placement, caplog):
     feature_map, path = make_feature_map(WIDE), tmp_path / "train.h5"
     columns = write_split(feature_map, path, 2500)
-    as_crc32(path)
+    rewrite_with_crc32(path)
 
     def feed():
         return list(H5DataLoader(feature_map, path, batch_size=300, data_placement=placement))
@@ -105,7 +105,7 @@ def test_files_with_crc32_stay_readable_and_checked(tmp_path, placement, caplog)
         feed()
 
 
-def test_checksums_of_an_unknown_kind_are_named(tmp_path):
+def test_errors_name_checksums_of_an_unknown_kind(tmp_path):
     feature_map, path = make_feature_map(FEATURES), tmp_path / "train.h5"
     write_split(feature_map, path, 50)
     hdf5, header, sums = footer(path.read_bytes())
@@ -135,12 +135,12 @@ def test_checksums_of_an_unknown_kind_are_named(tmp_path):
         H5File(path)
 
 
-# --- what is read ------------------------------------------------------------------------------------------
+# --- reads ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def read_ranges(monkeypatch):
-    """(first byte, end) of all that is read from files, as it is read."""
+    """Return a list to which each read of a file adds (inode, first byte, end)."""
     ranges, preadv = [], os.preadv
 
     def recorded(descriptor, buffers, at):
@@ -154,7 +154,7 @@ def read_ranges(monkeypatch):
 @pytest.mark.parametrize("features", [FEATURES, WIDE], ids=["narrow", "wide"])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_streaming_reads_each_row_once(tmp_path, read_ranges, features, shuffle):
-    """In the first epoch as in later ones, in which nothing is compared; in one file and in several."""
+    """In the first epoch, in which checksums are compared, and in later ones; in one file and in several."""
     feature_map = make_feature_map(features)
     write_split(feature_map, tmp_path / "train.h5", 5000)
     parts = [write_split(feature_map, tmp_path / f"valid/part_{i}.h5", 1500, seed=i) for i in range(3)]
@@ -195,8 +195,8 @@ def test_blocks_are_counted_anew_at_each_origin(origins):
         assert all(stop - start <= 64 for start, stop in ranges)
 
 
-def test_the_order_of_one_file_is_as_it_has_been():
-    """Blocks shuffled, then the rows of each window, by one generator: kept, so that seeds give the same batches."""
+def test_the_order_of_one_file_equals_that_of_earlier_versions():
+    """One generator shuffles blocks and then the rows of each window, so that seeds give the same batches as before."""
     random = np.random.default_rng([7, 3])
     starts = np.arange(0, 1000, 64)
     random.shuffle(starts)
@@ -208,7 +208,7 @@ def test_the_order_of_one_file_is_as_it_has_been():
 
 
 @pytest.mark.parametrize("width", [1, 3, 39, 2000])
-def test_columns_are_reduced_as_numpy_reduces_them(width):
+def test_reduce_columns_equals_numpys_reduction(width):
     rng = np.random.default_rng(0)
     for rows in (1, 5, 1023, 1025):
         values = rng.normal(size=(rows, width)).astype(np.float32)

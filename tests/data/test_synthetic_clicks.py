@@ -1,4 +1,4 @@
-"""Synthetic clicks: what is planted is what the rows show."""
+"""Synthetic clicks follow their definition."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ def same(a, b):
     return list(a) == list(b) and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_criteos_fields_and_sizes():
+def test_fields_have_the_names_and_proportions_of_criteo():
     default = SyntheticClicks(num_ids=100_000)
     assert default.field_names[:2] == ["I1", "I2"] and default.field_names[12:14] == ["I13", "C1"]
     assert default.field_names[-1] == "C26" and len(default.field_names) == 39
@@ -64,7 +64,7 @@ def test_the_same_settings_give_the_same_truth_and_rows(clicks):
 
 
 @pytest.mark.parametrize("chunk_rows", [777, BLOCK_ROWS, 30_000, 10**9])
-def test_rows_do_not_depend_on_chunk_rows_or_on_how_many_follow(clicks, chunk_rows):
+def test_rows_do_not_depend_on_chunk_rows_or_on_the_number_of_rows(clicks, chunk_rows):
     whole = collect(clicks, 40_000)
     sizes = [len(chunk["label"]) for chunk in clicks.chunks(40_000, chunk_rows=chunk_rows)]
     assert sum(sizes) == 40_000 and set(sizes[:-1]) <= {chunk_rows}
@@ -84,7 +84,7 @@ def test_blocks_and_parts_hold_different_rows_of_one_truth(clicks, rows):
         assert abs(slope - 1) < 0.04 and abs(shift) < 0.04
 
 
-def test_columns_are_ids_from_1_and_a_label(clicks, rows):
+def test_columns_hold_ids_from_1_and_a_binary_label(clicks, rows):
     assert list(rows) == ["label", *clicks.field_names] and rows["label"].dtype == np.uint8
     assert set(np.unique(rows["label"])) == {0, 1}
     for name, size in zip(clicks.field_names, clicks.vocab_sizes, strict=True):
@@ -107,19 +107,19 @@ def test_ids_follow_the_power_law(exponent):
 
 
 @pytest.mark.parametrize("settings", [{}, {"noise": 2.0}, {"scale": 4.0}, {"exponent": 1.6}, {"num_fields": 39}])
-def test_click_rate_is_criteos(settings):
+def test_the_click_rate_equals_criteos(settings):
     clicks = SyntheticClicks(**{**SMALL, **settings})
     labels = collect(clicks, 12 * BLOCK_ROWS)["label"]
     assert abs(labels.mean() - 0.256) < 0.008
 
 
-def test_logits_spread_by_scale():
+def test_logits_have_the_standard_deviation_scale():
     for scale in (0.5, 3.0):
         clicks = SyntheticClicks(**SMALL, scale=scale)
         assert clicks.logits(collect(clicks, 12 * BLOCK_ROWS)).std() == pytest.approx(scale, rel=0.02)
 
 
-def test_logits_are_the_formula(clicks, rows):
+def test_logits_follow_the_formula(clicks, rows):
     logits = clicks.logits(rows)
     for n in (0, 1, 17, 5000):
         x = [int(rows[name][n]) for name in clicks.field_names]
@@ -132,7 +132,7 @@ def test_logits_are_the_formula(clicks, rows):
 
 
 @pytest.mark.parametrize("rank", [1, 3, 6])
-def test_a_planted_interaction_has_the_rank_asked_for(rank):
+def test_a_planted_interaction_has_the_given_rank(rank):
     clicks = SyntheticClicks(**{**SMALL, "num_ids": 2000, "rank": rank, "num_interactions": None})
     for (i, j), (U, V) in zip(clicks.pairs, clicks.factors, strict=True):
         assert i < j and U.shape == (clicks.vocab_sizes[i], rank) and V.shape == (clicks.vocab_sizes[j], rank)
@@ -143,7 +143,7 @@ def test_a_planted_interaction_has_the_rank_asked_for(rank):
 
 
 def fit_logistic(x, y):
-    """Slope and intercept of a logistic regression of labels on logits, by Newton's method."""
+    """Return slope and intercept of a logistic regression of labels on logits, by Newton's method."""
     X, beta = np.stack([x, np.ones_like(x)], axis=1), np.zeros(2)
     for _ in range(20):
         p = 1 / (1 + np.exp(-X @ beta))
@@ -158,7 +158,7 @@ def test_labels_follow_the_logits_in_every_range(clicks, rows):
         assert abs(rows["label"][of_bin].sum() - expected) < 4.5 * sd
 
 
-def test_bayes_auc_is_that_of_the_probabilities(clicks, rows):
+def test_bayes_auc_equals_the_auc_of_the_probabilities(clicks, rows):
     # expected AUC of logits sorted by p: Σ_{a<b} p_b (1 - p_a) over Σ p Σ (1 - p), ties half; near enough pairwise
     p = np.sort(1 / (1 + np.exp(-clicks.logits(rows))))
     values, counts = np.unique(p, return_counts=True)
@@ -169,7 +169,7 @@ def test_bayes_auc_is_that_of_the_probabilities(clicks, rows):
     assert clicks.bayes_auc(rows=30_000) == clicks.bayes_auc(rows=30_000)
 
 
-def test_noise_changes_labels_alone_and_lowers_the_best_auc(clicks):
+def test_noise_changes_only_labels_and_lowers_the_best_auc(clicks):
     noisy = SyntheticClicks(**SMALL, noise=3.0)
     plain, moved = collect(clicks, 20_000), collect(noisy, 20_000)
     assert all(np.array_equal(plain[name], moved[name]) for name in clicks.field_names)
@@ -193,13 +193,13 @@ def test_memory_does_not_grow_with_rows(clicks):
     assert peak(20 * BLOCK_ROWS) < 1.2 * peak(3 * BLOCK_ROWS)
 
 
-def test_a_chunk_is_memory_of_its_own(clicks):
+def test_a_chunk_owns_its_memory(clicks):
     first, second = itertools.islice(clicks.chunks(2000, chunk_rows=1000), 2)
     first["F1"][:] = 0
     assert second["F1"].min() >= 1 and first["F1"].base is None
 
 
-def test_the_feature_map_is_the_one_fuxictr_builds(tmp_path):
+def test_the_feature_map_equals_the_one_that_fuxictr_builds(tmp_path):
     clicks = SyntheticClicks(num_fields=4, num_ids=40, rank=2)
     pd.DataFrame(collect(clicks, 5000)).to_csv(tmp_path / "train.csv", index=False)
     params = {
@@ -237,19 +237,19 @@ def test_the_feature_map_is_the_one_fuxictr_builds(tmp_path):
         ({"num_interactions": 16}, r"num_interactions must be 1 to 15 \(pairs of fields with 3 ids or more\), got 16"),
     ],
 )
-def test_bad_settings_are_named(settings, message):
+def test_errors_name_bad_settings(settings, message):
     with pytest.raises(UsageError, match=message) as error:
         SyntheticClicks(**{**SMALL, **settings})
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"rows": 2.5}, {"chunk_rows": 0}, {"part": -1}])
-def test_bad_chunks_are_named_at_once(clicks, wrong):
+def test_errors_name_bad_chunks_at_once(clicks, wrong):
     with pytest.raises(UsageError, match=f"{next(iter(wrong))} must be an integer"):
         clicks.chunks(**{"rows": 10, **wrong})
 
 
-def test_bad_ids_and_samples_are_named(clicks):
+def test_errors_name_bad_ids_and_samples(clicks):
     good = {name: np.ones(3, dtype=np.int64) for name in clicks.field_names}
     assert clicks.logits(good).shape == (3,)
     with pytest.raises(UsageError, match="ids of field 'F2' are missing"):

@@ -1,4 +1,4 @@
-"""Splits that several processes share, against loops over lanes, batches and rows."""
+"""Splits that several processes share, compared with plain loops over lanes, batches and rows."""
 
 import logging
 
@@ -31,7 +31,7 @@ def feature_map():
 
 @pytest.fixture
 def load(feature_map, tmp_path):
-    """A loader of a split whose row i says i in every column."""
+    """Return a function that loads a split whose row i holds i in each column."""
 
     def loader(rows, batch_size, share=None, **more):
         path = tmp_path / f"{rows}.h5"
@@ -48,8 +48,8 @@ def load(feature_map, tmp_path):
     return loader
 
 
-def rows_of(loader):
-    """An epoch: a list of rows for each batch, whole ones."""
+def rows_per_batch(loader):
+    """Return the rows of each batch of an epoch, after a check of their columns."""
     batches = list(loader)
     for batch in batches:
         i = batch["row"]
@@ -59,25 +59,25 @@ def rows_of(loader):
     return [batch["row"].tolist() for batch in batches]
 
 
-def flat(lists):
+def flatten(lists):
     return [row for rows in lists for row in rows]
 
 
-def joined(members):
-    """A list of batches for each member -> the whole batches, in the order of members."""
-    return [flat(parts) for parts in zip(*members, strict=True)]
+def join_parts(members):
+    """Join the parts of each batch, in the order of members."""
+    return [flatten(parts) for parts in zip(*members, strict=True)]
 
 
 # --- the definition, in loops --------------------------------------------------------------------------
 
 
-def piece(v, n, V):
-    """c_v(n): how many of 1 ... n lie in (vn/V, (v+1)n/V]."""
+def rows_of_lane(v, n, V):
+    """Return c_v(n), the number of integers 1 ... n in (vn/V, (v+1)n/V]."""
     return sum(v * n < k * V <= (v + 1) * n for k in range(1, n + 1))
 
 
-def batches_by_hand(N, B, V, seed=None, epoch=None):
-    """Rows of each lane's piece of each batch: [batch][lane] -> list."""
+def batches_by_definition(N, B, V, seed=None, epoch=None):
+    """Return the rows of each lane in each batch, [batch][lane] -> list."""
     sizes = []
     left = N
     while left:
@@ -85,7 +85,7 @@ def batches_by_hand(N, B, V, seed=None, epoch=None):
         left -= sizes[-1]
     batches, start = [[] for _ in sizes], 0
     for v in range(V):
-        pieces = [piece(v, n, V) for n in sizes]
+        pieces = [rows_of_lane(v, n, V) for n in sizes]
         lane = np.arange(start, start + sum(pieces))
         start += len(lane)
         if seed is not None:
@@ -102,34 +102,34 @@ def batches_by_hand(N, B, V, seed=None, epoch=None):
 
 @pytest.mark.parametrize("members", MEMBERS)
 @pytest.mark.parametrize(("N", "B"), SHAPES)
-def test_shuffled_batches_are_those_of_the_definition(load, N, B, members):
+def test_shuffled_batches_follow_the_definition(load, N, B, members):
     if members > B:
         pytest.skip("refused")
     for g in range(members):
         loader = load(N, B, (g, members), shuffle=True, seed=7)
         first, last = 64 * g // members, 64 * (g + 1) // members
         for epoch in range(2):
-            pieces = batches_by_hand(N, B, 64, 7, epoch)
-            assert rows_of(loader) == [flat(batch[first:last]) for batch in pieces]
-        own = [row for batch in batches_by_hand(N, B, 64) for lane in batch[first:last] for row in lane]
+            pieces = batches_by_definition(N, B, 64, 7, epoch)
+            assert rows_per_batch(loader) == [flatten(batch[first:last]) for batch in pieces]
+        own = [row for batch in batches_by_definition(N, B, 64) for lane in batch[first:last] for row in lane]
         assert sorted(own) == list(loader.rank_shares.rows)
 
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
 @pytest.mark.parametrize("members", MEMBERS)
 @pytest.mark.parametrize(("N", "B"), SHAPES)
-def test_members_one_after_another_are_the_file_without_shuffle(load, N, B, members, placement):
+def test_without_shuffle_the_members_rows_are_in_the_order_of_the_file(load, N, B, members, placement):
     if members > B:
         pytest.skip("refused")
-    pieces = batches_by_hand(N, B, members)
+    pieces = batches_by_definition(N, B, members)
     found = []
     for g in range(members):
         loader = load(N, B, (g, members), data_placement=placement, window_rows=30)
         assert loader.rank_shares.order(0, 0, "cpu") is None
-        batches = rows_of(loader)
+        batches = rows_per_batch(loader)
         assert batches == [batch[g] for batch in pieces]
-        found += flat(batches)
-        assert flat(batches) == list(loader.rank_shares.rows)
+        found += flatten(batches)
+        assert flatten(batches) == list(loader.rank_shares.rows)
     assert found == list(range(N))
 
 
@@ -140,14 +140,14 @@ def test_members_one_after_another_are_the_file_without_shuffle(load, N, B, memb
 def test_batches_are_the_same_for_any_number_of_members(load, N, B):
     def epochs(members, seed):
         loaders = [load(N, B, (g, members), shuffle=True, seed=seed) for g in range(members)]
-        return [joined([rows_of(loader) for loader in loaders]) for _ in range(2)]
+        return [join_parts([rows_per_batch(loader) for loader in loaders]) for _ in range(2)]
 
     one, other = epochs(1, seed=1), epochs(1, seed=2)
     for epoch in (*one, *other):
         assert [len(batch) for batch in epoch] == [B] * (N // B) + [N % B] * (N % B > 0)
-        assert sorted(flat(epoch)) == list(range(N))
+        assert sorted(flatten(epoch)) == list(range(N))
     if N > 64:  # else a lane has one row
-        orders = [tuple(flat(epoch)) for epoch in (*one, *other)]
+        orders = [tuple(flatten(epoch)) for epoch in (*one, *other)]
         assert len(set(orders)) == 4 and tuple(range(N)) not in orders
     for members in MEMBERS[1:]:
         if members <= B:
@@ -155,14 +155,14 @@ def test_batches_are_the_same_for_any_number_of_members(load, N, B):
 
 
 def test_a_batch_has_as_many_rows_of_every_64th_of_the_file(load):
-    for batch in rows_of(load(1280, 128, (0, 1), shuffle=True)):
+    for batch in rows_per_batch(load(1280, 128, (0, 1), shuffle=True)):
         assert [row // 20 for row in batch] == [lane for lane in range(64) for _ in range(2)]
 
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize(("N", "B"), SHAPES)
-def test_parts_have_the_sizes_that_lanes_say(load, N, B, shuffle, placement):
+def test_parts_of_batches_have_the_announced_sizes(load, N, B, shuffle, placement):
     for members in MEMBERS:
         if members > B:
             continue
@@ -170,7 +170,7 @@ def test_parts_have_the_sizes_that_lanes_say(load, N, B, shuffle, placement):
         for g in range(members):
             loader = load(N, B, (g, members), shuffle=shuffle, data_placement=placement, window_rows=30)
             assert loader.num_samples == N and len(loader) == len(loader.rank_shares) == len(ends)
-            batches = rows_of(loader)
+            batches = rows_per_batch(loader)
             for i, batch in enumerate(batches):
                 total, start, stop = loader.rank_shares.part(i)
                 assert (total, start, stop - start) == (min(B, N - i * B), ends[i], len(batch))
@@ -179,7 +179,7 @@ def test_parts_have_the_sizes_that_lanes_say(load, N, B, shuffle, placement):
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_two_rows_a_member_leave_no_full_batch_without_one_of_its_rows(shuffle):
+def test_with_two_rows_per_member_each_member_has_a_row_in_each_full_batch(shuffle):
     for members in range(1, 81):
         for B in (2 * members, 2 * members + 1, 3 * members - 1):
             _, starts, stops = zip(
@@ -189,11 +189,11 @@ def test_two_rows_a_member_leave_no_full_batch_without_one_of_its_rows(shuffle):
             assert (starts[0], stops[-1]) == (0, B) and starts[1:] == stops[:-1]
 
 
-def test_more_members_than_lanes(load):
+def test_more_members_than_lanes_are_allowed(load):
     loaders = [load(1000, 80, (g, 70), shuffle=True) for g in range(70)]
-    epoch = joined([rows_of(loader) for loader in loaders])
-    assert epoch == [flat(batch) for batch in batches_by_hand(1000, 80, 70, 2024, 0)]
-    assert sorted(flat(epoch)) == list(range(1000))
+    epoch = join_parts([rows_per_batch(loader) for loader in loaders])
+    assert epoch == [flatten(batch) for batch in batches_by_definition(1000, 80, 70, 2024, 0)]
+    assert sorted(flatten(epoch)) == list(range(1000))
 
 
 # --- streamed ----------------------------------------------------------------------------------------------
@@ -201,33 +201,33 @@ def test_more_members_than_lanes(load):
 
 @pytest.mark.parametrize("members", MEMBERS)
 @pytest.mark.parametrize("window_rows", [1, 30, 5000])
-def test_streamed_every_row_comes_once(load, members, window_rows):
+def test_streamed_members_yield_each_row_once(load, members, window_rows):
     def epochs(seed):
         more = {"shuffle": True, "seed": seed, "data_placement": "stream", "window_rows": window_rows}
         loaders = [load(777, 10, (g, members), **more) for g in range(members)]
-        return [[flat(rows_of(loader)) for loader in loaders] for _ in range(2)]
+        return [[flatten(rows_per_batch(loader)) for loader in loaders] for _ in range(2)]
 
     first, other = epochs(1), epochs(2)
     assert first == epochs(1)
     for epoch in (*first, *other):
-        assert sorted(flat(epoch)) == list(range(777))
+        assert sorted(flatten(epoch)) == list(range(777))
         for g, own in enumerate(epoch):
             assert sorted(own) == list(RankShares(777, 10, g, members, True).rows)
     assert len({str(epoch) for epoch in (*first, *other)}) == 4
 
 
-def test_streamed_members_draw_orders_of_their_own(load):
+def test_streamed_members_have_different_orders(load):
     more = {"shuffle": True, "data_placement": "stream", "window_rows": 30}
-    one, two = (np.array(flat(rows_of(load(1280, 128, (g, 2), **more)))) for g in range(2))
+    one, two = (np.array(flatten(rows_per_batch(load(1280, 128, (g, 2), **more)))) for g in range(2))
     assert sorted(one) == sorted(two - 640) and not np.array_equal(one, two - 640)
 
 
-# --- what is read and held -----------------------------------------------------------------------------------
+# --- memory and reads -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_a_member_reads_its_own_rows_once(load, monkeypatch, placement, shuffle):
+def test_a_member_reads_only_its_rows_and_each_once(load, monkeypatch, placement, shuffle):
     asked, read = [], SplitRows.read
 
     def recorded(self, start, stop, into=None):
@@ -240,11 +240,11 @@ def test_a_member_reads_its_own_rows_once(load, monkeypatch, placement, shuffle)
         for g in range(members):
             asked.clear()
             loader = load(777, 10, (g, members), shuffle=shuffle, data_placement=placement, window_rows=30)
-            rows_of(loader)
+            rows_per_batch(loader)
             assert sorted(asked) == list(loader.rank_shares.rows)
 
 
-def test_auto_counts_own_rows(load, monkeypatch, caplog):
+def test_auto_counts_only_the_rows_of_the_member(load, monkeypatch, caplog):
     row = 2 + 4 * 2 + 4 + 8 + 4  # bytes: row and clicks int16, price and label float32, group int64
     monkeypatch.setattr("fuxictr_me.data.loaders.h5_loader.free_memory", lambda: 1000 * row)  # half of it for 500 rows
     with caplog.at_level(logging.INFO):
@@ -262,8 +262,8 @@ def test_auto_counts_own_rows(load, monkeypatch, caplog):
 @pytest.mark.parametrize("placement", ["memory", "stream"])
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize(("N", "at"), [(1, 0), (102, 10)])
-def test_a_part_without_rows_is_a_batch_of_none(load, N, at, shuffle, placement):
-    """Of one row among three members, and of a last batch of two, the first has none."""
+def test_a_part_without_rows_is_an_empty_batch(load, N, at, shuffle, placement):
+    """The first of three members has no row in a batch of one row or of two."""
     loader = load(N, 10, (0, 3), shuffle=shuffle, data_placement=placement, window_rows=30)
     assert loader.rank_shares.part(at) == (N - 10 * at, 0, 0)
     batches = list(loader)
@@ -278,13 +278,13 @@ def test_a_part_without_rows_is_a_batch_of_none(load, N, at, shuffle, placement)
     assert list(batches[at]) == [*FEATURES, "label"]
 
 
-def test_without_a_share_nothing_is_shared(load):
+def test_without_share_a_loader_yields_all_rows(load):
     loader = load(777, 10)
     assert loader.rank_shares is None and loader.num_samples == 777
-    assert flat(rows_of(loader)) == list(range(777))
+    assert flatten(rows_per_batch(loader)) == list(range(777))
 
 
-def test_smaller_batches_than_members(load):
+def test_batches_smaller_than_the_number_of_members_are_refused(load):
     with pytest.raises(UsageError) as caught:
         load(100, 3, (0, 4))
     message = "batch_size must be at least the number of processes that share a batch, 4, got 3"
@@ -294,7 +294,7 @@ def test_smaller_batches_than_members(load):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("placement", ["device", "memory", "stream"])
-def test_a_gpu_is_fed_the_same(load, placement):
+def test_a_gpu_gets_the_same_batches(load, placement):
     for share in ((0, 3), (1, 3), (2, 3)):
         more = {"shuffle": True, "window_rows": 30}
         on_cpu = load(102, 10, share, data_placement="stream" if placement == "stream" else "memory", **more)
