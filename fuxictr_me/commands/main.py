@@ -55,18 +55,28 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _describe_bug(error: Exception) -> str:
-    """Return one line about an unexpected exception."""
-    message = " ".join(str(error).split())[:300]
-    return f"a bug in fuxictr-me, or unexpected input ({type(error).__name__}: {message})"
-
-
 def entry_point() -> None:
     """Entry point of ``fuxictr-me`` and ``python -m fuxictr_me``."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for terminals that lack a letter such as σ
     sys.exit(main())
+
+
+def run_entry(script: str) -> None:
+    """Run ``run_expid`` with the config folder beside a script, for ``python model_zoo/<Model>/run_expid.py ...``.
+
+    Args:
+        script: ``__file__`` of the script. A ``--config`` on its command line takes precedence.
+    """
+    config = os.path.relpath(Path(script).parent / "config")
+    sys.exit(main(["run_expid", "--config", config, *sys.argv[1:]]))
+
+
+def _describe_bug(error: Exception) -> str:
+    """Return one line about an unexpected exception."""
+    message = " ".join(str(error).split())[:300]
+    return f"a bug in fuxictr-me, or unexpected input ({type(error).__name__}: {message})"
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -79,16 +89,6 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _discard_stdout() -> None:
     """Discard what is still to be written; otherwise Python reports the closed pipe when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def run_entry(script: str) -> None:
-    """Run ``run_expid`` with the config folder beside a script, for ``python model_zoo/<Model>/run_expid.py ...``.
-
-    Args:
-        script: ``__file__`` of the script. A ``--config`` on its command line takes precedence.
-    """
-    config = os.path.relpath(Path(script).parent / "config")
-    sys.exit(main(["run_expid", "--config", config, *sys.argv[1:]]))
 
 
 def _fail(message: str, code: int) -> int:
