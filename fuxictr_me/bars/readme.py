@@ -19,6 +19,65 @@ FUXICTR = {  # page and package of the wheel and of the main branch, which have 
     "wheel": ("https://pypi.org/project/fuxictr/{0}/", "fuxictr=={0}"),
     "main": ("https://github.com/reczoo/FuxiCTR", "git+https://github.com/reczoo/FuxiCTR"),
 }
+TEMPLATE = """## {name}
+
+How the {model} model was trained on {folder}, and how to reproduce it.
+
+### Index
+
+{links}
+
+### Environments
+
++ Hardware
+
+  ```python
+{hardware}
+  ```
+
++ Software
+
+  ```python
+{software}
+  ```
+
+### Dataset
+
+{get_data}
+
+### Code
+
+{description}
+It ran with [FuxiCTR-v{fuxictr}]({fuxictr_page}) ({flavour}).
+
+1. Install what the [environments](#environments) list:
+
+    ```bash
+    pip install {fuxictr_package}
+    pip install fuxictr-me=={fuxictr_me}
+{install}    ```
+
+2. Put the data where `{config}/dataset_config.yaml` looks for them, or set its paths.
+
+3. Train and evaluate:
+
+    ```bash
+    cd {name}
+    {command}
+    ```
+
+### Results
+
+{seeds} The metrics are those of the test split.
+
+{table}
+
+### Logs
+
+{names}```python
+{log}
+```
+"""
 
 
 def write_readme(
@@ -48,75 +107,36 @@ def write_readme(
         renamed: expid of a run -> expid in the entry.
     """
     hardware, software = ("\n".join(f"  {line}" for line in part) for part in split_environment(environment).values())
-    ours, host, model = environment["fuxictr-me"], environment["fuxictr"], get_class_name(settings["model"])
-    host_page, host_package = (text.format(host) for text in FUXICTR[flavour])
-    install = "".join(f"    {line}\n" for line in install_commands(source))
+    fuxictr, fuxictr_me = environment["fuxictr"], environment["fuxictr-me"]
+    fuxictr_page, fuxictr_package = (text.format(fuxictr) for text in FUXICTR[flavour])
     folder, page = _find_published(dataset)
     get_data = (
         f"Dataset ID: [{folder}]({page}), which has the files and their description."
         if page
         else f"Dataset ID: {dataset}, not a BARS data set. `{config}/dataset_config.yaml` names its files and columns."
     )
-    links = " | ".join(f"[{section}](#{section})" for section in SECTIONS)
-    return f"""## {name}
-
-How the {model} model was trained on {folder}, and how to reproduce it.
-
-### Index
-
-{links}
-
-### Environments
-
-+ Hardware
-
-  ```python
-{hardware}
-  ```
-
-+ Software
-
-  ```python
-{software}
-  ```
-
-### Dataset
-
-{get_data}
-
-### Code
-
-{describe_model(settings, source, ours)}
-It ran with [FuxiCTR-v{host}]({host_page}) ({flavour}).
-
-1. Install what the [environments](#environments) list:
-
-    ```bash
-    pip install {host_package}
-    pip install fuxictr-me=={ours}
-{install}    ```
-
-2. Put the data where `{config}/dataset_config.yaml` looks for them, or set its paths.
-
-3. Train and evaluate:
-
-    ```bash
-    cd {name}
-    {rows[0].command}
-    ```
-
-### Results
-
-{_describe_seeds(rows)} The metrics are those of the test split.
-
-{results_table(rows)}
-
-### Logs
-
-{_describe_names(renamed)}```python
-{log.rstrip()}
-```
-"""
+    return TEMPLATE.format(
+        name=name,
+        model=get_class_name(settings["model"]),
+        folder=folder,
+        links=" | ".join(f"[{section}](#{section})" for section in SECTIONS),
+        hardware=hardware,
+        software=software,
+        get_data=get_data,
+        description=describe_model(settings, source, fuxictr_me),
+        fuxictr=fuxictr,
+        fuxictr_me=fuxictr_me,
+        fuxictr_page=fuxictr_page,
+        fuxictr_package=fuxictr_package,
+        flavour=flavour,
+        install="".join(f"    {line}\n" for line in install_commands(source)),
+        config=config,
+        command=rows[0].command,
+        seeds=_describe_seeds(rows),
+        table=results_table(rows),
+        names=_describe_names(renamed),
+        log=log.rstrip(),
+    )
 
 
 def results_table(rows: list[ResultRow]) -> str:

@@ -174,7 +174,7 @@ def find_raw_values(vocabulary: dict[str, dict[str, int]], fields: list[str], ro
     for token, index in reversed(vocabulary.get(field, {}).items()):
         if type(index) is not int or not 0 <= index < rows:
             raise UsageError(
-                f"{VOCABULARY} gives {token!r} of field {field!r} the id {index!r}, its table has the ids 0 to {rows - 1}"
+                f"{VOCABULARY} gives {token!r} of field {field!r} the id {index!r}, its table has ids 0 to {rows - 1}"
             )
         values[index] = token
     return values

@@ -1,5 +1,7 @@
 """Fused tables split by field, for exported graphs."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,7 +36,8 @@ def split_fused_tables(model: nn.Module) -> None:
     """Replace every fused table of a model by ``PerFieldTables``. The model can then be evaluated, but not trained."""
     for module in list(model.modules()):
         if isinstance(module, MultiEmbedding) and module.table is not None:
-            for embedding in module.sets:
+            sets: Any = module.sets
+            for embedding in sets:
                 for field in module.table.fields:
                     del embedding.embedding_layer.embedding_layers[field]  # a view into the table
             module.table = PerFieldTables(module.table)

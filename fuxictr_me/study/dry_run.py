@@ -8,7 +8,7 @@ from tqdm import tqdm
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates import plan as predict
-from fuxictr_me.estimates.vocabulary import rows_of
+from fuxictr_me.estimates.unbuilt_data import count_rows
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.runs.experiment import load_feature_map
 from fuxictr_me.runs.find_feature_map import find_feature_map
@@ -85,11 +85,11 @@ def _predict(cells, study, old, folder, gpu_model):
             if old and (folder / old.data_folder / "feature_map.json").is_file():
                 with change_directory(folder):
                     feature_map = load_feature_map(old.data_folder, {**params, "dataset_id": built_id(old)})
-                    rows = rows_of(params, old.data_folder)
+                    rows = count_rows(params, old.data_folder)
             else:
                 own = study.source if study and study.source.is_dir() else None
                 feature_map, _ = find_feature_map(params, own)
-                rows = rows_of(params, f"{params['data_root']}/{params['dataset_id']}")
+                rows = count_rows(params, f"{params['data_root']}/{params['dataset_id']}")
         except UsageError as error:
             notes[f"Parameters, memory and time are not known yet: {error}"] = None
             continue

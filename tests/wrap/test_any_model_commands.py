@@ -460,9 +460,9 @@ def test_a_plan_counts_what_a_real_step_does(mine, num_sets):
 
 
 def test_a_plan_says_what_does_not_apply_and_refuses_what_looks_at_data(mine):
-    assert "WideDNN takes FuxiCTR's own steps, its sets in turn." in plan_run("two", "config")
+    assert "WideDNN is trained by FuxiCTR's own steps, one set after the other." in plan_run("two", "config")
     write_config({"data": {"model": "mine_any:LooksAtData"}})
-    with pytest.raises(UsageError, match="what LooksAtData takes cannot be predicted: on tensors without data"):
+    with pytest.raises(UsageError, match="time of LooksAtData cannot be estimated: its code fails on tensors"):
         plan_run("data", "config")
 
 
