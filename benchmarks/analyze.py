@@ -12,7 +12,7 @@ import torch
 from fuxictr.features import FeatureMap
 from measure import now, tree_bytes
 
-from fuxictr_me.reports.collapse.measure import measure
+from fuxictr_me.reports.collapse.measure import measure_collapse
 
 
 def main():
@@ -46,7 +46,7 @@ def analyse(rows, dim, device):
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = now()
-    measure(state_dict, feature_map, partial(torch.nn.init.normal_, std=1e-4), device=device)
+    measure_collapse(state_dict, feature_map, partial(torch.nn.init.normal_, std=1e-4), device=device)
     seconds = now() - start
     ended.set()
     watcher.join()

@@ -12,8 +12,8 @@ def pluralize(count: int, noun: str) -> str:
 
 def join_names(names: Iterable[object], limit: int = 5) -> str:
     """Return ``a, b, c, d, e and 3 more``."""
-    names = [str(name) for name in names]
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:limit]) + (f" and {len(texts) - limit} more" if len(texts) > limit else "")
 
 
 def format_bytes(count: float) -> str:

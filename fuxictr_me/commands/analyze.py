@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> str:
     """Write the report."""
-    from fuxictr_me.reports.collapse import analyze
+    from fuxictr_me.reports.collapse.report import write_collapse_report
 
-    return analyze.run(
+    return write_collapse_report(
         arguments.expid,
         arguments.config,
         out=arguments.out,

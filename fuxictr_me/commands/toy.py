@@ -27,6 +27,6 @@ def run(arguments: argparse.Namespace) -> str:
     check_positive_int("--seeds", arguments.seeds)
     check_positive_int("--iterations", arguments.iterations)
     require_extra("toy", ("matplotlib",), "report")
-    from fuxictr_me.reports.collapse import toy_figure
+    from fuxictr_me.reports.collapse.toy_figure import run_toy
 
-    return toy_figure.run(arguments.out, seeds=arguments.seeds, iterations=arguments.iterations)
+    return run_toy(arguments.out, seeds=arguments.seeds, iterations=arguments.iterations)

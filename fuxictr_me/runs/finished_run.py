@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuxictr.features import FeatureMap
 from fuxictr.pytorch.torch_utils import get_initializer
 
 from fuxictr_me.collapse import id_counts
@@ -32,7 +33,7 @@ class Run:
     expid: str
     params: dict
     folder: Path
-    feature_map: object
+    feature_map: FeatureMap
     checkpoint: Path
     model_dir: Path
 

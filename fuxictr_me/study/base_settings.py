@@ -1,4 +1,4 @@
-"""Where a study's settings come from: the entry that a model starts from, and that of the data set."""
+"""Read the settings that a model of a study starts from, and the entry of its data set."""
 
 import inspect
 from pathlib import Path
@@ -11,71 +11,76 @@ from fuxictr_me.io.resources import find_zoo_configs
 from fuxictr_me.zoo.find_model import ZOO_PACKAGE, find_model, get_backbone, get_class_name, is_fuxictr_me_model
 
 IA = "InformationAbundance"
-ALWAYS = {"model_root": "./checkpoints/", "verbose": 0, "debug_mode": False}
+FIXED = {"model_root": "./checkpoints/", "verbose": 0, "debug_mode": False}
 
 
-def start_of(model, own, folder):
-    """The settings that a model starts from; its information abundance is watched.
+def load_base_settings(model: str, own: dict, folder: Path | None) -> dict:
+    """Return the settings that a model starts from, with the callback that records information abundance.
 
     Args:
-        model (str): as ``find_model`` takes it, e.g. ``DCNv2_ME``.
-        own (dict): settings of its own; ``expid`` among them names the entry, ``<class>_default`` if there is none.
-        folder (Path or None): of configs, looked through before the entry that comes with the model: of our zoo, or of
-            FuxiCTR's in the checkout that its class is in.
-
-    Returns:
-        dict
+        model: as ``find_model`` takes it, e.g. ``DCNv2_ME``.
+        own: settings that the study gives for this model. Its ``expid`` names the entry, by default
+            ``<class>_default``.
+        folder: of configs, searched before the entry that comes with the model: in fuxictr-me's zoo, or in the checkout
+            of FuxiCTR that the class is in.
 
     Raises:
-        UsageError: no such model or entry, or an entry of another model.
+        UsageError: there is no such model or entry, or the entry is of another model.
     """
     model_class = find_model(model, folder and folder.resolve().parent)
     name = get_class_name(model)
     expid = own.get("expid", f"{name}_default")
     if not isinstance(expid, str):
         raise UsageError(f"expid of {model} must be the name of an entry, got {expid!r}")
-    sources = [source for source in (folder, _zoo_config(model_class)) if has(source, "model_config")]
+    source = _find_source(model, expid, [folder, _find_zoo_config(model_class)])
+    settings = merge_experiment(source, expid)
+    if get_class_name(settings.get("model")) != name:
+        raise UsageError(f"{expid} in {source} is of model {settings.get('model')!r}, not {model}")
+    callbacks = settings.get("callbacks") or []
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    if not any(isinstance(callback, str | dict) and IA in callback for callback in callbacks):
+        callbacks = [*callbacks, IA]
+    own = {key: value for key, value in own.items() if key != "expid"}
+    return {**settings, "callbacks": callbacks, **FIXED, **own}
+
+
+def find_dataset(dataset_id: str, folder: Path | None) -> tuple[dict, Path]:
+    """Return the entry of a data set, and the config folder beside which its paths are also searched.
+
+    Args:
+        dataset_id: an entry of the folder's ``dataset_config`` if it has one, else one that comes with the package.
+        folder: of configs, or None.
+
+    Raises:
+        UsageError: there is no such entry.
+    """
+    return config.find_dataset(dataset_id, folder if _has_config(folder, "dataset_config") else None)
+
+
+def _find_source(model: str, expid: str, folders: list[Path | None]) -> Path:
+    """Return the first config folder that has an entry."""
+    sources = [folder for folder in folders if folder is not None and _has_config(folder, "model_config")]
     if not sources:
         raise UsageError(
             f"a study of {model} starts from its entry {expid}: name the config folder that has it (config)"
         )
+    names: list[str] = []
     for source in sources:
         entries = read_entries(source, "model_config")
         if expid in entries:
-            break
-    else:
-        raise unknown(f"expid of {model}", expid, [key for key in entries if key != "Base"])
-    start = merge_experiment(source, expid)
-    if get_class_name(start.get("model")) != name:
-        raise UsageError(f"{expid} in {source} is of model {start.get('model')!r}, not {model}")
-    callbacks = start.get("callbacks") or []
-    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-    watched = any(isinstance(callback, str | dict) and IA in callback for callback in callbacks)
-    own = {key: value for key, value in own.items() if key != "expid"}
-    return {**start, "callbacks": callbacks if watched else [*callbacks, IA], **ALWAYS, **own}
+            return source
+        names = [name for name in entries if name != "Base"]
+    raise unknown(f"expid of {model}", expid, names)
 
 
-def _zoo_config(model_class):
-    """The config folder of a model's entry: of our zoo, or of the checkout of FuxiCTR that its class is in."""
+def _find_zoo_config(model_class: type) -> Path | None:
+    """Return the config folder that comes with a model: in fuxictr-me's zoo, or in the checkout of FuxiCTR."""
     if is_fuxictr_me_model(model_class):
         return find_zoo_configs().get(model_class.__name__)
     folder = Path(inspect.getfile(get_backbone(model_class))).resolve().parents[1] / "config"
     return folder if get_backbone(model_class).__module__.startswith(f"{ZOO_PACKAGE}.") else None
 
 
-def find_dataset(dataset_id: str, folder: Path | None) -> tuple[dict, Path]:
-    """Return the entry of a data set, and the config folder from beside which its paths are also looked for.
-
-    Args:
-        dataset_id: an entry of the folder's ``dataset_config``, if it has one, or one that comes with the package.
-        folder: of configs, or None.
-
-    Raises:
-        UsageError: no such entry.
-    """
-    return config.find_dataset(dataset_id, folder if has(folder, "dataset_config") else None)
-
-
-def has(folder, name):
-    """Whether a config folder has ``<name>.yaml``, or the files in ``<name>/``."""
+def _has_config(folder: Path | None, name: str) -> bool:
+    """Return whether a config folder has ``<name>.yaml``, or the folder ``<name>/`` of such files."""
     return folder is not None and ((folder / f"{name}.yaml").is_file() or (folder / name).is_dir())

@@ -1,145 +1,164 @@
-"""What a study would run: parameters, memory and time, before it."""
+"""Estimate the runs of a study before they start: parameters, memory and time."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, median
 
 from tqdm import tqdm
 
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.errors import UsageError
+<<<<<<< HEAD
 from fuxictr_me.estimates import plan as predict
 from fuxictr_me.estimates.unbuilt_data import count_rows
+=======
+from fuxictr_me.estimates import plan as estimate_run
+from fuxictr_me.estimates.plan import Plan as RunEstimate
+from fuxictr_me.estimates.vocabulary import rows_of
+from fuxictr_me.formatting import align_columns, format_bytes, format_seconds
+>>>>>>> p5
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.runs.experiment import load_feature_map
 from fuxictr_me.runs.find_feature_map import find_feature_map
-from fuxictr_me.study.plan import PLAN, read_plan
-from fuxictr_me.study.progress import read_state
+from fuxictr_me.study.design import Cell, Study
+from fuxictr_me.study.plan_file import PLAN, Plan, read_plan
+from fuxictr_me.study.progress import Progress, read_progress
 from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
 
 HEADER = ("cell", "sets", "runs", "left", "parameters", "memory", "time a run", "time left")
 
 
-def dry_run_text(study, folder, slots=1, gpu_model="H100"):
-    """A line a cell: runs, parameters, peak memory of a step, time.
+@dataclass(frozen=True)
+class _Estimates:
+    """Estimates of a step by cell, the rows of the splits, and notes on what could not be estimated."""
 
-    The time of a cell is the mean of its finished runs; that of a cell without, theirs in the ratio of what a step
-    moves and computes (``fuxictr_me.estimates``). Before the first finished run it is the floor of an epoch on the GPU,
-    and says so.
+    by_cell: dict[str, RunEstimate]
+    rows: dict[str, int]
+    notes: list[str]
+
+
+def describe_dry_run(study: Study | None, folder: Path, slots: int = 1, gpu_model: str = "H100") -> str:
+    """Return one row per cell: its runs, parameters, peak memory of a step, time.
+
+    The time of a cell is the mean of its finished runs. A cell without finished runs is scaled from the others by what
+    a step moves and computes (``fuxictr_me.estimates``). Before the first finished run, the time is the floor of one
+    epoch on the GPU, and the text says so.
 
     Args:
-        study (Study): None to read the plan that ``folder`` holds.
-        folder (Path): of the study; nothing is written to it.
-        slots (int): runs at a time.
-        gpu_model (str): of ``fuxictr_me.estimates.GPUS``.
-
-    Returns:
-        str
+        study: if None, the plan that ``folder`` has is read.
+        folder: of the study. Nothing is written to it.
+        slots: number of runs at a time.
+        gpu_model: name of a GPU in ``fuxictr_me.estimates.GPUS``.
 
     Raises:
-        UsageError: settings that a model refuses.
+        UsageError: a model refuses its settings.
     """
     old = read_plan(folder) if (folder / PLAN).is_file() else None
-    state = read_state(old, folder) if old else None
-    cells = {cell.name: cell for cell in study.cells} if study else old.cells
-    seeds = study.seeds if study else old.seeds
-    seconds = _seconds(old, state, cells) if old else {}
-    predictions, notes, rows = _predict(cells, study, old, folder, gpu_model)
-    ratio = [seconds[name] / predictions[name].kernel_seconds for name in seconds if name in predictions]
-    lines, all_runs, all_left, all_time = [], 0, 0, 0.0
+    progress = read_progress(old, folder) if old else None
+    design = study or old
+    if design is None:
+        raise UsageError(f"{folder} is not a study: it has no {PLAN}")
+    cells = design.cells if isinstance(design, Plan) else {cell.name: cell for cell in design.cells}
+    finished = _find_finished(old, progress, cells)
+    seconds = {name: fmean(of_cell) for name, of_cell in finished.items()}
+    estimates = _estimate_cells(cells, design, old, folder, gpu_model)
+    ratios = [seconds[name] / estimates.by_cell[name].kernel_seconds for name in seconds if name in estimates.by_cell]
+    rows: list[tuple[str, ...]] = [HEADER]
+    all_runs, all_left, all_time = 0, 0, 0.0
     for name, cell in cells.items():
-        runs = math.prod(map(len, cell.grid.values())) + len(seeds) - 1
-        done = _done(name, old, state, cells)
-        found = predictions.get(name)
-        time = seconds.get(name) or (median(ratio) * found.kernel_seconds if ratio and found else None)
-        if time is None and found and "train" in rows:
-            time = -(-rows["train"] // found.batch_size) * found.kernel_seconds
-        lines.append(
-            (
-                name,
-                f"{cell.settings.get('num_sets')} x {cell.settings.get('embedding_dim')}",
-                str(runs),
-                str(runs - done),
-                f"{found.parameters:,}" if found else "?",
-                _memory(found.memory.peak) if found else "?",
-                _time(time),
-                _time(None if time is None else time * (runs - done)),
-            )
-        )
-        all_runs, all_left, all_time = all_runs + runs, all_left + runs - done, all_time + (time or 0) * (runs - done)
-    widths = [max(len(line[i]) for line in [HEADER, *lines]) for i in range(len(HEADER))]
-    shown = [_aligned(line, widths) for line in [HEADER, *lines]]
-    measured = "by the study's finished runs" if ratio or seconds else f"at least, one epoch each, on one {gpu_model}"
-    total = f"{all_runs} runs, {all_left} left: {_time(all_time / slots)} with {slots} at a time ({measured})"
-    return "\n".join([*shown, "", total if all_time else f"{all_runs} runs, {all_left} left", *notes])
+        runs = math.prod(map(len, cell.grid.values())) + len(design.seeds) - 1
+        left = runs - len(finished.get(name, ()))
+        estimate = estimates.by_cell.get(name)
+        time = seconds.get(name) or _estimate_seconds(estimate, ratios, estimates.rows)
+        rows.append(_cell_row(cell, runs, left, estimate, time))
+        all_runs, all_left, all_time = all_runs + runs, all_left + left, all_time + (time or 0) * left
+    basis = "by the study's finished runs" if seconds else f"at least, one epoch each, on one {gpu_model}"
+    total = f"{all_runs} runs, {all_left} left"
+    total += f": {format_seconds(all_time / slots)} with {slots} at a time ({basis})" if all_time else ""
+    return "\n".join([*align_columns(rows, "l" + "r" * 7), "", total, *estimates.notes])
 
 
-def _predict(cells, study, old, folder, gpu_model):
-    """Cell -> Plan of a step, where the data's shape is known; notes that say why one is not; rows of the splits."""
-    found, notes, rows = {}, {}, {}
-    for name, cell in tqdm(cells.items(), desc="predicting", unit="cell", leave=False, disable=None):
-        dataset = study.dataset if study else old.dataset
-        params = {**cell.settings, **dataset, "dataset_id": study.dataset_id if study else old.dataset_id}
+def _cell_row(cell: Cell, runs: int, left: int, estimate: RunEstimate | None, time: float | None) -> tuple[str, ...]:
+    return (
+        cell.name,
+        f"{cell.settings.get('num_sets')} x {cell.settings.get('embedding_dim')}",
+        str(runs),
+        str(left),
+        f"{estimate.parameters:,}" if estimate else "?",
+        format_bytes(estimate.memory.peak) if estimate else "?",
+        "?" if time is None else format_seconds(time),
+        "?" if time is None else format_seconds(time * left),
+    )
+
+
+def _estimate_seconds(estimate: RunEstimate | None, ratios: list[float], rows: Mapping[str, int]) -> float | None:
+    """Return the time of a run: scaled from finished runs, else the floor of one epoch; None if neither is known."""
+    if estimate is None:
+        return None
+    if ratios:
+        return median(ratios) * estimate.kernel_seconds
+    if "train" in rows:
+        return -(-rows["train"] // estimate.batch_size) * estimate.kernel_seconds
+    return None
+
+
+def _estimate_cells(
+    cells: Mapping[str, Cell], design: Study | Plan, old: Plan | None, folder: Path, gpu_model: str
+) -> _Estimates:
+    """Estimate a step of each cell whose data have a known shape."""
+    by_cell: dict[str, RunEstimate] = {}
+    notes: dict[str, None] = {}
+    rows: dict[str, int] = {}
+    for name, cell in tqdm(cells.items(), desc="estimating", unit="cell", leave=False, disable=None):
+        params = {**cell.settings, **design.dataset, "dataset_id": design.dataset_id}
         model_class = find_model(params["model"])
         check_model_settings(model_class, params)
         try:
             if old and (folder / old.data_folder / "feature_map.json").is_file():
                 with change_directory(folder):
+<<<<<<< HEAD
                     feature_map = load_feature_map(old.data_folder, {**params, "dataset_id": built_id(old)})
                     rows = count_rows(params, old.data_folder)
             else:
                 own = study.source if study and study.source.is_dir() else None
                 feature_map, _ = find_feature_map(params, own)
                 rows = count_rows(params, f"{params['data_root']}/{params['dataset_id']}")
+=======
+                    built_id = old.runs[0].settings["dataset_id"]  # the id under which the autotuner has them built
+                    feature_map = load_feature_map(old.data_folder, {**params, "dataset_id": built_id})
+                    rows = rows_of(params, old.data_folder)
+            else:
+                source = design.source if isinstance(design, Study) and design.source.is_dir() else None
+                feature_map, _ = find_feature_map(params, source)
+                rows = rows_of(params, f"{params['data_root']}/{params['dataset_id']}")
+>>>>>>> p5
         except UsageError as error:
             notes[f"Parameters, memory and time are not known yet: {error}"] = None
             continue
         try:
-            found[name] = predict(model_class, feature_map, params, gpu_model, rows)
+            by_cell[name] = estimate_run(model_class, feature_map, params, gpu_model, rows)
         except UsageError as error:
             if is_fuxictr_me_model(model_class):
                 raise
             notes[str(error)] = None
-    return found, list(notes), rows
+    return _Estimates(by_cell, rows, list(notes))
 
 
-def built_id(plan):
-    """The id under which FuxiCTR's autotuner has the data built."""
-    return plan.runs[0].settings["dataset_id"]
-
-
-def _seconds(plan, state, cells):
-    """Cell -> mean seconds of its finished runs, where there are some and its settings are as they were."""
-    found = {}
+def _find_finished(plan: Plan | None, progress: Progress | None, cells: Mapping[str, Cell]) -> dict[str, list[float]]:
+    """Return cell -> seconds of its finished runs, for the cells whose settings have not changed since."""
+    if plan is None or progress is None:
+        return {}
+    finished = {}
     for name in cells.keys() & plan.cells.keys():
-        runs = [state.results[run.expid]["seconds"] for run in plan.of_cell(name) if run.expid in state.results]
-        if runs and _alike(cells[name], plan.cells[name]):
-            found[name] = fmean(runs)
-    return found
+        runs = [run for run in plan.runs_of_cell(name) if run.expid in progress.results]
+        if runs and _has_same_settings(cells[name], plan.cells[name]):
+            finished[name] = [progress.results[run.expid]["seconds"] for run in runs]
+    return finished
 
 
-def _done(name, plan, state, cells):
-    if plan is None or name not in plan.cells or not _alike(cells[name], plan.cells[name]):
-        return 0
-    return sum(run.expid in state.results for run in plan.of_cell(name))
-
-
-def _alike(cell, other):
+def _has_same_settings(cell: Cell, other: Cell) -> bool:
     varied = {"seed", *cell.grid, *other.grid}
-    return all(cell.settings.get(k) == other.settings.get(k) for k in (cell.settings.keys() | other.settings) - varied)
-
-
-def _aligned(line, widths):
-    return "  ".join([line[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(line[1:], widths[1:], strict=True))])
-
-
-def _memory(count):
-    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
-
-
-def _time(seconds):
-    if seconds is None:
-        return "?"
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:,.1f} s"
+    keys = (cell.settings.keys() | other.settings.keys()) - varied
+    return all(cell.settings.get(key) == other.settings.get(key) for key in keys)

@@ -1,50 +1,48 @@
-"""What a study asks of models that are not ours."""
+"""Checks of models in a study that are not from fuxictr-me."""
 
 import logging
+from collections.abc import Iterable, Mapping
 
 from fuxictr_me.config.known_keys import WRAPPING_KEYS, describe_unread_keys, find_known_keys
 from fuxictr_me.errors import UsageError
 from fuxictr_me.zoo.find_model import MODEL_NAMES, find_model, get_class_name, is_fuxictr_me_model
 
 
-def check_names(names):
-    """Cells, files and the paper's results go by the name of the class alone.
-
-    Args:
-        names (iterable of str): of the study's models.
+def check_unique_names(names: Iterable[str]) -> None:
+    """Check that the classes of a study's models have different names, by which cells and files are called.
 
     Raises:
-        UsageError: two of one name, or a class that is called like a model of ours.
+        UsageError: two classes have the same name, or a class has the name of a fuxictr-me model.
     """
-    classes = [get_class_name(name) for name in names]
-    for name, of_class in zip(names, classes, strict=True):
-        if classes.count(of_class) > 1:
-            raise UsageError(f"two models of a study are called {of_class}: {', '.join(names)}")
-        if name != of_class and of_class in MODEL_NAMES:
-            raise UsageError(f"model {name!r} of a study is called like a model of ours: call the class something else")
+    classes = {name: get_class_name(name) for name in names}
+    for name, class_name in classes.items():
+        if list(classes.values()).count(class_name) > 1:
+            raise UsageError(f"two models of a study are called {class_name}: {', '.join(classes)}")
+        if name != class_name and class_name in MODEL_NAMES:
+            raise UsageError(f"model {name!r} has the name of a fuxictr-me model: rename the class")
 
 
-def check_read(model, settings, kinds, grids):
-    """What tells kinds apart, or is tuned, must be read by a model; what else is not is named in the log.
+def check_settings_are_read(model: str, settings: dict, kinds: Mapping[str, dict], grids: Mapping[str, dict]) -> None:
+    """Check that a model reads the settings that distinguish kinds or are tuned; log which other settings it ignores.
 
     Args:
-        model (str): as ``find_model`` takes it; of ours all keys are checked elsewhere.
-        settings (dict): that it starts from.
-        kinds (dict): name -> its changes of settings.
-        grids (dict): kind -> {setting: values}.
+        model: as ``find_model`` takes it. The keys of fuxictr-me's models are checked elsewhere.
+        settings: that it starts from.
+        kinds: name -> changed settings.
+        grids: kind -> setting -> values.
 
     Raises:
-        UsageError: a kind or a grid of a setting that neither FuxiCTR nor the class reads.
+        UsageError: neither FuxiCTR nor the class reads a setting of a kind or grid.
     """
     model_class = find_model(model)
     if is_fuxictr_me_model(model_class):
         return
     known = find_known_keys(model_class) | WRAPPING_KEYS | {"like"}
-    for what, asked in (("kind", kinds), ("the grid of", grids)):
-        for kind, changes in asked.items():
+    for what, by_kind in (("kind", kinds), ("the grid of", grids)):
+        for kind, changes in by_kind.items():
             if unread := sorted(changes.keys() - known):
                 reads = f"which neither FuxiCTR nor {get_class_name(model)} reads"
-                hint = "; logits are averaged by an own kind {logits: {merge: logits}}" if kind == "ensemble" else ""
+                hint = "; to average logits, define the kind {logits: {merge: logits}}" if kind == "ensemble" else ""
                 raise UsageError(f"{what} {kind} sets {', '.join(unread)}, {reads}{hint}")
-    if unread := describe_unread_keys(model_class, settings):
-        logging.warning(unread)
+    if ignored := describe_unread_keys(model_class, settings):
+        logging.warning(ignored)

@@ -1,4 +1,4 @@
-"""The built data of a study: use a set that is there, build what is not, and notice what has changed."""
+"""The built data of a study: use an existing data set, build a missing one, and detect changes."""
 
 import dataclasses
 import os
@@ -13,16 +13,17 @@ from fuxictr_me.data.raw.find_files import raw_files
 from fuxictr_me.errors import UsageError
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.runs.run_settings import load_settings
+from fuxictr_me.study.plan_file import Plan
 
 
-def stale_reason(params: dict) -> str | None:
-    """Return why a built set is not that of these settings and raw files; None where it is, or nothing tells.
+def find_stale_reason(params: dict) -> str | None:
+    """Return why a built data set does not match settings and raw files; None if it does, or if that is unknown.
 
     Args:
         params: settings of a run, with the paths of the raw data.
 
     Raises:
-        UsageError: raw data that are not there.
+        UsageError: raw data are missing.
     """
     folder = Path(params["data_root"]) / params["dataset_id"]
     manifest = read_manifest(folder)
@@ -33,40 +34,35 @@ def stale_reason(params: dict) -> str | None:
 
 
 def adopt_built_set(dataset: dict, params: dict) -> tuple[dict, str | None]:
-    """Return the entry of a data set that uses the set ``data build`` or a run has built, where that is current.
+    """Return the entry of a data set changed to use what ``data build`` or a run has built, if that is up to date.
 
-    FuxiCTR's autotuner gives raw data a hashed id of their own, under which they would be built a second time.
+    FuxiCTR's autotuner gives raw data a hashed id, under which they would be built a second time.
 
     Args:
-        dataset: the entry; paths as seen from the working directory.
+        dataset: the entry, with paths relative to the working directory.
         params: settings of a run with the entry in it and the plain ``dataset_id``.
 
     Returns:
-        the entry as it is or with the paths of the built ids; and a line where a set that is there cannot be used.
+        the entry, unchanged or with the paths of the built ids; and a note if an existing set cannot be used, else
+        None.
     """
     folder = Path(params["data_root"]) / params["dataset_id"]
     if is_built(dataset) or dataset.get("data_block_size") or not (folder / "feature_map.json").is_file():
         return dataset, None
-    reason = stale_reason(params) if read_manifest(folder) else "nothing says what it was made from"
+    reason = (
+        find_stale_reason(params) if read_manifest(folder) else "it has no manifest that says what it was made from"
+    )
     ending = "h5" if dataset["data_format"] == "h5" else "parquet"
     paths = {f"{split}_data": f"{folder}/{split}.{ending}" for split in SPLITS if dataset.get(f"{split}_data")}
     if reason is None and not all(os.path.isfile(path) for path in paths.values()):
-        reason = "files of it are gone"
+        reason = "some of its files are missing"
     if reason:
-        return dataset, f"The study builds a data set of its own, for {folder} cannot be used: {reason}"
+        return dataset, f"The study builds its own data set, because {folder} cannot be used: {reason}"
     return {**dataset, **paths, "data_format": ending, "rebuild_dataset": False}, None
 
 
-def prepare_data(plan, folder: Path):
-    """Build the data of a study where they are not there, and return the plan with the digest of them.
-
-    Args:
-        plan (Plan)
-        folder: of the study.
-
-    Returns:
-        Plan: with ``data``: ``digest`` and ``rows`` of each split.
-    """
+def prepare_data(plan: Plan, folder: Path) -> Plan:
+    """Build the data of a study if needed, and return the plan with their digest and numbers of rows in ``data``."""
     with change_directory(folder):
         params = load_settings(plan.runs[0].config, plan.runs[0].expid)
         if not is_built(params):
@@ -74,32 +70,32 @@ def prepare_data(plan, folder: Path):
         return dataclasses.replace(plan, data={"digest": data_digest(params), "rows": count_rows(params)})
 
 
-def data_change(plan, folder: Path) -> str | None:
-    """Return how the data differ from those with which a study's runs were made; None where they do not.
+def describe_data_change(plan: Plan, folder: Path) -> str | None:
+    """Return how the data differ from those of the study's runs; None if they do not.
 
     Args:
-        plan (Plan): that the folder holds.
+        plan: that the folder has.
         folder: of the study.
 
     Raises:
-        UsageError: raw data that are not there.
+        UsageError: raw data are missing.
     """
     run = plan.runs[0]
     with change_directory(folder):
         params = {**run.settings, **plan.dataset, "dataset_id": run.settings["dataset_id"]}
         built = Path(params["data_root"]) / params["dataset_id"]
         if not (built / "feature_map.json").is_file():
-            return None  # to be built again, and compared then
-        if reason := stale_reason(params):
+            return None  # they are built again, and compared then
+        if reason := find_stale_reason(params):
             return f"the data set {built}: {reason}"
         try:
-            own = load_settings(run.config, run.expid)
+            settings = load_settings(run.config, run.expid)
         except UsageError:
-            return None  # the plan is laid out anew
-        if not is_built(own):
-            ending = "h5" if own["data_format"] == "h5" else "parquet"
-            names = {split: split if own.get("data_block_size") else f"{split}.{ending}" for split in SPLITS}
-            own |= {f"{s}_data": f"{built}/{name}" for s, name in names.items() if own.get(f"{s}_data")}
-        if data_digest(own) != plan.data["digest"]:
+            return None  # the study is laid out again
+        if not is_built(settings):
+            ending = "h5" if settings["data_format"] == "h5" else "parquet"
+            names = {split: split if settings.get("data_block_size") else f"{split}.{ending}" for split in SPLITS}
+            settings |= {f"{s}_data": f"{built}/{name}" for s, name in names.items() if settings.get(f"{s}_data")}
+        if data_digest(settings) != plan.data["digest"]:
             return f"the data set {built} holds other rows or features than its finished runs had"
     return None

@@ -1,21 +1,50 @@
-"""Read a study's YAML file of plain settings."""
+"""Read a study from its YAML file and from arguments of the command line."""
 
 from pathlib import Path
 
 from fuxictr_me.config import read_yaml
-from fuxictr_me.errors import UsageError, missing
+from fuxictr_me.errors import UsageError, missing, unknown
+from fuxictr_me.study.design import Study, design_study
 
-PLAIN = (str, int, float, bool, type(None))
+KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
+PLAIN_TYPES = (str, int, float, bool, type(None))
 
 
-def read_study_file(path: str | Path) -> dict:
-    """Return the settings that a study file holds.
+def read_study(path: str | Path | None, **given: object) -> Study:
+    """Read a study from a YAML file; arguments take precedence over it.
+
+    Args:
+        path: of the YAML file with the settings ``KEYS``, or None.
+        **given: settings of ``KEYS``; None counts as not given.
 
     Raises:
-        UsageError: one line that names the file: it is missing, cannot be read as YAML (see ``read_yaml``), does not
-            hold settings by name, or holds anything but text, numbers, lists and mappings.
+        UsageError: one line that says what is wrong, what was found and what is allowed.
     """
-    path = Path(path)
+    content = {} if path is None else _read_file(Path(path))
+    content |= {key: value for key, value in given.items() if value is not None}
+    for key in content:
+        if key not in KEYS:
+            raise unknown("setting of a study", key, KEYS)
+    for key in ("dataset_id", "models"):
+        if not content.get(key):
+            raise UsageError(f"a study needs {key}")
+    config = content.get("config")
+    if config is not None and not isinstance(config, str | Path):
+        raise UsageError(f"config of a study must be the path of a folder, got {config!r}")
+    if config is not None and path is not None:
+        beside = Path(path).parent / config  # the path as seen from the study's file comes first
+        config = beside if beside.is_dir() or not Path(config).is_dir() else config
+    name = content.pop("name", Path(path).stem if path else "study")
+    return design_study(name=name, **content | {"config": config})
+
+
+def _read_file(path: Path) -> dict:
+    """Return the settings in a study's file.
+
+    Raises:
+        UsageError: the file is missing, is not YAML, does not hold settings by name, or holds values other than text,
+            numbers, lists and mappings.
+    """
     if not path.is_file():
         raise missing("study file", path)
     content = read_yaml(path)
@@ -33,5 +62,5 @@ def _check_plain(value: object, path: Path) -> None:
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             _check_plain(item, path)
-    elif not isinstance(value, PLAIN):
+    elif not isinstance(value, PLAIN_TYPES):
         raise UsageError(f"{path} holds the {type(value).__name__} {str(value)[:80]!r}: write it as text, in quotes")

@@ -1,11 +1,11 @@
-"""A study whose runs are stubs that take no time."""
+"""Replace the runs of a study by stubs that take no time."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from fuxictr_me.study import schedule
+from fuxictr_me.study import run_process, schedule
 
 TINY = {"dataset_id": "tiny_flights", "models": {"DNN_ME": {"expid": "DNN_ME_test", "epochs": 1}}}
 STUB = """
@@ -31,18 +31,19 @@ result |= {{"data_digest": planned["data"].get("digest"), "settings_digest": run
 
 @pytest.fixture
 def stub(monkeypatch):
-    """Runs that take no time: a result whose AUC tells the settings, after a behaviour of one's own."""
+    """Return a function that replaces runs by ``STUB``, which runs code of the test. Its AUC depends on settings."""
 
     def use(behaviour=""):
         Path("stub.py").write_text(STUB.format(behaviour=behaviour))
         script = str(Path("stub.py").resolve())
         command = lambda run, device: [sys.executable, script, run.config, run.expid]  # noqa: E731
-        monkeypatch.setattr(schedule, "command_of", command)
+        monkeypatch.setattr(run_process, "make_command", command)
         monkeypatch.setattr(schedule, "POLL_SECONDS", 0.02)
 
     return use
 
 
 def started(folder):
+    """Return the expids of the stubs that were started, in order."""
     path = Path(folder) / "started.txt"
     return path.read_text().split() if path.exists() else []

@@ -6,20 +6,22 @@ import shutil
 import subprocess
 import warnings
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.report_pages import assert_page_stands_alone
 
+from fuxictr_me.reports.study.captioned_figures import draw_figures
+from fuxictr_me.reports.study.comparisons import Comparison
 from fuxictr_me.reports.study.cost_figure import draw_pareto
 from fuxictr_me.reports.study.difference_figure import draw_differences
-from fuxictr_me.reports.study.field_figure import draw_fields, largest_measured
-from fuxictr_me.reports.study.figures import DODGE, draw_abundance, draw_metric
-from fuxictr_me.reports.study.page import page_table, render
-from fuxictr_me.reports.study.pareto import pareto
-from fuxictr_me.reports.study.pictures import draw_all
-from fuxictr_me.reports.table_layout import Table
+from fuxictr_me.reports.study.field_figure import draw_fields, find_largest_measured
+from fuxictr_me.reports.study.pareto import find_pareto_front
+from fuxictr_me.reports.study.report import TitledTable, render_study_page
+from fuxictr_me.reports.study.size_figures import DODGE, draw_abundance, draw_metric
+from fuxictr_me.reports.study.statistics import PairedTest
+from fuxictr_me.reports.style import SavedFigure, save_figures
+from fuxictr_me.reports.tables import Table
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
 
 FIELDS = {"site": 900, "zone": 3, "hour": 24}
@@ -92,20 +94,20 @@ def of_runs(results, model, kind, scale, metric="AUC"):
         ([(1, 0.7), (1, 0.7)], [0, 1]),  # equal in both: neither beats the other
     ],
 )
-def test_pareto_of_hand_made_points(points, front):
-    assert pareto(points) == front
-    assert pareto([(cost, -metric) for cost, metric in points], larger_is_better=False) == front
+def test_pareto_front_of_given_points(points, front):
+    assert find_pareto_front(points) == front
+    assert find_pareto_front([(cost, -metric) for cost, metric in points], larger_is_better=False) == front
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_pareto_against_every_pair(seed):
+def test_pareto_front_equals_a_comparison_of_all_pairs(seed):
     points = [tuple(point) for point in np.random.default_rng(seed).integers(0, 6, (12, 2)).tolist()]
 
     def dominated(p):
         return any(q[0] <= p[0] and q[1] >= p[1] and q != p for q in points)
 
     expected = {n for n, point in enumerate(points) if not dominated(point)}
-    front = pareto(points)
+    front = find_pareto_front(points)
     assert set(front) == expected and len(front) == len(expected)
     assert [points[n][0] for n in front] == sorted(points[n][0] for n in front)
 
@@ -155,7 +157,7 @@ def test_published_values_are_hollow_and_of_the_kind_beside_them():
     assert "published" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_kinds_differ_in_colour_and_in_marker():
+def test_kinds_have_different_colours_and_markers():
     cells = [*CELLS, *((f"own {n}", 2) for n in range(3))]
     (axes,) = draw_metric(a_study(["DNN_ME"], cells), "AUC").axes
     kinds = dict.fromkeys(kind for kind, _ in cells)
@@ -211,7 +213,7 @@ def test_fields_by_number_of_ids_at_the_largest_size():
 )
 def test_the_largest_size_at_which_both_were_measured(missing, expected):
     results = without(a_study(["DNN_ME"]), *(("DNN_ME", *cell) for cell in missing))
-    assert [cell.title for cell in largest_measured(results, "DNN_ME")] == expected
+    assert [cell.title for cell in find_largest_measured(results, "DNN_ME")] == expected
     assert (draw_fields(results, "DNN_ME") is None) == (not expected)
 
 
@@ -220,7 +222,7 @@ def test_the_largest_size_at_which_both_were_measured(missing, expected):
 
 @pytest.mark.parametrize(("metric", "sign"), [("AUC", 1), ("logloss", -1)])
 @pytest.mark.parametrize("cost", ["bytes", "seconds"])
-def test_every_cell_is_a_point_and_the_front_is_of_those_that_none_beats(metric, sign, cost):
+def test_cost_figure_has_one_point_per_cell_and_the_pareto_front(metric, sign, cost):
     results = a_study()
     for axes in draw_pareto(results, metric, cost).axes:
         expected = {}
@@ -245,30 +247,37 @@ def test_every_cell_is_a_point_and_the_front_is_of_those_that_none_beats(metric,
         assert texts == {tuple(np.round(p, 9)): f"{k}x" for (kind, k), p in expected.items() if kind != "base"}
 
 
-def difference(label, mean, low, high, verdict="nothing can be concluded (3 seeds)"):
-    return SimpleNamespace(label=label, mean=mean, low=low, high=high, verdict=verdict)
+def difference(model, scale, mean, low, high, conclusion="nothing can be concluded (3 seeds)", metric="AUC"):
+    test = PairedTest(3, mean, low=low, high=high)
+    return Comparison(model, scale, metric, "ME", "SE", test, None, None, conclusion)
 
 
 DIFFERENCES = [
-    difference("DNN_ME 2x", 3e-4, -1e-4, 7e-4),
-    difference("DNN_ME 10x", -2e-4, None, None, "nothing can be concluded (1 seed)"),
-    difference("DCNv2_ME 2x", None, None, None, None),
-    difference("DCNv2_ME 10x", 9e-4, 5e-4, float("nan")),
+    difference("DNN_ME", 2, 3e-4, -1e-4, 7e-4),
+    difference("DNN_ME", 10, -2e-4, None, None, "nothing can be concluded (1 seed)"),
+    difference("DCNv2_ME", 2, None, None, None),
+    difference("DCNv2_ME", 10, 9e-4, 5e-4, None),
 ]
 
 
-def test_differences_from_top_to_bottom_with_intervals_where_there_are_any():
+def test_differences_are_drawn_in_order_with_their_intervals():
     axes, right = draw_differences(DIFFERENCES).axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == [one.label for one in DIFFERENCES]
-    assert [label.get_text() for label in right.get_yticklabels()] == [one.verdict or "" for one in DIFFERENCES]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "DNN_ME 2x",
+        "DNN_ME 10x",
+        "DCNv2_ME 2x",
+        "DCNv2_ME 10x",
+    ]
+    assert [label.get_text() for label in right.get_yticklabels()] == [one.conclusion for one in DIFFERENCES]
     assert axes.get_ylim() == right.get_ylim() and axes.yaxis_inverted()
     zero, *drawn = [(line.get_xdata(), line.get_ydata()) for line in axes.lines]
     assert list(zero[0]) == [0, 0]
     intervals = [(list(x), list(y)) for x, y in drawn if len(x) == 2]
     assert intervals == [([-1e-4, 7e-4], [0, 0])]
     assert [(x[0], y[0]) for x, y in drawn if len(x) == 1] == [(3e-4, 0), (-2e-4, 1), (9e-4, 3)]
-    assert "right of 0 ME is better" in axes.get_xlabel()
-    assert "left of 0 ME is better" in draw_differences(DIFFERENCES, "logloss").axes[0].get_xlabel()
+    assert "ME is better right of 0" in axes.get_xlabel()
+    losses = [replace(one, metric="logloss") for one in DIFFERENCES]
+    assert "ME is better left of 0" in draw_differences(losses).axes[0].get_xlabel()
 
 
 # --------------------------------------------------------------------------------------------- all of them
@@ -277,18 +286,18 @@ BY_SIZE, PARETO = {"auc_by_size", "logloss_by_size", "abundance_by_size"}, {"par
 
 
 def names_of(results, folder, differences=()):
-    drawn = draw_all(results, differences, folder)
-    names = [one["name"] for one in drawn]
+    drawn = save_figures(draw_figures(results, differences), folder)
+    names = [one.name for one in drawn]
     assert {path.name for path in folder.iterdir()} == {
         f"{name}.{suffix}" for name in names for suffix in ("png", "svg")
     }
     for one in drawn:
-        assert one["png"] == (folder / f"{one['name']}.png").read_bytes() and one["png"].startswith(b"\x89PNG")
-        assert one["caption"] and one["alt"] and 300 < one["width"] < 1400
+        assert one.png == (folder / f"{one.name}.png").read_bytes() and one.png.startswith(b"\x89PNG")
+        assert one.caption and one.alt and 300 < one.width < 1400
     return set(names)
 
 
-def test_all_pictures_are_written_as_png_and_svg(tmp_path):
+def test_all_figures_are_written_as_png_and_svg(tmp_path):
     found = names_of(a_study(), tmp_path, DIFFERENCES)
     assert found == BY_SIZE | PARETO | {"differences", "fields_DNN_ME", "fields_DCNv2_ME"}
 
@@ -309,7 +318,7 @@ def test_all_pictures_are_written_as_png_and_svg(tmp_path):
     ],
     ids=["one model", "one seed", "base alone", "nothing finished", "no cells", "no IA", "missing cells"],
 )
-def test_studies_that_are_not_complete(results, expected, tmp_path):
+def test_incomplete_studies_have_the_figures_they_can_have(results, expected, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert names_of(results, tmp_path) == expected
@@ -333,13 +342,13 @@ def test_a_run_without_a_metric_or_with_nan_counts_as_none():
 
 
 @pytest.mark.parametrize("count", range(1, 8))
-def test_a_panel_a_model(count):
+def test_one_panel_per_model(count):
     models = [f"Model{n}_ME" for n in range(count)]
     figure = draw_metric(a_study(models, cells=[("base", 1), ("ME", 4)], seeds=(1,)), "AUC")
     assert [axes.get_title() for axes in figure.axes] == models
 
 
-def test_names_that_are_no_mathematics(tmp_path):
+def test_dollar_signs_in_names_are_not_mathematics(tmp_path):
     cells = [("base", 1), *((kind, 4) for kind in ("SE", "ME", "own $x_$y"))]
     results = a_study(["DNN_ME"], cells, fields={"C $a$_$b^$": 7, "D": 9})
     assert names_of(results, tmp_path) == BY_SIZE | PARETO | {"fields_DNN_ME"}
@@ -348,32 +357,33 @@ def test_names_that_are_no_mathematics(tmp_path):
 # ------------------------------------------------------------------------------------------------- the page
 
 NASTY = '<script>alert("x")</script> & more'
-COLUMNS, ROWS = (("", "model"), ("ME", "4x"), ("", "said")), (("DNN_ME", "0.8"), ("published", "0.9"))
-TABLE = Table("Mean ± sd", COLUMNS, "lrl", ROWS, ("n.",), frozenset({1}))
+ROWS = (("DNN_ME", "0.8", "a"), ("published", "0.9", "b"))
+TABLE = Table("Mean ± sd", ("model", ("ME", "4x"), "note"), "lrl", ROWS, ("n.",), frozenset({1}))
 
 
-def a_page(
-    results=None, findings=("ME is ahead nowhere.", "IA falls."), cautions=("Few seeds.",), tables=(), figures=()
-):
-    return render(results or a_study(), list(findings), list(cautions), list(tables), list(figures))
+FINDINGS = ("ME is ahead nowhere.", "IA falls.")
 
 
-def test_the_page_holds_all_that_was_found(tmp_path):
+def a_page(results=None, findings=FINDINGS, cautions=("Few seeds.",), main_tables=(), more_tables=(), figures=()):
+    return render_study_page(results or a_study(), findings, cautions, main_tables, more_tables, figures)
+
+
+def test_page_has_all_results_in_order(tmp_path):
     tuned = {"SE": {"net_dropout": [0.1, 0.2]}, "ME": {"net_dropout": [0.1, 0.2]}}
     results = a_study(["DNN_ME"], grid=tuned, failed=(("DNN_ME_SE_2x_001", "RuntimeError: out of memory"),))
     tried = (({"net_dropout": 0.1}, 0.7), ({"net_dropout": 0.2}, 0.75))
     cells = tuple(replace(cell, chosen=tried[1][0], tried=tried) for cell in results.cells)
-    figures = draw_all(results, DIFFERENCES, tmp_path)
-    plain = {"title": "Plain", "caption": "A plain one.", "header": ["a", "b"], "rows": [["c", "d"], ["e", "f"]]}
-    tables = [page_table("Test AUC", TABLE), plain, page_table("Cost", TABLE, below=True)]
-    text = a_page(replace(results, cells=cells), tables=tables, figures=figures)
+    figures = save_figures(draw_figures(results, DIFFERENCES), tmp_path)
+    plain = Table("A plain one.", ("a", "b"), "lr", (("c", "d"), ("e", "f")))
+    tables = [TitledTable("Test AUC", TABLE), TitledTable("Plain", plain)], [TitledTable("Cost", TABLE)]
+    text = a_page(replace(results, cells=cells), FINDINGS, ("Few seeds.",), *tables, figures)
     page = assert_page_stands_alone(text)
-    said = ("ME is ahead nowhere.", "IA falls.", "Few seeds.", "RuntimeError: out of memory", "batch_size 2048")
-    said += ("18 of 18 runs finished", "1 failed", "torch 2.8.0", "2021, 2022, 2023", "A plain one.", "ME 4x", "n.")
-    said += ("net_dropout out of 0.1, 0.2", "net_dropout 0.2", *(figure["caption"] for figure in figures))
-    assert not [words for words in said if words not in page.text]
-    assert [image["alt"] for image in page.of("img")] == [figure["alt"] for figure in figures]
-    order = ["ME is ahead nowhere.", "Test AUC", "A plain one.", figures[0]["caption"], "Cost", "What was tuned"]
+    words = ("ME is ahead nowhere.", "IA falls.", "Few seeds.", "RuntimeError: out of memory", "batch_size 2048")
+    words += ("18 of 18 runs finished", "1 failed", "torch 2.8.0", "2021, 2022, 2023", "A plain one.", "ME 4x", "n.")
+    words += ("net_dropout from 0.1, 0.2", "net_dropout 0.2", *(figure.caption for figure in figures))
+    assert not [text for text in words if text not in page.text]
+    assert [image["alt"] for image in page.of("img")] == [figure.alt for figure in figures]
+    order = ["ME is ahead nowhere.", "Test AUC", "A plain one.", figures[0].caption, "Cost", "Each cell (a model"]
     body = page.text[page.text.index("ME is ahead nowhere.") :]
     assert [body.index(words) for words in order] == sorted(body.index(words) for words in order)
     assert len(page.of("table")) == 4 and all(box["tabindex"] == "0" for box in page.of("div"))
@@ -381,19 +391,19 @@ def test_the_page_holds_all_that_was_found(tmp_path):
     assert rows == [("", "DNN_ME"), (' class="quoted"', "published")]
 
 
-def test_what_is_absent_is_not_spoken_of():
+def test_page_omits_sections_without_content():
     page = assert_page_stands_alone(a_page(a_study(seeds=(1,)), cautions=()))
     assert "Nothing was tuned" in page.text and "1 seed ·" in page.text
-    for title in ("Failed runs", "Figures", "Tables", "Where the numbers are weak"):
+    for title in ("Failed runs", "Figures", "Tables", "Limitations"):
         assert title not in page.text
     assert_page_stands_alone(a_page(a_study(["DNN_ME"], seeds=()), findings=()))
 
 
-def test_texts_cannot_break_the_page():
-    table = {"title": NASTY, "caption": NASTY, "header": [NASTY], "rows": [[NASTY], [NASTY, NASTY]]}
+def test_texts_are_escaped_in_the_page():
+    table = TitledTable(NASTY, Table(NASTY, (NASTY, (NASTY, NASTY)), "ll", ((NASTY, NASTY),), (NASTY,)))
     results = replace(a_study([NASTY]), name=NASTY, shared={NASTY: NASTY}, failed=((NASTY, NASTY),))
-    figure = {"name": "x", "caption": NASTY, "alt": NASTY, "png": b"\x89PNG\r\n\x1a\n", "width": 300}
-    text = a_page(results, [NASTY, NASTY], [NASTY], [table], [figure])
+    figure = SavedFigure("x", b"\x89PNG\r\n\x1a\n", 300, caption=NASTY, alt=NASTY)
+    text = a_page(results, [NASTY, NASTY], [NASTY], [table], [table], [figure])
     page = assert_page_stands_alone(text)
     assert "<script" not in text and not page.of("script") and page.text.count("alert(") >= 12
 
@@ -403,9 +413,9 @@ BROWSER = next((path for path in map(shutil.which, ("chromium", "chromium-browse
 
 @pytest.mark.skipif(BROWSER is None, reason="no headless Chromium here")
 def test_a_wide_table_scrolls_inside_its_box_on_a_phone(tmp_path):
-    wide = {"title": "Wide", "caption": "", "header": ["cell"] * 30, "rows": [["0.81234 ± 0.00012"] * 30]}
+    wide = TitledTable("Wide", Table("", ["cell"] * 30, "r" * 30, [["0.81234 ± 0.00012"] * 30]))
     probe = "<script>document.title = document.documentElement.scrollWidth</script></body>"
-    (tmp_path / "page.html").write_text(a_page(tables=[wide]).replace("</body>", probe), encoding="utf-8")
+    (tmp_path / "page.html").write_text(a_page(main_tables=[wide]).replace("</body>", probe), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900", "--dump-dom"]
     url = (tmp_path / "page.html").as_uri()
     shown = subprocess.run([BROWSER, *flags, url], capture_output=True, text=True, check=True, timeout=60).stdout

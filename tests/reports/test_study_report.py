@@ -9,10 +9,11 @@ import pytest
 from helpers.command_line import run_cli
 
 from fuxictr_me.errors import UsageError
-from fuxictr_me.reports.study.write import write_report
-from fuxictr_me.study.design import design
-from fuxictr_me.study.gather import gather
-from fuxictr_me.study.plan import make_plan, write_plan
+from fuxictr_me.reports.study.report import write_study_report
+from fuxictr_me.study.design import design_study
+from fuxictr_me.study.gather_results import gather_results
+from fuxictr_me.study.plan_file import write_plan
+from fuxictr_me.study.study_layout import lay_out_study
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 SEEDS = [1, 2, 3, 4, 5, 6]
@@ -40,7 +41,7 @@ def study():
     folder.mkdir()
     models = {"DNN_ME": {"expid": "DNN_ME_test", "epochs": 1}}
     grid = {"embedding_regularizer": REGULARIZERS}
-    plan = make_plan(design("mine", "tiny_flights", models, scales=[2, 4], seeds=SEEDS, grid=grid), folder)
+    plan = lay_out_study(design_study("mine", "tiny_flights", models, scales=[2, 4], seeds=SEEDS, grid=grid), folder)
     write_plan(plan, folder)
     for run in plan.runs:
         s = run.settings
@@ -62,9 +63,9 @@ def study():
     return plan, folder
 
 
-def test_gathered(study):
+def test_results_are_gathered_from_the_files_of_runs(study):
     plan, folder = study
-    results = gather(plan, folder)
+    results = gather_results(plan, folder)
     assert [cell.title for cell in results.cells] == ["base", "SE 2x", "SE 4x", "ME 2x", "ME 4x"]
     assert (results.seeds, results.monitor, results.monitor_mode) == (tuple(SEEDS), "AUC", "max")
     assert results.grid == {key: {"embedding_regularizer": REGULARIZERS} for key in ["base", "SE", "ME"]}
@@ -84,9 +85,9 @@ def test_gathered(study):
             assert isinstance(carrier["num_ids"], int)
 
 
-def test_report(study):
+def test_report_has_all_files_and_their_numbers(study):
     _, folder = study
-    text = write_report(folder)
+    text = write_study_report(folder)
     report = folder / "report"
     names = {path.name for path in report.iterdir()}
     assert names == {
@@ -115,51 +116,51 @@ def test_report(study):
     assert len(list((report / "figures").glob("*.svg"))) == len(drawn)
 
 
-def test_a_report_is_replaced_and_nothing_else(study):
+def test_only_files_of_an_earlier_report_are_replaced(study):
     _, folder = study
-    write_report(folder)
+    write_study_report(folder)
     (folder / "report" / "notes.txt").write_text("mine")
     gone = folder / "report" / "test_old.tex"
     gone.write_text("of the report before")
     mark = json.loads((folder / "report" / "report.json").read_text())
     (folder / "report" / "report.json").write_text(json.dumps({**mark, "files": [*mark["files"], gone.name]}))
-    write_report(folder)
+    write_study_report(folder)
     assert not gone.exists()
     assert (folder / "report" / "notes.txt").read_text() == "mine"
     other = Path("mine")
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="mine exists and is no report of a study"):
-        write_report(folder, "mine")
+    with pytest.raises(UsageError, match="mine exists and is not a study report"):
+        write_study_report(folder, "mine")
     assert (other / "thesis.txt").read_text() == "mine"
     assert not list(Path().glob(".building-*"))
     assert not list(folder.glob(".building-*"))
 
 
-def test_nothing_to_report(study):
+def test_study_without_finished_runs_is_refused(study):
     _, folder = study
     for path in folder.glob("checkpoints/*/*"):
         path.unlink()
     with pytest.raises(UsageError, match="s has no finished run to report"):
-        write_report(folder)
-    with pytest.raises(UsageError, match="elsewhere is no study"):
-        write_report("elsewhere")
+        write_study_report(folder)
+    with pytest.raises(UsageError, match="elsewhere is not a study"):
+        write_study_report("elsewhere")
 
 
-def test_damaged_results_are_runs_not_finished(study):
+def test_damaged_results_count_as_unfinished_runs(study):
     plan, folder = study
     path = next(folder.glob("checkpoints/*/DNN_ME_SE_2x*.json"))
     path.write_text(path.read_text()[:50])
-    before = sum(len(cell.runs) + len(cell.tried) for cell in gather(plan, folder).cells)
+    before = sum(len(cell.runs) + len(cell.tried) for cell in gather_results(plan, folder).cells)
     path.write_text("[1, 2]")
-    assert sum(len(cell.runs) + len(cell.tried) for cell in gather(plan, folder).cells) == before
-    write_report(folder)
+    assert sum(len(cell.runs) + len(cell.tried) for cell in gather_results(plan, folder).cells) == before
+    write_study_report(folder)
 
 
 @pytest.mark.slow
 def test_from_the_command_line(study):
     done = run_cli("study", "report", "s", "--out", "r", cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith("Report: r/report.html (report.md, csv, LaTeX and figures/ beside it)")
+    assert done.stdout.rstrip().endswith("Report: r/report.html (beside it: report.md, csv, LaTeX and figures/)")
     done = run_cli("study", "status", "s", cwd=Path.cwd())
     assert "mine on tiny_flights: 34 of 35 runs finished, 1 waiting" in done.stdout

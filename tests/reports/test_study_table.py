@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fuxictr_me.reports.study.cautions import cautions
-from fuxictr_me.reports.study.csv_rows import cost_rows, csv_rows, difference_rows, run_rows
-from fuxictr_me.reports.study.findings import findings
+from fuxictr_me.reports.study.cautions import list_cautions
+from fuxictr_me.reports.study.cost_table import cost_table
+from fuxictr_me.reports.study.csv_rows import cost_rows, difference_rows, mean_rows, run_rows
+from fuxictr_me.reports.study.findings import list_findings
+from fuxictr_me.reports.study.metric_tables import abundance_table, difference_table, headline_table
 from fuxictr_me.reports.study.metric_values import IA_RATIO
-from fuxictr_me.reports.study.side_tables import abundance_table, cost_table, tuning_table
 from fuxictr_me.reports.study.statistics import NO_DIFFERENCE
-from fuxictr_me.reports.study.table import difference_table, headline_table, latex_table, markdown_table
-from fuxictr_me.reports.table_layout import Table, latex, markdown
+from fuxictr_me.reports.study.tuning import tuning_table
+from fuxictr_me.reports.tables import Table, to_latex, to_markdown
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
 
 SEEDS = (2021, 190034, 992817, 27011, 948432)
@@ -69,6 +70,10 @@ def empty_cell(results):
     return with_cell(results, "DNN_ME", "ME", 4, runs=())
 
 
+def markdown_table(results, metric):
+    return to_markdown(headline_table(results, metric))
+
+
 def read_markdown(text):
     """Header and rows of the table in a text, whose columns must be aligned."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
@@ -101,7 +106,7 @@ def test_the_headline_table_has_the_papers_layout():
     assert rows[0][1].startswith(f"{1.249 - aucs_of(results, 'DCNv2_ME', 'base', 1).mean():.5f} ± ")
 
 
-def test_cells_that_are_short_or_missing_say_so():
+def test_cells_with_missing_seeds_or_runs_say_so():
     results = a_study(models=("DCNv2_ME",), kinds=("ensemble", "ME", "SE"))
     results = with_cell(results, "DCNv2_ME", "ME", 4, runs=results.cell("DCNv2_ME", "ME", 4).runs[:1])
     results = with_cell(results, "DCNv2_ME", "SE", 2, runs=())
@@ -119,7 +124,7 @@ def test_cells_that_are_short_or_missing_say_so():
     assert re.fullmatch(r"0\.\d{5}", rows[0][1])  # one seed that was asked for has no sd, and is not short
 
 
-def test_the_papers_numbers_stand_below_where_the_data_set_is_its():
+def test_published_numbers_stand_below_if_the_paper_has_the_data_set():
     results = a_study(models=("DCNv2_ME", "PNN_ME"), kinds=("SE", "ME", "ensemble"), dataset_id="criteo_paper")
     text = markdown_table(results, "AUC")
     _, rows = read_markdown(text)
@@ -128,7 +133,7 @@ def test_the_papers_numbers_stand_below_where_the_data_set_is_its():
     assert rows[3][1:] == ["*0.81272*", "*0.81273*", "*0.81271*", "*0.81268*", "*0.81273*", "*–*", "*–*"]
     assert "sd 0.00002 to 0.00022" in text and "most likely never scaled" in text
     assert "published" not in markdown_table(results, "logloss") and "ublished" not in markdown_table(a_study(), "AUC")
-    header, rows = read_markdown(markdown(difference_table(results, "ME", "SE", "AUC")))
+    header, rows = read_markdown(to_markdown(difference_table(results, "ME", "SE", "AUC")))
     assert [row[header.index("published")] for row in rows] == ["+0.00007", "+0.00036", "−0.00005", "+0.00002"]
 
 
@@ -138,7 +143,7 @@ def test_the_papers_numbers_stand_below_where_the_data_set_is_its():
 def test_the_table_of_differences():
     results = a_study()
     table = difference_table(results, "ME", "SE", "logloss")
-    header, rows = read_markdown(markdown(table))
+    header, rows = read_markdown(to_markdown(table))
     assert header[-1] == "conclusion" and "published" not in header
     d = aucs_of(results, "DCNv2_ME", "SE", 4) - aucs_of(results, "DCNv2_ME", "ME", 4)  # logloss is 1.249 − AUC
     row = dict(zip(header, rows[1], strict=True))
@@ -148,19 +153,19 @@ def test_the_table_of_differences():
     assert row["95 % interval"] == f"{d.mean() - half:+.5f} to {d.mean() + half:+.5f}".replace("-", "−")
     assert (row["p (Wilcoxon)"], row["p (Holm)"]) == ("0.062", "<0.0001")
     notes = " ".join(table.notes)
-    assert "for the 4 cells tested" in notes and "below 0 speaks for ME" in notes
-    assert "cannot reach 0.05 here: its smallest p is 0.0625 with 5 seeds" in notes
+    assert "for the 4 cells tested" in notes and "a negative difference is in favour of ME" in notes
+    assert "cannot reach 0.05 here: its smallest possible p is 0.0625 with 5 seeds" in notes
 
 
 def test_differences_of_few_seeds_show_their_interval_and_no_conclusion():
     results = a_study(num_seeds=3)
     results = with_cell(results, "DNN_ME", "ME", 4, runs=results.cell("DNN_ME", "ME", 4).runs[:1])
     table = difference_table(results, "ME", "base", "AUC")
-    header, rows = read_markdown(markdown(table))
+    header, rows = read_markdown(to_markdown(table))
     of = {column: [row[n] for row in rows] for n, column in enumerate(header)}
     assert of["conclusion"] == ["nothing can be concluded (3 seeds)"] * 3 + ["nothing can be concluded (1 seed)"]
     assert all(re.fullmatch(r"\+0\.00\d{3} to \+0\.00\d{3}", cell) for cell in of["95 % interval"][:3])
-    assert [of[name][3] for name in ("95 % interval", "p (t)", "p (Holm)", "would show")] == ["–"] * 4
+    assert [of[name][3] for name in ("95 % interval", "p (t)", "p (Holm)", "detectable")] == ["–"] * 4
     assert "1 with 1 seed and 0.25 with 3 seeds" in " ".join(table.notes) and "the 3 cells tested" in table.notes[0]
 
 
@@ -169,13 +174,13 @@ def test_differences_of_few_seeds_show_their_interval_and_no_conclusion():
 
 def test_the_table_of_costs():
     results = a_study(models=("DNN_ME",))
-    header, rows = read_markdown(markdown(cost_table(empty_cell(results))))
+    header, rows = read_markdown(to_markdown(cost_table(empty_cell(results))))
     of = {row[1]: dict(zip(header, row, strict=True)) for row in rows}
     assert list(of) == ["base", "SE 2x", "SE 4x", "ME 2x"]
     cell = of["SE 4x"]
-    assert (cell["parameters"], cell["of embeddings"], cell["weights, MB"]) == ("4,000,500", "4,000,000", "16.0")
-    assert (cell["peak memory, MB"], cell["s a run"]) == ("200", "242.0")  # 240 to 244 s, of 1200 to 1600 steps
-    assert cell["s / 1000 steps"] == f"{(240 + 241 + 242 + 243 + 244) / 7.0:.2f}"
+    assert (cell["parameters"], cell["embedding parameters"], cell["weights, MB"]) == ("4,000,500", "4,000,000", "16.0")
+    assert (cell["peak memory, MB"], cell["s per run"]) == ("200", "242.0")  # 240 to 244 s, of 1200 to 1600 steps
+    assert cell["s per 1000 steps"] == f"{(240 + 241 + 242 + 243 + 244) / 7.0:.2f}"
     gain = aucs_of(results, "DNN_ME", "SE", 4).mean() - aucs_of(results, "DNN_ME", "base", 1).mean()
     assert cell["gain over base"] == f"{gain:+.5f}".replace("-", "−")
     assert cell["gain per added MB"] == f"{gain / 12:+.1e}".replace("-", "−")
@@ -183,12 +188,12 @@ def test_the_table_of_costs():
     assert of["ME 2x"]["gain over base"].startswith("+") and of["base"]["gain over base"] == "–"
 
 
-def test_costs_that_are_not_known_or_not_added():
+def test_unknown_costs_and_costs_not_above_base_are_dashes():
     results = a_study(models=("DNN_ME",), scales=(2,), monitor="logloss", monitor_mode="min")
     quick = tuple(replace(run, seconds=1.0, peak_memory=None, steps=0) for run in results.cell("DNN_ME", "ME", 2).runs)
-    header, rows = read_markdown(markdown(cost_table(with_cell(results, "DNN_ME", "ME", 2, runs=quick))))
+    header, rows = read_markdown(to_markdown(cost_table(with_cell(results, "DNN_ME", "ME", 2, runs=quick))))
     row = dict(zip(header, rows[-1], strict=True))
-    assert [row[name] for name in ("peak memory, MB", "s / 1000 steps", "gain per added s")] == ["–"] * 3
+    assert [row[name] for name in ("peak memory, MB", "s per 1000 steps", "gain per added s")] == ["–"] * 3
     assert "logloss" in header and row["gain over base"].startswith("+0.002")  # lower, so a gain
 
 
@@ -205,7 +210,7 @@ def test_the_table_of_abundance():
 def test_the_table_of_tuning():
     tried = (({"embedding_regularizer": 0}, 0.79), ({"embedding_regularizer": 1e-6}, 0.8125))
     results = with_cell(a_study(), "DNN_ME", "ME", 4, tried=tried, chosen=tried[1][0])
-    assert tuning_table(results).rows == (("DNN_ME", "ME 4x", "2", "embedding_regularizer 1e-06", "0.81250"),)
+    assert tuning_table(results).rows == [("DNN_ME", "ME 4x", "2", "embedding_regularizer 1e-06", "0.81250")]
     other = with_cell(a_study(), "DNN_ME", "ME", 4, tried=tried, chosen=tried[0][0])
     assert tuning_table(other).rows[0][-1] == "0.79000"  # of the choice, whatever is largest
 
@@ -216,7 +221,7 @@ def test_the_table_of_tuning():
 def test_csv_rows_hold_every_seeds_value():
     results = a_study(dataset_id="avazu_paper")
     results = with_cell(results, "DNN_ME", "ME", 4, runs=results.cell("DNN_ME", "ME", 4).runs[1:])
-    rows = csv_rows(results)
+    rows = mean_rows(results)
     assert len(rows) == 10 * 5 and len({tuple(row) for row in rows}) == 1  # two metrics, three of IA
     row = next(r for r in rows if (r["model"], r["title"], r["metric"]) == ("DNN_ME", "ME 4x", "AUC"))
     seen = aucs_of(results, "DNN_ME", "ME", 4)
@@ -257,13 +262,13 @@ def every_table():
     full = with_cell(full, "PNN_ME", "ME", 4, runs=full.cell("PNN_ME", "ME", 4).runs[:2])
     tables = [headline_table(full, metric) for metric in ("AUC", "logloss")]
     tables += [difference_table(full, "ME", "SE", metric) for metric in ("AUC", "logloss", IA_RATIO)]
-    odd = Table("100 % & _more_ #1", (("", "a|b"), ("$", "x^2 ~ {y}")), "lr", (("\\", "<1 … 2 × 3 ≤ 4 – 5"),))
+    odd = Table("100 % & _more_ #1", ("a|b", ("$", "x^2 ~ {y}")), "lr", (("\\", "<1 … 2 × 3 ≤ 4 – 5"),))
     return [*tables, cost_table(full), abundance_table(full), tuning_table(full), odd]
 
 
 def test_latex_is_balanced_and_escaped():
     for table in every_table():
-        text = latex(table)
+        text = to_latex(table)
         assert text.isascii() and text.count(r"\begin{") == text.count(r"\end{") == 2
         content = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
         plain = re.sub(r"\\[&%$#_{}]", "", content)
@@ -275,12 +280,12 @@ def test_latex_is_balanced_and_escaped():
             spans = [int(n) for n in re.findall(r"\\multicolumn\{(\d+)\}", row)]
             cells = len(re.findall(r"(?<!\\)&", row)) + 1
             assert cells - len(spans) + sum(spans) == len(table.align) == len(table.columns), row
-        grouped = any(group for group, _ in table.columns)
+        grouped = any(isinstance(column, tuple) for column in table.columns)
         assert len(rows) == len(table.rows) + 1 + grouped
 
 
 def test_latex_of_the_headline_table():
-    text = latex_table(a_study(dataset_id="criteo_paper"), "AUC")
+    text = to_latex(headline_table(a_study(dataset_id="criteo_paper"), "AUC"))
     assert r"\multicolumn{2}{c}{SE} & \multicolumn{2}{c}{ME} \\" in text
     assert r"\cmidrule(lr){3-4}" in text and r"\cmidrule(lr){5-6}" in text
     assert r"model & base & 2x & 4x & 2x & 4x \\" in text and r"DCNv2\_ME & 0.80001 $\pm$ 0.00004 & " in text
@@ -289,7 +294,7 @@ def test_latex_of_the_headline_table():
 
 @pytest.mark.skipif(TEX is None, reason="no TeX here")
 def test_latex_compiles(tmp_path):
-    body = "\n".join(latex(table) for table in every_table())
+    body = "\n".join(to_latex(table) for table in every_table())
     begin = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
     (tmp_path / "tables.tex").write_text(begin + body + "\\end{document}\n")
     options = [] if TEX.endswith("tectonic") else ["-interaction=nonstopmode", "-halt-on-error"]
@@ -298,10 +303,10 @@ def test_latex_compiles(tmp_path):
     assert "Overfull" not in done.stdout
 
 
-def test_markdown_of_bars_and_of_nothing():
-    header, rows = read_markdown(markdown(Table("c", (("", "a|b"),), "l", (("x | y",), ("z",)), ("note",))))
+def test_markdown_escapes_bars_and_allows_no_rows():
+    header, rows = read_markdown(to_markdown(Table("c", ("a|b",), "l", (("x | y",), ("z",)), ("note",))))
     assert (header, rows) == (["a\\|b"], [["x \\| y"], ["z"]])
-    assert read_markdown(markdown(tuning_table(a_study())))[1] == []
+    assert read_markdown(to_markdown(tuning_table(a_study())))[1] == []
 
 
 # --- findings ----------------------------------------------------------------------------------------
@@ -309,17 +314,17 @@ def test_markdown_of_bars_and_of_nothing():
 
 def test_findings_of_a_study_with_five_seeds():
     results = a_study(kinds=("SE", "ME", "ensemble"))
-    found = findings(results)
+    found = list_findings(results)
     gains = [aucs_of(results, "DNN_ME", "ME", k).mean() - aucs_of(results, "DNN_ME", "SE", k).mean() for k in (2, 4)]
-    told = f"in test AUC ME ahead in all 4 cells, by {gains[0]:.5f}; in test logloss the same."
-    assert found[0] == f"ME against SE at equal size: {told}" and gains[0] == pytest.approx(gains[1])
-    assert found[1].startswith("Does SE scale? Against base: in test AUC base ahead in all 4 cells, by 0.00")
-    assert found[2].startswith("Does ME scale? Against base: in test AUC ME ahead in all 4 cells, by 0.00")
-    assert found[3].startswith("IA / min(K, D), mean over the fields: ME against SE, ME ahead in all 4 cells")
-    assert "SE against base, base ahead in all 4 cells, by 0.250 to 0.375" in found[3]
-    assert found[4].startswith("Control ensemble against ME: in test AUC ME ahead in all 4 cells, by 0.00100; in test")
+    answer = f"test AUC: ME ahead in all 4 cells, by {gains[0]:.5f}; test logloss: the same conclusions."
+    assert found[0] == f"ME against SE at equal size, {answer}" and gains[0] == pytest.approx(gains[1])
+    assert found[1].startswith("Does SE scale? SE against base, test AUC: base ahead in all 4 cells, by 0.00")
+    assert found[2].startswith("Does ME scale? ME against base, test AUC: ME ahead in all 4 cells, by 0.00")
+    assert found[3].startswith("IA / min(K, D), mean over the fields. ME against SE: ME ahead in all 4 cells")
+    assert "SE against base: base ahead in all 4 cells, by 0.250 to 0.375" in found[3]
+    assert found[4].startswith("Control ensemble against ME, test AUC: ME ahead in all 4 cells, by 0.00100; test")
     assert found[5].startswith("Nothing was tuned")
-    assert found[6] == "In all runs: early stopping and choice by AUC (max); batch_size 512." and len(found) == 7
+    assert found[6] == "All runs: early stopping and selection by AUC (max); batch_size 512." and len(found) == 7
 
 
 def test_findings_that_differ_between_cells_and_metrics():
@@ -330,32 +335,35 @@ def test_findings_that_differ_between_cells_and_metrics():
         runs = results.cell("DNN_ME", "ME", scale).runs
         changed = tuple(replace(r, test={**r.test, "AUC": auc}) for r, auc in zip(runs, aucs, strict=True))
         results = with_cell(results, "DNN_ME", "ME", scale, runs=changed)
-    (told,) = [sentence for sentence in findings(results) if sentence.startswith("ME against SE")]
-    of_auc, of_logloss = told.split("; in test ")
+    (answer,) = [sentence for sentence in list_findings(results) if sentence.startswith("ME against SE")]
+    of_auc, of_logloss = answer.split("; test ")
     assert "ME ahead in 2 of 4 cells, by 0.00300 (DCNv2_ME 2x, 4x), SE ahead in 1 of 4 cells" in of_auc
-    assert "(DNN_ME 2x), no difference that these seeds can show in 1 of 4 cells (0.000" in of_auc
-    assert of_logloss.startswith("logloss ME ahead in all 4 cells")
+    assert "(DNN_ME 2x), no significant difference in 1 of 4 cells (0.000" in of_auc
+    assert of_logloss.startswith("logloss: ME ahead in all 4 cells")
 
 
-def test_few_seeds_claim_nothing():
+def test_few_seeds_conclude_nothing():
     results = a_study(num_seeds=3, kinds=("SE", "ME", "ensemble"))
-    text = " ".join(findings(results))
+    text = " ".join(list_findings(results))
     assert "ahead" not in text and NO_DIFFERENCE not in text
-    assert "nothing can be concluded in any cell (3 of the 5 seeds it takes; mean differences +0.0030" in text
-    assert "3 seeds only, and with fewer than 5 nothing is concluded." in cautions(results)
-    assert not any("only" in sentence for sentence in cautions(a_study()))
+    assert "nothing can be concluded in any cell (3 of the 5 required seeds; mean differences +0.0030" in text
+    assert "The study has only 3 seeds: nothing is concluded from fewer than 5." in list_cautions(results)
+    assert not any("only" in sentence for sentence in list_cautions(a_study()))
 
 
-def test_findings_of_little():
+def test_findings_of_an_empty_study_and_of_one_kind():
     empty = replace(a_study(), cells=tuple(replace(cell, runs=()) for cell in a_study().cells))
-    assert findings(empty)[0] == "No run has finished: nothing to compare." and len(findings(empty)) == 3
-    assert "0 of 50 runs have finished, and what is concluded may change." in cautions(empty)
+    assert (
+        list_findings(empty)[0] == "No run has finished: there is nothing to compare."
+        and len(list_findings(empty)) == 3
+    )
+    assert "0 of 50 runs have finished: the conclusions may change." in list_cautions(empty)
     single = a_study(kinds=("SE",), models=("DNN_ME",))
-    assert [sentence.split(":")[0] for sentence in findings(single)][:2] == [
-        "Does SE scale? Against base",
-        "IA / min(K, D), mean over the fields",
+    assert [re.split("[,.?:]", sentence)[0] for sentence in list_findings(single)][:2] == [
+        "Does SE scale",
+        "IA / min(K",
     ]
-    assert 3 <= len(findings(single)) <= 8
+    assert 3 <= len(list_findings(single)) <= 8
 
 
 # --- what was tuned, and cautions --------------------------------------------------------------------
@@ -372,38 +380,38 @@ def tuned_study(grid, tries, chosen):
     return results
 
 
-def test_what_was_tuned_alike():
+def test_equal_tuning_is_described():
     grid = {kind: {"embedding_regularizer": [0, 1e-6, 1e-5]} for kind in TURNS}
     results = tuned_study(grid, {"base": 3, "SE": 3, "ME": 3}, {"base": 0, "SE": 1e-6, "ME": 1e-5})
     assert (
-        "Tuned for each cell by the first seed's validation AUC: the same grid for all kinds, embedding_regularizer "
-        "0/1e-06/1e-05. Runs it took: base 3 for 1 cell, SE 3 for 1 cell, ME 3 for 1 cell."
-    ) in findings(results)
-    assert cautions(results) == [  # 0 is no edge
+        "Each cell was tuned by the first seed's validation AUC: the same grid for all kinds, embedding_regularizer "
+        "0/1e-06/1e-05. Tuning runs: base 3 for 1 cell, SE 3 for 1 cell, ME 3 for 1 cell."
+    ) in list_findings(results)
+    assert list_cautions(results) == [  # 0 is no edge
         "The chosen embedding_regularizer is at the edge of its grid in 1 cell: DNN_ME ME 2x."
     ]
 
 
-def test_what_was_not_tuned_alike():
+def test_unequal_tuning_is_a_limitation():
     grid = {kind: {"embedding_regularizer": [1e-7, 1e-6, 1e-5]} for kind in ("base", "SE")}
     grid["ME"] = {"embedding_regularizer": [1e-6, 1e-5, 1e-4, 1e-3]}
     results = tuned_study(grid, {"base": 3, "SE": 3, "ME": 4}, {"base": 1e-6, "SE": 1e-6, "ME": 1e-4})
-    assert cautions(results) == [
-        "The grids of the kinds are not the same.",
-        "The tuning budgets are not equal: base 3, SE 3, ME 4 runs a cell.",
+    assert list_cautions(results) == [
+        "The kinds were tuned over different grids.",
+        "The tuning budgets are not equal: base 3, SE 3, ME 4 runs per cell.",
     ]
-    assert "a grid for each kind, base: embedding_regularizer 1e-07/1e-06/1e-05; SE: " in findings(results)[-2]
+    assert "a grid for each kind, base: embedding_regularizer 1e-07/1e-06/1e-05; SE: " in list_findings(results)[-2]
     same = {kind: {"embedding_regularizer": [1e-7, 1e-6, 1e-5]} for kind in TURNS}
     fewer = tuned_study(same, {"base": 3, "SE": 3, "ME": 2}, dict.fromkeys(same, 1e-6))
-    assert cautions(fewer) == ["The tuning budgets are not equal: base 3, SE 3, ME 2 runs a cell."]
+    assert list_cautions(fewer) == ["The tuning budgets are not equal: base 3, SE 3, ME 2 runs per cell."]
 
 
 def test_cautions_on_failures_and_sizes():
     results = a_study(failed=(("DNN_ME_ME_4x_000_ab", "the loss is NaN"), ("x", "y")))
     wide = tuple(replace(run, embedding_parameters=5_000_000) for run in results.cell("DNN_ME", "ME", 4).runs[:4])
-    found = cautions(with_cell(results, "DNN_ME", "ME", 4, runs=wide))
+    found = list_cautions(with_cell(results, "DNN_ME", "ME", 4, runs=wide))
     assert found == [
-        "49 of 50 runs have finished, and what is concluded may change.",
+        "49 of 50 runs have finished: the conclusions may change.",
         "2 runs failed, the first DNN_ME_ME_4x_000_ab: the loss is NaN.",
         "DNN_ME 4x: SE has 4,000,000 embedding parameters, ME 5,000,000.",
     ]
@@ -416,10 +424,9 @@ def test_cautions_on_differences_that_are_small_or_cannot_be_seen():
             runs = results.cell(model, "ME", scale).runs
             near = tuple(replace(r, test={"AUC": r.test["AUC"] - 0.0025}) for r in runs)
             results = with_cell(results, model, "ME", scale, runs=near)
-    same = (
-        "All differences in AUC shown between ME and SE are below 0.001, within which BARS calls two results the same."
-    )
-    assert cautions(results) == [same] and cautions(a_study()) == []
+    same = "All significant differences in AUC between ME and SE are below 0.001: BARS calls results that are so close"
+    same += " the same."
+    assert list_cautions(results) == [same] and list_cautions(a_study()) == []
     noisy = tuple(replace(r, test={"AUC": 0.8 + 50 * NOISE[i]}) for i, r in enumerate(results.cells[1].runs))
-    found = cautions(with_cell(results, "DCNv2_ME", "SE", 2, runs=noisy))
-    assert found[0].startswith("In 1 of 4 cells ME and SE must differ by over 0.001 AUC to be told apart")
+    found = list_cautions(with_cell(results, "DCNv2_ME", "SE", 2, runs=noisy))
+    assert found[0].startswith("In 1 of 4 cells, a difference between ME and SE must exceed 0.001 AUC to be detected")

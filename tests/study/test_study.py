@@ -21,22 +21,26 @@ from helpers.studies import (
     stub,  # noqa: F401 - a fixture
 )
 
+from fuxictr_me.bars import SEEDS as BARS_SEEDS
 from fuxictr_me.errors import RunError, UsageError
-from fuxictr_me.study.design import BARS_SEEDS, design, read_study
+from fuxictr_me.study.design import design_study
 from fuxictr_me.study.launch import launch_study as run
 from fuxictr_me.study.launch import read_status as status
-from fuxictr_me.study.plan import make_plan, read_plan, write_plan
-from fuxictr_me.study.progress import claim, find_results, progress_of, read_state
+from fuxictr_me.study.plan_file import read_plan, write_plan
+from fuxictr_me.study.progress import find_results, read_progress, read_run_progress
+from fuxictr_me.study.run_claims import claim_run
 from fuxictr_me.study.study_data import prepare_data
+from fuxictr_me.study.study_file import read_study
+from fuxictr_me.study.study_layout import lay_out_study
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 STUBBED = """
 import pathlib, sys
-from fuxictr_me.study import schedule
+from fuxictr_me.study import run_process, schedule
 SCRIPT = str(pathlib.Path("stub.py").resolve())
-schedule.command_of = lambda run, device: [sys.executable, SCRIPT, run.config, run.expid]
+run_process.make_command = lambda run, device: [sys.executable, SCRIPT, run.config, run.expid]
 schedule.POLL_SECONDS = 0.02
 from fuxictr_me.commands.main import main
 sys.exit(main(["study", "s.yaml"]))
@@ -47,7 +51,7 @@ sys.exit(main(["study", "s.yaml"]))
 
 
 def test_cells_of_the_paper_layout():
-    study = design(
+    study = design_study(
         "s",
         "tiny_flights",
         {"DNN_ME": {"expid": "DNN_ME_test"}},
@@ -80,8 +84,8 @@ def test_cells_of_the_paper_layout():
     assert all("InformationAbundance" in settings["callbacks"] for settings in by_name.values())
 
 
-def test_an_own_kind_and_a_grid_for_each():
-    study = design(
+def test_user_defined_kind_with_its_own_grid():
+    study = design_study(
         "s",
         "tiny_flights",
         ["DNN_ME"],
@@ -107,8 +111,8 @@ def test_an_own_kind_and_a_grid_for_each():
         ({"models": []}, "a study needs models"),
         ({"kinds": ["SE", "EM"]}, "unknown kind 'EM'"),
         ({"kinds": [{"mine": {"epochs": 3}}]}, "epochs must be equal for all kinds; kind 'mine' changes it"),
-        ({"kinds": [{"not one": {"aggregation": "gated"}}]}, "an own kind is a new name, without blanks"),
-        ({"kinds": [{"ME": {"aggregation": "gated"}}]}, "an own kind is a new name, without blanks"),
+        ({"kinds": [{"not one": {"aggregation": "gated"}}]}, "a kind of your own needs a new name without spaces"),
+        ({"kinds": [{"ME": {"aggregation": "gated"}}]}, "a kind of your own needs a new name without spaces"),
         ({"kinds": "SE"}, "kinds must be a list, got 'SE'"),
         ({"scales": [2, 0]}, "a scale must be an integer of 1 or more, got 0"),
         ({"scales": [2.5]}, "a scale must be an integer of 1 or more, got 2.5"),
@@ -127,14 +131,14 @@ def test_an_own_kind_and_a_grid_for_each():
         ),
     ],
 )
-def test_refused(change, words):
+def test_wrong_designs_are_refused(change, words):
     with pytest.raises(UsageError) as raised:
         read_study(None, **{**TINY, "models": ["DNN_ME"], **change})
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_refused_before_anything_runs(stub):
+def test_wrong_designs_are_refused_before_any_run_starts(stub):
     stub()
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": 1, "settings": {"net_droput": 0.1}}))
     with pytest.raises(
@@ -151,7 +155,7 @@ def test_refused_before_anything_runs(stub):
     assert before == {path: path.read_bytes() for path in Path("s").rglob("*.yaml")}  # nor half changed
 
 
-def test_files_that_are_no_study():
+def test_folders_that_are_not_a_study_are_refused():
     Path("bad.yaml").write_text("models: [")
     with pytest.raises(UsageError, match=r"bad.yaml is not valid YAML"):
         run("bad.yaml")
@@ -162,9 +166,9 @@ def test_files_that_are_no_study():
         run("missing.yaml")
     Path("full").mkdir()
     Path("full/mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match="full exists and is no study"):
+    with pytest.raises(UsageError, match="full exists and is not a study"):
         run(out="full", **TINY)
-    with pytest.raises(UsageError, match=r"full is no study: there is no study.json in it"):
+    with pytest.raises(UsageError, match=r"full is not a study: it has no study.json"):
         status("full")
     Path("full/study.json").write_text("{}")
     with pytest.raises(UsageError, match="is not a study's plan"):
@@ -174,10 +178,12 @@ def test_files_that_are_no_study():
 # --- FuxiCTR's autotuner
 
 
-def test_expids_are_those_of_the_autotuner():
+def test_expids_are_those_of_fuxictr_autotuner():
     """Number by the product of what varies, md5 of the sorted characters of the settings' JSON (host.md)."""
     Path("s").mkdir()
-    plan = make_plan(design("s", **TINY, scales=[2], seeds=[7, 8], grid={"learning_rate": [0.1, 0.01]}), Path("s"))
+    plan = lay_out_study(
+        design_study("s", **TINY, scales=[2], seeds=[7, 8], grid={"learning_rate": [0.1, 0.01]}), Path("s")
+    )
     assert len(plan.runs) == 3 * 2 * 2
     for r in plan.runs:
         digest = hashlib.md5("".join(sorted(print_to_json(r.settings))).encode()).hexdigest()[:8]
@@ -190,18 +196,18 @@ def test_expids_are_those_of_the_autotuner():
     assert read_plan("s") == plan
 
 
-def test_added_seeds_keep_the_numbers_of_the_others():
+def test_added_seeds_keep_the_expids_of_existing_runs():
     Path("s").mkdir()
     grid = {"learning_rate": [0.1, 0.01]}
-    few = make_plan(design("s", **TINY, scales=[2], seeds=[7], grid=grid), Path("s"))
-    more = make_plan(design("s", **TINY, scales=[2], seeds=[7, 8], grid=grid), Path("s"))
+    few = lay_out_study(design_study("s", **TINY, scales=[2], seeds=[7], grid=grid), Path("s"))
+    more = lay_out_study(design_study("s", **TINY, scales=[2], seeds=[7, 8], grid=grid), Path("s"))
     assert {r.expid for r in few.runs} < {r.expid for r in more.runs}
 
 
-def test_what_fuxictr_ran_is_not_run_again():
+def test_runs_of_fuxictr_count_as_finished():
     """Its grid_search on the folder that the study made, then the study with one seed more, in a process as always."""
     Path("s").mkdir()
-    plan = make_plan(design("s", **TINY, scales=[1], seeds=[7]), Path("s"))
+    plan = lay_out_study(design_study("s", **TINY, scales=[1], seeds=[7]), Path("s"))
     write_plan(plan, "s")
     search = "from fuxictr import autotuner; autotuner.grid_search('tuner/DNN_ME_base', [-1])"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # it runs what "python" means there
@@ -217,12 +223,12 @@ def test_what_fuxictr_ran_is_not_run_again():
 # --- running
 
 
-def test_grid_with_the_first_seed_then_the_choice_with_all(stub):
+def test_grid_runs_with_the_first_seed_and_the_choice_with_all(stub):
     stub()
     text = run(out="s", **TINY, scales=[2], seeds=[1, 2, 3], grid={"embedding_regularizer": [0.001, 0.002]}, jobs=3)
     assert "12 of 12 runs finished" in text
     plan = read_plan("s")
-    state = read_state(plan, Path("s"))
+    state = read_progress(plan, Path("s"))
     assert state.chosen == {
         cell: {"embedding_regularizer": 0.002} for cell in plan.cells
     }  # the stub's AUC grows with it
@@ -232,11 +238,11 @@ def test_grid_with_the_first_seed_then_the_choice_with_all(stub):
     assert len(started("s")) == len(ran)
 
 
-def test_smaller_is_better_where_the_monitor_says_so(stub):
+def test_monitor_mode_min_chooses_the_smallest_value(stub):
     stub()
     settings = {"monitor": {"AUC": 1}, "monitor_mode": "min"}  # a sum of weighted metrics, whatever it means
     run(out="s", **TINY, scales=[1], seeds=[1], grid={"embedding_regularizer": [0.001, 0.002]}, settings=settings)
-    assert read_state(read_plan("s"), Path("s")).chosen == {"DNN_ME_base": {"embedding_regularizer": 0.001}}
+    assert read_progress(read_plan("s"), Path("s")).chosen == {"DNN_ME_base": {"embedding_regularizer": 0.001}}
 
 
 def test_a_failed_run_is_recorded_and_retried_on_demand(stub, capsys):
@@ -255,14 +261,14 @@ def test_a_failed_run_is_recorded_and_retried_on_demand(stub, capsys):
     assert not list(Path("s/failed").glob("*"))
 
 
-def test_a_grid_of_which_one_failed_is_chosen_from_the_others(stub):
+def test_choice_ignores_failed_runs_of_the_grid(stub):
     stub("if settings['embedding_regularizer'] == 0.002: sys.exit(1)")
     with pytest.raises(RunError, match="2 of 3 runs finished, 1 failed"):
         run(out="s", **TINY, scales=[1], seeds=[1, 2], grid={"embedding_regularizer": [0.001, 0.002]})
-    assert read_state(read_plan("s"), Path("s")).chosen == {"DNN_ME_base": {"embedding_regularizer": 0.001}}
+    assert read_progress(read_plan("s"), Path("s")).chosen == {"DNN_ME_base": {"embedding_regularizer": 0.001}}
 
 
-def test_reasons_of_failure(stub):
+def test_status_explains_why_a_run_failed(stub):
     stub("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(RunError):
         run(out="killed", **TINY, scales=[1], seeds=[1])
@@ -274,13 +280,13 @@ def test_reasons_of_failure(stub):
     stub("settings['epochs'] = 9")
     with pytest.raises(RunError):
         run(out="other", **TINY, scales=[1], seeds=[1])
-    assert "was changed meanwhile: it ran with epochs: 9 in place of 1" in status("other")
+    assert "has changed: the run used epochs: 9 in place of 1" in status("other")
 
 
 @pytest.mark.parametrize(
     "words", ["[Errno 28] No space left on device", "could not write x.model (is the disk full?): unexpected pos 5"]
 )
-def test_a_full_disk_stops_and_goes_on(stub, words):
+def test_full_disk_stops_the_study_and_it_can_continue(stub, words):
     stub(f"if settings['seed'] == 2: print('fuxictr-me: error: {words}'); sys.exit(1)")
     with pytest.raises(RunError, match="the disk is full; finished runs are kept"):
         run(out="s", **TINY, scales=[2], seeds=[1, 2])
@@ -292,10 +298,10 @@ def test_a_full_disk_stops_and_goes_on(stub, words):
     assert len(started("s")) == before + 3
 
 
-def test_two_studies_in_one_folder(stub):
+def test_only_one_study_process_works_in_a_folder(stub):
     stub("time.sleep(3)")
-    code = "import sys; from fuxictr_me.study.progress import only_study; from pathlib import Path\n"
-    code += "with only_study(Path('s')): print('locked', flush=True); sys.stdin.read()"
+    code = "import sys; from fuxictr_me.study.run_claims import lock_study; from pathlib import Path\n"
+    code += "with lock_study(Path('s')): print('locked', flush=True); sys.stdin.read()"
     Path("s").mkdir()
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -307,12 +313,12 @@ def test_two_studies_in_one_folder(stub):
     assert started("s") == []
 
 
-def test_a_run_that_outlived_its_study_is_waited_for(stub):
+def test_study_waits_for_a_run_left_by_a_killed_study(stub):
     stub()
     Path("s").mkdir()
-    plan = make_plan(design("s", **TINY, scales=[1], seeds=[1, 2]), Path("s"))
+    plan = lay_out_study(design_study("s", **TINY, scales=[1], seeds=[1, 2]), Path("s"))
     write_plan(prepare_data(plan, Path("s")), "s")
-    claimed = claim(Path("s"), plan.runs[0].expid)
+    claimed = claim_run(Path("s"), plan.runs[0].expid)
     late = "time.sleep(1.5)"
     script = Path("late.py")
     script.write_text(STUB.format(behaviour=late))
@@ -325,7 +331,7 @@ def test_a_run_that_outlived_its_study_is_waited_for(stub):
     assert sorted(started("s")) == sorted(r.expid for r in plan.runs)  # each once
 
 
-def test_a_changed_study(stub, capsys):
+def test_changes_of_finished_settings_are_refused_without_changed(stub, capsys):
     stub()
     base = {**TINY, "scales": [2], "seeds": [1]}
     run(out="s", **base)
@@ -342,7 +348,7 @@ def test_a_changed_study(stub, capsys):
     assert len(started("s")) == 9
 
 
-def test_a_grid_that_grows_repeats_nothing(stub):
+def test_growing_grid_repeats_no_run(stub):
     stub()
     base = {**TINY, "scales": [1], "seeds": [1, 2]}
     run(out="s", **base, grid={"embedding_regularizer": [0.002, 0.003]})
@@ -352,7 +358,7 @@ def test_a_grid_that_grows_repeats_nothing(stub):
     assert len(started("s")) == 4  # only what is new, although FuxiCTR numbers all anew
 
 
-def test_killed_at_any_point_it_goes_on(stub):
+def test_study_continues_after_a_kill_at_any_point(stub):
     """The study is killed in mid-run; what goes on repeats no finished run and loses none."""
     stub('time.sleep(2 * (open("started.txt").read().count(chr(10)) == 2))')  # the second run outlives the study
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": [1, 2]}))
@@ -371,7 +377,7 @@ def test_killed_at_any_point_it_goes_on(stub):
     assert len(list(Path("s").glob("checkpoints/*/*.json"))) == 6
 
 
-def test_where_a_run_is():
+def test_run_progress_is_read_from_the_log():
     """Lines as FuxiCTR's log has them."""
     path = Path("s/checkpoints/d/x.log")
     path.parent.mkdir(parents=True)
@@ -381,15 +387,15 @@ def test_where_a_run_is():
     lines += ["[Metrics] AUC: 0.75", "*** Epoch=3 early stop ***", "Training finished."]
     for n in range(len(lines) + 1):
         path.write_text("\n".join(lines[:n]))
-        seen.append(progress_of(Path("s"), "../data/d", "x"))
+        seen.append(read_run_progress(Path("s"), "../data/d", "x"))
     assert seen[:2] == ["", ""]
     assert seen[2:4] == ["epoch 1", "epoch 1"]
     assert seen[4:8] == ["epoch 1, AUC: 0.76", "epoch 2, AUC: 0.76", "epoch 2, AUC: 0.77", "epoch 3, AUC: 0.77"]
     assert seen[-1] == "evaluating, AUC: 0.75"
-    assert progress_of(Path("s"), "../data/d", "y") == ""
+    assert read_run_progress(Path("s"), "../data/d", "y") == ""
 
 
-def test_interrupted_it_ends_its_runs(stub):
+def test_interrupt_ends_the_running_processes(stub):
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": [1, 2], "settings": {"epochs": 1}}))
     study = Forked("study", "s.yaml", "--jobs", "2")
     deadline = time.monotonic() + 120
@@ -400,7 +406,7 @@ def test_interrupted_it_ends_its_runs(stub):
     assert study.returncode == 130
     assert "interrupted" in errors
     plan = read_plan("s")
-    assert read_state(plan, Path("s")).running == set()
+    assert read_progress(plan, Path("s")).running == set()
     assert not list(Path("s").glob("failed/*"))
 
 
@@ -419,7 +425,7 @@ def test_from_the_command_line(tmp_path):
     assert "--scales must be whole numbers such as 1,2,4, got '1,x'" in done.stderr
 
 
-def test_dry_run_counts_parameters_and_takes_time_from_what_is_done(stub):
+def test_dry_run_counts_parameters_and_scales_time_from_finished_runs(stub):
     from fuxictr_me.study.launch import launch_study as study
 
     stub()

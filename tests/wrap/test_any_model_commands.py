@@ -32,18 +32,19 @@ from fuxictr_me.data.building.convert_ids import convert_set
 from fuxictr_me.estimates import simulate
 from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.io.resources import find_bundled_folder
-from fuxictr_me.reports.collapse.analyze import report_of
-from fuxictr_me.reports.study.metric_values import lower_is_better
-from fuxictr_me.reports.study.write import write_report
+from fuxictr_me.reports.collapse.report import report_run
+from fuxictr_me.reports.study.metric_values import is_lower_better
+from fuxictr_me.reports.study.report import write_study_report
 from fuxictr_me.runs.experiment import load_feature_map, load_split, load_trained, run_expid
 from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.runs.run_settings import load_settings
-from fuxictr_me.study.design import design
-from fuxictr_me.study.gather import read_abundance
+from fuxictr_me.study.design import design_study
+from fuxictr_me.study.gather_results import read_abundance
 from fuxictr_me.study.launch import launch_study
-from fuxictr_me.study.plan import make_plan, read_plan
-from fuxictr_me.study.progress import read_state
-from fuxictr_me.study.schedule import variables
+from fuxictr_me.study.plan_file import read_plan
+from fuxictr_me.study.progress import read_progress
+from fuxictr_me.study.run_process import find_model_variables
+from fuxictr_me.study.study_layout import lay_out_study
 from fuxictr_me.zoo.find_model import find_model, is_wrapped
 
 TINY = find_bundled_folder("dataset_configs") / "tiny_flights"
@@ -291,7 +292,7 @@ def test_the_ia_file_and_the_report_know_both_sets(mine):
         sets = [weights[f"{prefix}{name.format(row['field'])}"][1:] for prefix in ("", "sets.1.")]  # no padding row
         table = {"0": sets[0], "1": sets[1], "all": torch.cat(sets, dim=1)}[row["set"]]
         assert float(row["ia"]) == pytest.approx(information_abundance(table), rel=1e-5)
-    report = report_of(find_run("two", "config"))
+    report = report_run(find_run("two", "config"))
     assert "the 2 sets side by side" in report["verdict"]["headline"]
     assert [(layer["layer"], layer["num_sets"]) for layer in report["layers"]] == [("embedding_layer", 2)]
     assert report["model"] == "WideDNN"
@@ -379,18 +380,18 @@ def test_a_study_of_a_class_of_ones_own(mine):
     folder = Path("far/away")
     plan = read_plan(folder)
     assert list(plan.cells) == ["WideDNN_base", "WideDNN_ME_2x"] and plan.environment == {"FUXICTR_ME_PATH": ["../.."]}
-    results = read_state(plan, folder).results
+    results = read_progress(plan, folder).results
     sets = [(r["model"], r["settings"]["num_sets"], r["settings"]["embedding_dim"]) for r in results.values()]
     assert sorted(sets) == [("mine_any:WideDNN", 1, 4)] * 2 + [("mine_any:WideDNN", 2, 4)] * 2
     assert all(result["model_source"]["file"] == "mine_any.py" for result in results.values())
-    write_report(folder)
+    write_study_report(folder)
     report = (folder / "report" / "report.md").read_text()
     assert "| WideDNN |" in report and "mine_any" not in report and "published" not in report
 
 
 def test_a_study_of_a_model_of_the_zoo_starts_from_the_checkouts_own_config(mine, checkout, monkeypatch):
     kinds = ["SE", "ME", {"L": {"merge": "logits"}}]
-    study = design("s", "tiny_flights", {"WideDNN": {"merge": "dnn"}}, scales=[3], kinds=kinds)
+    study = design_study("s", "tiny_flights", {"WideDNN": {"merge": "dnn"}}, scales=[3], kinds=kinds)
     sizes = {c.name: tuple(c.settings[k] for k in ("num_sets", "embedding_dim", "merge")) for c in study.cells}
     assert sizes == {
         "WideDNN_base": (1, 6, "dnn"),
@@ -399,10 +400,10 @@ def test_a_study_of_a_model_of_the_zoo_starts_from_the_checkouts_own_config(mine
         "WideDNN_L_3x": (3, 6, "logits"),
     }
     monkeypatch.setenv("FUXICTR_SRC", "checkout")  # seen from here; runs start in the study's folder
-    plan = make_plan(study, Path("far/away"))
+    plan = lay_out_study(study, Path("far/away"))
     assert plan.environment == {"FUXICTR_SRC": ["../../checkout"]}
-    assert variables(plan, Path("far/away")) == {"FUXICTR_SRC": str(checkout)}
-    own = design("s", "tiny_flights", ["mine_any:WideDNN"], scales=[2], config="config")
+    assert find_model_variables(plan, Path("far/away")) == {"FUXICTR_SRC": str(checkout)}
+    own = design_study("s", "tiny_flights", ["mine_any:WideDNN"], scales=[2], config="config")
     assert {cell.settings["embedding_dim"] for cell in own.cells} == {4, 8}  # of the study's own folder
 
 
@@ -415,7 +416,7 @@ def test_fields_of_several_layers_are_told_apart_and_losses_of_tasks_are_losses(
             writer.writeheader()
             writer.writerows(rows[:count])
         assert [field["field"] for field in read_abundance(tmp_path / "x.ia.csv")] == names
-    assert lower_is_better("logloss") and lower_is_better("late_logloss") and not lower_is_better("late_AUC")
+    assert is_lower_better("logloss") and is_lower_better("late_logloss") and not is_lower_better("late_AUC")
 
 
 @pytest.mark.parametrize(
@@ -426,7 +427,7 @@ def test_fields_of_several_layers_are_told_apart_and_losses_of_tasks_are_losses(
         ({"grid": {"net_dropout": [0, 0.1]}}, "sets net_dropout, which neither FuxiCTR nor WideDNN reads"),
         ({"config": None}, "a study of mine_any:WideDNN starts from its entry WideDNN_default: name the config folder"),
         ({"models": ["mine_any:WideDNN", "WideDNN"]}, "two models of a study are called WideDNN"),
-        ({"models": ["mine_any:DNN_ME"]}, "is called like a model of ours"),
+        ({"models": ["mine_any:DNN_ME"]}, "has the name of a fuxictr-me model"),
         (
             {"models": {"mine_any:WideDNN": {"expid": "own"}}},
             "own in config is of model 'mine_any:OwnSets', not mine_any",
@@ -436,7 +437,7 @@ def test_fields_of_several_layers_are_told_apart_and_losses_of_tasks_are_losses(
 def test_a_study_that_cannot_be_is_refused_when_it_is_planned(mine, checkout, change, words):
     asked = {"models": ["mine_any:WideDNN"], "config": "config", "scales": [2], **change}
     with pytest.raises(UsageError, match=words):
-        design("s", "tiny_flights", **asked)
+        design_study("s", "tiny_flights", **asked)
 
 
 # --- a plan

@@ -21,6 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> str:
     """Write the report."""
-    from fuxictr_me.reports.study.write import write_report
+    from fuxictr_me.reports.study.report import write_study_report
 
-    return write_report(arguments.folder, arguments.out)
+    return write_study_report(arguments.folder, arguments.out)

@@ -1,11 +1,13 @@
-"""All numbers of a collapse report, out of a state dict and a feature map; nothing is drawn or judged here."""
+"""Measure all numbers of a collapse report from a state dict and a feature map."""
 
 import itertools
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
 
 import torch
+from fuxictr.features import FeatureMap
 from tqdm import tqdm
 
 from fuxictr_me.collapse import (
@@ -24,30 +26,38 @@ from fuxictr_me.collapse import (
     weighted_abundance,
 )
 from fuxictr_me.collapse.random_tables import random_reference
-from fuxictr_me.tables.checkpoint_blocks import first_interaction
-from fuxictr_me.tables.checkpoint_tables import checkpoint_layers
+from fuxictr_me.tables.checkpoint_blocks import FirstInteraction, first_interaction
+from fuxictr_me.tables.checkpoint_tables import CheckpointLayer, checkpoint_layers
+from fuxictr_me.tables.model_tables import FieldTables
 
 ALL = "all"  # the sets side by side, [E¹ … Eᴹ]
 
 
-def measure(state_dict, feature_map, initializer, model=None, count=None, device="cpu"):
-    """The numbers of one model.
+def measure_collapse(
+    state_dict: Mapping[str, torch.Tensor],
+    feature_map: FeatureMap,
+    initializer: Callable,
+    model: str | None = None,
+    count: Callable[[dict[str, int]], dict[str, torch.Tensor]] | None = None,
+    device: str = "cpu",
+) -> dict:
+    """Measure one model.
 
     Args:
-        state_dict (dict): name -> Tensor, of a whole model.
-        feature_map (FeatureMap): of FuxiCTR.
-        initializer (callable): what its tables started from.
-        model (str): its name, see ``first_interaction``.
-        count (callable): {field: D} -> how often the training data have each id, as ``id_counts`` gives it;
-            None leaves out what needs it.
-        device (str): where the linear algebra is done; tables are moved there one field at a time.
+        state_dict: of the whole model.
+        feature_map: FuxiCTR's.
+        initializer: that the tables started from.
+        model: its name, see ``first_interaction``.
+        count: field -> D to how often each id occurs in the training data, as ``id_counts`` does. If None, the numbers
+            that need it are left out.
+        device: of the linear algebra. Tables are moved to it one field at a time.
 
     Returns:
-        dict: ready for ``json.dump``, ``layers`` (the largest first), ``interaction`` (or None, and
-        ``interaction_note`` why) and ``skipped`` (tables that are not finite).
+        ready for ``json.dump``: ``layers`` (the largest first), ``interaction`` (or None, and ``interaction_note`` says
+        why) and ``skipped`` (tables that are not finite).
 
     Raises:
-        UsageError: a checkpoint that does not fit the feature map.
+        UsageError: the checkpoint does not fit the feature map.
     """
     layers = checkpoint_layers(state_dict, feature_map, initializer)
     found, note = first_interaction(state_dict, layers, model)
@@ -55,42 +65,53 @@ def measure(state_dict, feature_map, initializer, model=None, count=None, device
     counts = count(rows) if count else {}
     measured, skipped, factors = [], [], {}
     for layer in layers:
-        fields, R = [], {}
-        for tables in tqdm(layer.tables, desc=layer.name, unit="field", disable=None, leave=False):
-            sets = [table.to(device) for table in tables.sets]
-            try:
-                R[tables.field] = triangular_factor(sets, tables.exclude).cpu()
-            except ValueError as error:
-                skipped.append({"layer": layer.name, "field": tables.field, "why": str(error)})
-                continue
-            sharing = layer.sharing(tables.field)
-            seen = sum(counts[field] for field in sharing) if counts else None
-            fields.append(_field(tables, R[tables.field], sharing, sets, seen))
-        factors[layer.name] = R
-        measured.append(
-            {
-                "layer": layer.name,
-                "num_sets": layer.num_sets,
-                "fields": fields,
-                "apart": [field for field in layer.widths if field not in layer.table_of],  # numeric, of dimension 1
-                "between_sets": _between_sets(layer, R),
-            }
-        )
+        numbers, factors[layer.name], left_out = _measure_layer(layer, counts, device)
+        measured.append(numbers)
+        skipped += left_out
     interaction = None
     if found:
         layer = next(layer for layer in layers if layer.name == found.layer)
         try:
-            interaction = _interaction(found, layer, factors[layer.name])
+            interaction = _measure_interaction(found, layer, factors[layer.name])
         except ValueError as error:
             note = f"{found.key}: {error}"
-        measured.sort(key=lambda layer: layer["layer"] != found.layer)  # the one that interacts leads
+        measured.sort(key=lambda layer: layer["layer"] != found.layer)  # the layer of the interaction comes first
     return {"layers": measured, "interaction": interaction, "interaction_note": note, "skipped": skipped}
 
 
-def _field(tables, R, sharing, sets, seen):
+def _measure_layer(
+    layer: CheckpointLayer, counts: Mapping[str, torch.Tensor], device: str
+) -> tuple[dict, dict[str, torch.Tensor], list[dict]]:
+    """Return the numbers of an embedding layer, the triangular factor of each field, and the fields left out."""
+    fields, factors, skipped = [], {}, []
+    for tables in tqdm(layer.tables, desc=layer.name, unit="field", disable=None, leave=False):
+        sets = [table.to(device) for table in tables.sets]
+        try:
+            factors[tables.field] = triangular_factor(sets, tables.exclude).cpu()
+        except ValueError as error:
+            skipped.append({"layer": layer.name, "field": tables.field, "why": str(error)})
+            continue
+        sharing = layer.sharing(tables.field)
+        seen = torch.stack([counts[field] for field in sharing]).sum(dim=0) if counts else None
+        fields.append(_measure_field(tables, factors[tables.field], sharing, sets, seen))
+    numbers = {
+        "layer": layer.name,
+        "num_sets": layer.num_sets,
+        "fields": fields,
+        "apart": [field for field in layer.widths if field not in layer.table_of],  # numeric, or of dimension 1
+        "between_sets": _compare_sets(layer, factors),
+    }
+    return numbers, factors, skipped
+
+
+def _measure_field(
+    tables: FieldTables, R: torch.Tensor, sharing: list[str], sets: list[torch.Tensor], seen: torch.Tensor | None
+) -> dict:
     blocks = R.split(tables.dims, dim=1)
-    parts = [_part(m, block, tables, (dim,)) for m, (block, dim) in enumerate(zip(blocks, tables.dims, strict=True))]
-    parts.append(_part(ALL, R, tables, tuple(tables.dims)) if len(blocks) > 1 else {**parts[0], "set": ALL})
+    parts = [
+        _measure_part(m, block, tables, (dim,)) for m, (block, dim) in enumerate(zip(blocks, tables.dims, strict=True))
+    ]
+    parts.append(_measure_part(ALL, R, tables, tuple(tables.dims)) if len(blocks) > 1 else {**parts[0], "set": ALL})
     field = {
         "field": tables.field,
         "shared_with": sharing[1:],
@@ -107,8 +128,8 @@ def _field(tables, R, sharing, sets, seen):
     return field
 
 
-def _part(name, R, tables, dims):
-    """One set, or all side by side, from its columns of the triangular factor."""
+def _measure_part(name: int | str, R: torch.Tensor, tables: FieldTables, dims: tuple[int, ...]) -> dict:
+    """Measure one set, or all sets side by side, from their columns ``R`` of the triangular factor."""
     sigma, dim = torch.linalg.svdvals(R), sum(dims)
     ia, ceiling = abundance(sigma), tables.ceiling(dim)
     rms = float(R.norm()) / math.sqrt(max(1, tables.num_ids * dim))
@@ -124,15 +145,15 @@ def _part(name, R, tables, dims):
         "effective_rank": effective_rank(sigma),
         "stable_rank": stable_rank(sigma),
         "participation_ratio": participation_ratio(sigma),
-        "alpha_req": _number(alpha_req(sigma)),
+        "alpha_req": _nan_to_none(alpha_req(sigma)),
         "rms": rms,
         "rms_initial": random and random.rms,
         "spectrum": (sigma / sigma[0]).tolist() if len(sigma) and sigma[0] > 0 else [],
     }
 
 
-def _between_sets(layer, factors):
-    """How far the spaces of the sets differ, field by field, over pairs of sets; None for one set."""
+def _compare_sets(layer: CheckpointLayer, factors: Mapping[str, torch.Tensor]) -> dict | None:
+    """Measure the angles between the spaces of the sets, over pairs of sets, for each field; None for one set."""
     if layer.num_sets == 1:
         return None
     columns = {t.field: factors[t.field].split(t.dims, dim=1) for t in layer.tables if t.field in factors}
@@ -149,24 +170,25 @@ def _between_sets(layer, factors):
     return {"fields": fields, "space_similarity": table_space_similarity(list(columns.values())) if equal else None}
 
 
-def _interaction(found, layer, factors):
+def _measure_interaction(found: FirstInteraction, layer: CheckpointLayer, factors: Mapping[str, torch.Tensor]) -> dict:
     dims = {tables.field: tables.dims for tables in layer.tables}
     sets, norms = [], []
     for m, blocks in enumerate(found.blocks):
         if blocks is None:
             continue
-        R = [_columns(factors, dims, layer.table_of.get(field), m) for field in found.fields]
+        R = [_columns_of_set(factors, dims, layer.table_of.get(field), m) for field in found.fields]
         sub = sub_embedding_abundance(R, blocks)
         own = torch.tensor([math.nan if r is None else abundance(torch.linalg.svdvals(r)) for r in R])
         law = interaction_collapse(sub, own.double())
         norms.append(block_norms(blocks))
-        one = {"set": m, "sub_ia": _numbers(sub), "norms": _numbers(norms[-1])}
+        one = {"set": m, "sub_ia": _to_json(sub), "norms": _to_json(norms[-1])}
         one["law"] = {
             "num_fields": law.num_fields,
-            **{side: {k: _number(v) for k, v in asdict(getattr(law, side)).items()} for side in ("partner", "own")},
+            **{
+                side: {k: _nan_to_none(v) for k, v in asdict(getattr(law, side)).items()} for side in ("partner", "own")
+            },
         }
         sets.append(one)
-    several = len(norms) > 1
     return {
         "kind": found.kind,
         "key": found.key,
@@ -174,19 +196,21 @@ def _interaction(found, layer, factors):
         "fields": found.fields,
         "table_of": [layer.table_of.get(field) for field in found.fields],
         "sets": sets,
-        "variance_of_norms": _numbers(variance_of_norms(torch.stack(norms))) if several else None,
+        "variance_of_norms": _to_json(variance_of_norms(torch.stack(norms))) if len(norms) > 1 else None,
     }
 
 
-def _columns(factors, dims, field, m):
-    """The columns of set ``m`` in the factor of a field; None where it has none."""
-    return factors[field].split(dims[field], dim=1)[m] if field in factors else None
+def _columns_of_set(
+    factors: Mapping[str, torch.Tensor], dims: Mapping[str, Sequence[int]], field: str | None, m: int
+) -> torch.Tensor | None:
+    """Return the columns of set ``m`` in the factor of a field; None if the field has no factor."""
+    return factors[field].split(dims[field], dim=1)[m] if field is not None and field in factors else None
 
 
-def _numbers(matrix):
-    return [[_number(value) for value in row] for row in matrix.tolist()]
+def _to_json(matrix: torch.Tensor) -> list[list[float | None]]:
+    return [[_nan_to_none(value) for value in row] for row in matrix.tolist()]
 
 
-def _number(value):
-    """None for NaN, which JSON has not."""
+def _nan_to_none(value: float) -> float | None:
+    """Return None for NaN, which JSON does not have."""
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,40 +1,39 @@
-"""The picture of the toy experiment: IA(E₁) against iterations, for a D₃ of few ids and of many (paper, figure 4)."""
+"""The figure of the toy experiment: IA(E₁) over iterations, for D₃ of few and of many ids (paper, figure 4)."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
-from matplotlib.figure import Figure
+import torch
 from tqdm import tqdm
 
 from fuxictr_me.collapse.toy import toy
 from fuxictr_me.errors import check_positive_int
+from fuxictr_me.reports.style import BLUE, DPI, GREEN, ORANGE, PINK, new_figure
 
 PAPERS_D3 = (3, 100)
+STYLES = ((ORANGE, "-"), (BLUE, "--"), (GREEN, "-."), (PINK, ":"))
 
-STYLES = (("#D55E00", "-"), ("#0072B2", "--"), ("#009E73", "-."), ("#CC79A7", ":"))  # colours of Okabe and Ito
 
-
-def draw_toy(trajectories, path):
-    """Draw IA(E₁), a thin line for each seed and a thick one for their mean, and write it as PNG and as SVG.
+def draw_toy(trajectories: Mapping[int, Sequence[torch.Tensor]], path: str | Path) -> list[Path]:
+    """Draw IA(E₁), a thin line for each seed and a thick one for their mean, and save it as PNG and as SVG.
 
     Args:
-        trajectories (dict): D₃ -> list of trajectories, one a seed, as ``fuxictr_me.collapse.toy`` gives
-            them; four D₃ at most.
-        path (str or Path): of the picture; its suffix becomes ``.png`` and ``.svg``.
+        trajectories: D₃ -> one trajectory per seed, see ``fuxictr_me.collapse.toy``; at most four D₃.
+        path: of the figure; its suffix becomes ``.png`` and ``.svg``.
 
     Returns:
-        list of Path: what was written.
+        the files that were written.
 
     Example::
 
         draw_toy({d3: [toy(d3, seed=seed) for seed in range(5)] for d3 in (3, 100)}, "toy.png")
     """
-    figure = Figure(figsize=(6.4, 4), layout="constrained", facecolor="white")
-    axes = figure.subplots()
+    figure, axes = new_figure(6.4, 4)
     for (d3, runs), (color, linestyle) in zip(trajectories.items(), STYLES, strict=False):
         for run in runs:
             axes.plot(run.tolist(), color=color, linewidth=0.7, alpha=0.45)
-        mean = sum(runs) / len(runs)
+        mean = torch.stack(list(runs)).mean(dim=0)
         axes.plot(mean.tolist(), color=color, linestyle=linestyle, linewidth=2.4, label=f"$D_3$ = {d3:,}")
     axes.set_ylim(bottom=1)
     axes.margins(x=0)
@@ -43,28 +42,28 @@ def draw_toy(trajectories, path):
     axes.set_ylabel("information abundance of $E_1$,  Σσ / max σ")
     seeds = len(next(iter(trajectories.values())))
     axes.legend(title=f"thin: {seeds} seeds; thick: mean", frameon=False, loc="lower left", alignment="left")
-    axes.spines[["top", "right"]].set_visible(False)
     written = [Path(path).with_suffix(suffix) for suffix in (".png", ".svg")]
     for file in written:
-        figure.savefig(file, dpi=150)
+        figure.savefig(file, dpi=DPI)
     return written
 
 
-def run(out, seeds=5, iterations=5_000):
-    """Do the experiment for D₃ = 3 and 100, and draw it.
+def run_toy(out: str | Path, seeds: int = 5, iterations: int = 5_000) -> str:
+    """Run the experiment for D₃ = 3 and 100, and draw it.
 
     Args:
-        out (str or Path): folder for ``toy.png`` and ``toy.svg``.
-        seeds (int): how many, from 0.
-        iterations (int): SGD steps.
+        out: folder for ``toy.png`` and ``toy.svg``.
+        seeds: number of seeds, from 0.
+        iterations: SGD steps.
 
     Returns:
-        str: the table of IA(E₁), and where the pictures are.
+        the table of IA(E₁), and where the figures are.
     """
-    check_positive_int("seeds", seeds), check_positive_int("iterations", iterations)
+    check_positive_int("seeds", seeds)
+    check_positive_int("iterations", iterations)
     Path(out).mkdir(parents=True, exist_ok=True)
     runs = [(d3, seed) for d3 in PAPERS_D3 for seed in range(seeds)]
-    trajectories = {d3: [] for d3 in PAPERS_D3}
+    trajectories: dict[int, list[torch.Tensor]] = {d3: [] for d3 in PAPERS_D3}
     for d3, seed in tqdm(runs, desc="toy"):
         trajectories[d3].append(toy(d3, iterations=iterations, seed=seed))
     written = draw_toy(trajectories, Path(out) / "toy.png")

@@ -1,81 +1,76 @@
-"""Where the results of a study are weak, in words."""
+"""The limitations of a study's results, in sentences."""
 
-from fuxictr_me.reports.study.comparisons import compare, questions
-from fuxictr_me.reports.study.format import count, some
+from collections.abc import Iterator
+
+from fuxictr_me.formatting import join_names, pluralize
+from fuxictr_me.reports.study.comparisons import compare_kinds
 from fuxictr_me.reports.study.statistics import FEWEST_SEEDS
-from fuxictr_me.reports.study.tuning import at_the_edge, is_tuned, kinds_of, same_grid, tries_a_cell
-from fuxictr_me.study.results import MULTI, SINGLE
+from fuxictr_me.reports.study.tuning import count_tuning_runs, find_edge_choices, has_same_grids, is_tuned, list_kinds
+from fuxictr_me.study.results import MULTI, SINGLE, StudyResults
 
-SAME_IN_BARS = 1e-3  # of AUC: within it BARS calls two results the same
-SAME_SIZE = 0.01  # embedding parameters of SE and ME that differ by less are called equal
-
-
-def cautions(results):
-    """What to be careful about.
-
-    Args:
-        results (StudyResults)
-
-    Returns:
-        list of str: sentences.
-    """
-    kinds = (_few, _missing, _budgets, _edges, _sizes, _small)
-    return [f"{sentence}." for kind in kinds for sentence in kind(results)]
+SAME_IN_BARS = 1e-3  # of AUC: BARS calls results that are closer the same
+SAME_SIZE = 0.01  # relative difference of embedding parameters below which SE and ME count as equally large
 
 
-def _few(results):
+def list_cautions(results: StudyResults) -> list[str]:
+    """Return sentences about what limits the conclusions of a study."""
+    checks = (_few_seeds, _unfinished_runs, _unequal_tuning, _choices_at_edges, _unequal_sizes, _small_differences)
+    return [sentence for check in checks for sentence in check(results)]
+
+
+def _few_seeds(results: StudyResults) -> Iterator[str]:
     if len(results.seeds) < FEWEST_SEEDS:
-        yield f"{count(len(results.seeds), 'seed')} only, and with fewer than {FEWEST_SEEDS} nothing is concluded"
+        seeds = pluralize(len(results.seeds), "seed")
+        yield f"The study has only {seeds}: nothing is concluded from fewer than {FEWEST_SEEDS}."
 
 
-def _missing(results):
+def _unfinished_runs(results: StudyResults) -> Iterator[str]:
     total = len(results.seeds) * len(results.cells)
-    done = sum(len(cell.runs) for cell in results.cells)
-    if done < total:
-        yield f"{done} of {count(total, 'run')} have finished, and what is concluded may change"
+    finished = sum(len(cell.runs) for cell in results.cells)
+    if finished < total:
+        yield f"{finished} of {pluralize(total, 'run')} have finished: the conclusions may change."
     if results.failed:
-        expid, why = results.failed[0]
-        yield f"{count(len(results.failed), 'run')} failed, the first {expid}: {why}"
+        expid, reason = results.failed[0]
+        yield f"{pluralize(len(results.failed), 'run')} failed, the first {expid}: {reason}."
 
 
-def _budgets(results):
+def _unequal_tuning(results: StudyResults) -> Iterator[str]:
     if not is_tuned(results):
         return
-    if not same_grid(results):
-        yield "The grids of the kinds are not the same"
-    spent = {kind: sorted(set(tries_a_cell(results, kind))) for kind in kinds_of(results)}
-    if len({tuple(tries) for tries in spent.values()}) > 1:
-        told = ", ".join(f"{kind} {' or '.join(map(str, tries))}" for kind, tries in spent.items())
-        yield f"The tuning budgets are not equal: {told} runs a cell"
+    if not has_same_grids(results):
+        yield "The kinds were tuned over different grids."
+    runs = {kind: sorted(set(count_tuning_runs(results, kind))) for kind in list_kinds(results)}
+    if len({tuple(counts) for counts in runs.values()}) > 1:
+        budgets = ", ".join(f"{kind} {' or '.join(map(str, counts))}" for kind, counts in runs.items())
+        yield f"The tuning budgets are not equal: {budgets} runs per cell."
 
 
-def _edges(results):
-    for name, cells in at_the_edge(results).items():
-        where = some(f"{cell.model} {cell.title}" for cell in cells)
-        yield f"The chosen {name} is at the edge of its grid in {count(len(cells), 'cell')}: {where}"
+def _choices_at_edges(results: StudyResults) -> Iterator[str]:
+    for name, cells in find_edge_choices(results).items():
+        where = join_names(f"{cell.model} {cell.title}" for cell in cells)
+        yield f"The chosen {name} is at the edge of its grid in {pluralize(len(cells), 'cell')}: {where}."
 
 
-def _sizes(results):
+def _unequal_sizes(results: StudyResults) -> Iterator[str]:
     for single in results.cells:
         multi = results.cell(single.model, MULTI, single.scale)
         if single.kind == SINGLE and single.runs and multi and multi.runs:
             of_se, of_me = (cell.runs[0].embedding_parameters for cell in (single, multi))
             if abs(of_me - of_se) > SAME_SIZE * max(of_se, of_me):
-                yield f"{single.model} {single.scale}x: SE has {of_se:,} embedding parameters, ME {of_me:,}"
+                yield f"{single.model} {single.scale}x: SE has {of_se:,} embedding parameters, ME {of_me:,}."
 
 
-def _small(results):
-    compared = compare(results, MULTI, SINGLE, "AUC") if (MULTI, SINGLE) in questions(results) else []
+def _small_differences(results: StudyResults) -> Iterator[str]:
+    compared = compare_kinds(results, MULTI, SINGLE, "AUC")
     coarse = [c for c in compared if c.detectable is not None and c.detectable > SAME_IN_BARS]
     if coarse:
-        cells = f"{len(coarse)} of {count(len(compared), 'cell')}"
         yield (
-            f"In {cells} ME and SE must differ by over {SAME_IN_BARS} AUC to be told apart, and most of the paper's "
-            "differences are smaller"
+            f"In {len(coarse)} of {pluralize(len(compared), 'cell')}, a difference between ME and SE must exceed "
+            f"{SAME_IN_BARS} AUC to be detected. Most of the paper's differences are smaller."
         )
-    shown = [c for c in compared if c.ahead]
-    if shown and all(abs(c.mean) < SAME_IN_BARS for c in shown):
+    significant = [c.test.mean for c in compared if c.ahead and c.test.mean is not None]
+    if significant and all(abs(mean) < SAME_IN_BARS for mean in significant):
         yield (
-            f"All differences in AUC shown between ME and SE are below {SAME_IN_BARS}, within which BARS calls two "
-            "results the same"
+            f"All significant differences in AUC between ME and SE are below {SAME_IN_BARS}: BARS calls results that "
+            "are so close the same."
         )

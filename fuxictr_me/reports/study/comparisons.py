@@ -2,23 +2,30 @@
 
 from dataclasses import dataclass
 
-from fuxictr_me.reports.study.metric_values import lower_is_better, values
-from fuxictr_me.reports.study.statistics import FEWEST_SEEDS, LEVEL, Paired, conclusion, detectable, holm, paired
-from fuxictr_me.study.results import BASE, MULTI, SINGLE
+from fuxictr_me.reports.study.metric_values import is_lower_better, values_by_seed
+from fuxictr_me.reports.study.statistics import (
+    FEWEST_SEEDS,
+    LEVEL,
+    PairedTest,
+    adjust_by_holm,
+    compare_pairs,
+    conclude,
+    detectable_difference,
+)
+from fuxictr_me.study.results import BASE, MULTI, SINGLE, CellResult, StudyResults
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two cells of one model, first − second.
+    """Comparison of two cells of one model, first − second.
 
     Attributes:
-        model (str), scale (int), metric (str)
-        first, second (str): kinds.
-        pair (Paired): over the seeds that both have.
-        p (float or None): of the t test, corrected by Holm for all comparisons that answer the same question.
-        detectable (float or None): the true difference that would have been shown with 80 % power; None with fewer
-            than ``FEWEST_SEEDS`` pairs.
-        verdict (str): see ``fuxictr_me.reports.study.statistics.conclusion``.
+        model, scale, metric: what is compared.
+        first, second: kinds of the two cells.
+        test: paired over the seeds that both cells have.
+        p: of the t test, corrected by Holm's method for all comparisons that answer the same question.
+        detectable: true difference that would be found with 80 % power; None with fewer than ``FEWEST_SEEDS`` pairs.
+        conclusion: see ``fuxictr_me.reports.study.statistics.conclude``.
     """
 
     model: str
@@ -26,70 +33,46 @@ class Comparison:
     metric: str
     first: str
     second: str
-    pair: Paired
+    test: PairedTest
     p: float | None
     detectable: float | None
-    verdict: str
+    conclusion: str
 
     @property
-    def ahead(self):
-        """The kind that is shown to be ahead, or None."""
-        return next((kind for kind in (self.first, self.second) if self.verdict == f"{kind} ahead"), None)
-
-    @property
-    def label(self):
-        """``DCNv2_ME 4x``."""
-        return f"{self.model} {self.scale}x"
-
-    @property
-    def mean(self):
-        """Of the differences; None without pairs."""
-        return self.pair.mean
-
-    @property
-    def low(self):
-        """Lower end of the confidence interval, or None."""
-        return self.pair.low
-
-    @property
-    def high(self):
-        """Upper end of the confidence interval, or None."""
-        return self.pair.high
+    def ahead(self) -> str | None:
+        """The kind that is significantly better, or None."""
+        return next((kind for kind in (self.first, self.second) if self.conclusion == f"{kind} ahead"), None)
 
 
-def questions(results):
-    """What a study can answer, by its cells.
-
-    Returns:
-        list of (str, str): first and second kind: ME − SE, each control − ME, and ME, SE − base.
-    """
+def list_questions(results: StudyResults) -> list[tuple[str, str]]:
+    """Return the pairs of kinds that a study can compare: ME − SE, each control − ME, then ME and SE − base."""
     kinds = list(dict.fromkeys(cell.kind for cell in results.cells))
-    asked = [(MULTI, SINGLE), *((kind, MULTI) for kind in kinds if kind not in (BASE, SINGLE, MULTI))]
-    asked += [(MULTI, BASE), (SINGLE, BASE)]
-    return [(first, second) for first, second in asked if first in kinds and second in kinds]
+    pairs = [(MULTI, SINGLE), *((kind, MULTI) for kind in kinds if kind not in (BASE, SINGLE, MULTI))]
+    pairs += [(MULTI, BASE), (SINGLE, BASE)]
+    return [(first, second) for first, second in pairs if first in kinds and second in kinds]
 
 
-def compare(results, first, second, metric):
-    """Answer one question: kind against kind at each scale, or against base.
+def compare_kinds(results: StudyResults, first: str, second: str, metric: str) -> list[Comparison]:
+    """Compare two kinds at each scale of each model, or one kind at each scale with base.
 
     Args:
-        results (StudyResults)
-        first, second (str): kinds; ``second`` may be ``base``.
-        metric (str): see ``fuxictr_me.reports.study.metric_values.values``.
+        results: of the study.
+        first: a kind.
+        second: a kind, or ``base``.
+        metric: see ``values_by_seed``.
 
     Returns:
-        list of Comparison: one a model and scale that has both cells, in the study's order. Holm corrects for all of
-        them together.
+        one comparison for each model and scale that has both cells, in the study's order. Holm's correction covers all
+        of them together.
     """
-    couples = [
-        (cell, results.cell(cell.model, second, 1 if second == BASE else cell.scale))
+    pairs = [
+        (cell, other)
         for cell in results.cells
-        if cell.kind == first
+        if cell.kind == first and (other := results.cell(cell.model, second, 1 if second == BASE else cell.scale))
     ]
-    couples = [(cell, other) for cell, other in couples if other is not None]
-    pairs = [_pair(values(cell, metric), values(other, metric)) for cell, other in couples]
-    corrected = holm([pair.p for pair in pairs])
-    level = LEVEL / max(1, sum(p is not None for p in corrected))
+    tests = [_compare_cells(cell, other, metric) for cell, other in pairs]
+    adjusted = adjust_by_holm([test.p for test in tests])
+    level = LEVEL / max(1, sum(p is not None for p in adjusted))
     return [
         Comparison(
             model=cell.model,
@@ -97,15 +80,16 @@ def compare(results, first, second, metric):
             metric=metric,
             first=first,
             second=second,
-            pair=pair,
+            test=test,
             p=p,
-            detectable=detectable(pair.sd, pair.n, level) if pair.n >= FEWEST_SEEDS else None,
-            verdict=conclusion(pair, p, first, second, lower_is_better(metric)),
+            detectable=detectable_difference(test.sd, test.n, level) if test.n >= FEWEST_SEEDS else None,
+            conclusion=conclude(test, p, first, second, is_lower_better(metric)),
         )
-        for (cell, _), pair, p in zip(couples, pairs, corrected, strict=True)
+        for (cell, _), test, p in zip(pairs, tests, adjusted, strict=True)
     ]
 
 
-def _pair(first, second):
-    seeds = [seed for seed in first if seed in second]
-    return paired([first[seed] for seed in seeds], [second[seed] for seed in seeds])
+def _compare_cells(first: CellResult, second: CellResult, metric: str) -> PairedTest:
+    a, b = values_by_seed(first, metric), values_by_seed(second, metric)
+    seeds = [seed for seed in a if seed in b]
+    return compare_pairs([a[seed] for seed in seeds], [b[seed] for seed in seeds])

@@ -1,122 +1,131 @@
-"""What a study shows, in a few sentences: a side is called ahead only where the corrected test says so."""
+"""The findings of a study in a few sentences: a kind is called ahead only if the corrected test says so."""
 
-from fuxictr_me.reports.study.comparisons import compare, questions
-from fuxictr_me.reports.study.format import DIGITS, by_model, count, number, said, signed
-from fuxictr_me.reports.study.metric_values import IA_RATIO, metrics
+from collections.abc import Callable, Iterable, Sequence
+
+from fuxictr_me.formatting import pluralize
+from fuxictr_me.reports.format import DIGITS, format_number, format_settings, format_signed
+from fuxictr_me.reports.study.comparisons import Comparison, compare_kinds, list_questions
+from fuxictr_me.reports.study.metric_values import IA_RATIO, has_abundance, list_test_metrics
 from fuxictr_me.reports.study.statistics import FEWEST_SEEDS, NO_DIFFERENCE
-from fuxictr_me.reports.study.tuning import grid_of, is_tuned, kinds_of, same_grid, tries_a_cell
-from fuxictr_me.study.results import BASE, MULTI, SINGLE
+from fuxictr_me.reports.study.tuning import count_tuning_runs, grid_of, has_same_grids, is_tuned, list_kinds
+from fuxictr_me.study.results import BASE, MULTI, SINGLE, StudyResults
 
-DIGITS_OF_RATIO = 3
+RATIO_DIGITS = 3
 
 
-def findings(results):
-    """The sentences for the head of a report.
+def list_findings(results: StudyResults) -> list[str]:
+    """Return the findings of a study, the most important first.
 
-    Args:
-        results (StudyResults)
-
-    Returns:
-        list of str: 3 to 7: ME against SE; whether SE and ME scale; the same in IA; the controls; what was tuned; what
-        was equal. ``fuxictr_me.reports.study.cautions.cautions`` belongs beside them.
+    They are 3 to 7 sentences: ME against SE; whether SE and ME scale; the same of IA; the controls; what was tuned;
+    what all runs share. Show ``fuxictr_me.reports.study.cautions.list_cautions`` beside them.
     """
-    named = metrics(results)
-    found = _answers(results, named, questions(results)) if named else ["No run has finished: nothing to compare."]
-    return [*found, _tuned(results), _equal(results)]
+    metrics = list_test_metrics(results)
+    answers = _answer_questions(results, metrics) if metrics else ["No run has finished: there is nothing to compare."]
+    return [*answers, _describe_tuning(results), _describe_shared_settings(results)]
 
 
-def tally(compared, digits=DIGITS):
-    """Comparisons that answer one question, in words.
+def summarise_comparisons(compared: Sequence[Comparison], digits: int = DIGITS) -> str:
+    """Return the conclusions of the comparisons that answer one question, as text.
 
-    Args:
-        compared (list of Comparison): of ``compare``.
-        digits (int): of the differences.
-
-    Returns:
-        str: e.g. ``ME ahead in 2 of 3 cells, by 0.00020 to 0.00046 (DCNv2_ME 2x, 10x), no difference that these seeds
-        can show in 1 of 3 cells (0.00031 or more would show)``.
+    For example ``ME ahead in 2 of 3 cells, by 0.00020 to 0.00046 (DCNv2_ME 2x, 10x), no significant difference in 1 of
+    3 cells (0.00031 or more would be detected)``. Differences have ``digits`` decimals.
     """
     if not compared:
         return "no cell to compare"
     parts = []
-    for side in (compared[0].first, compared[0].second):
-        if won := [c for c in compared if c.ahead == side]:
-            by = _range((abs(c.mean) for c in won), digits, number)
-            which = f" ({by_model(won)})" if len(won) < len(compared) else ""
-            parts.append(f"{side} ahead in {_share(won, compared)}, by {by}{which}")
-    if even := [c for c in compared if c.verdict == NO_DIFFERENCE]:
-        shown = max((c.detectable for c in even if c.detectable is not None), default=None)
-        power = f" ({number(shown, digits)} or more would show)" if shown is not None else ""
-        parts.append(f"{NO_DIFFERENCE} in {_share(even, compared)}{power}")
-    if unclear := [c for c in compared if c.ahead is None and c.verdict != NO_DIFFERENCE]:
-        where = "any cell" if len(unclear) == len(compared) else _share(unclear, compared)
-        parts.append(f"nothing can be concluded in {where} ({_why(unclear, digits)})")
+    for kind in (compared[0].first, compared[0].second):
+        if won := [c for c in compared if c.ahead == kind]:
+            by = _format_range((abs(c.test.mean) for c in won if c.test.mean is not None), digits, format_number)
+            which = f" ({_list_by_model(won)})" if len(won) < len(compared) else ""
+            parts.append(f"{kind} ahead in {_format_share(won, compared)}, by {by}{which}")
+    if even := [c for c in compared if c.conclusion == NO_DIFFERENCE]:
+        least = max((c.detectable for c in even if c.detectable is not None), default=None)
+        power = f" ({format_number(least, digits)} or more would be detected)" if least is not None else ""
+        parts.append(f"{NO_DIFFERENCE} in {_format_share(even, compared)}{power}")
+    if unclear := [c for c in compared if c.ahead is None and c.conclusion != NO_DIFFERENCE]:
+        where = "any cell" if len(unclear) == len(compared) else _format_share(unclear, compared)
+        parts.append(f"nothing can be concluded in {where} ({_explain_unclear(unclear, digits)})")
     return ", ".join(parts)
 
 
-def _answers(results, named, asked):
-    controls = [kind for kind, other in asked if other == MULTI]
-    scaling = [(kind, BASE) for kind in (SINGLE, MULTI) if (kind, BASE) in asked]
-    found = []
-    if (MULTI, SINGLE) in asked:
-        found.append(f"ME against SE at equal size: {_of_metrics(results, MULTI, SINGLE, named)}.")
+def _answer_questions(results: StudyResults, metrics: Sequence[str]) -> list[str]:
+    questions = list_questions(results)
+    controls = [kind for kind, other in questions if other == MULTI]
+    scaling = [(kind, BASE) for kind in (SINGLE, MULTI) if (kind, BASE) in questions]
+    answers = []
+    if (MULTI, SINGLE) in questions:
+        answers.append(f"ME against SE at equal size, {_compare_metrics(results, MULTI, SINGLE, metrics)}.")
     for kind, base in scaling:
-        found.append(f"Does {kind} scale? Against base: {_of_metrics(results, kind, base, named)}.")
-    if any(run.abundance for cell in results.cells for run in cell.runs):
-        told = [
-            f"{first} against {second}, {tally(compare(results, first, second, IA_RATIO), DIGITS_OF_RATIO)}"
+        answers.append(f"Does {kind} scale? {kind} against base, {_compare_metrics(results, kind, base, metrics)}.")
+    if has_abundance(results):
+        of_abundance = "; ".join(
+            f"{first} against {second}: "
+            + summarise_comparisons(compare_kinds(results, first, second, IA_RATIO), RATIO_DIGITS)
             for first, second in [(MULTI, SINGLE), *scaling]
-            if (first, second) in asked
-        ]
-        found += [f"{IA_RATIO}, mean over the fields: {'; '.join(told)}."] if told else []
+            if (first, second) in questions
+        )
+        answers += [f"{IA_RATIO}, mean over the fields. {of_abundance}."] if of_abundance else []
     if controls:
-        told = (f"Control {kind} against ME: {_of_metrics(results, kind, MULTI, named)}." for kind in controls)
-        found.append(" ".join(told))
-    return found
+        sentences = (
+            f"Control {kind} against ME, {_compare_metrics(results, kind, MULTI, metrics)}." for kind in controls
+        )
+        answers.append(" ".join(sentences))
+    return answers
 
 
-def _of_metrics(results, first, second, named):
-    """The first metric in full, and the others where they say something else."""
-    compared = {metric: compare(results, first, second, metric) for metric in named}
-    told, verdicts = [], []
-    for metric, of_metric in compared.items():
-        same = verdicts == [c.verdict for c in of_metric]
-        told.append(f"in test {metric} {'the same' if same else tally(of_metric)}")
-        verdicts = verdicts or [c.verdict for c in of_metric]
-    return "; ".join(told)
+def _compare_metrics(results: StudyResults, first: str, second: str, metrics: Sequence[str]) -> str:
+    """Return the conclusions by the first metric, and by each further metric if they differ."""
+    parts: list[str] = []
+    conclusions: list[str] = []
+    for metric in metrics:
+        compared = compare_kinds(results, first, second, metric)
+        is_same = conclusions == [c.conclusion for c in compared]
+        parts.append(f"test {metric}: {'the same conclusions' if is_same else summarise_comparisons(compared)}")
+        conclusions = conclusions or [c.conclusion for c in compared]
+    return "; ".join(parts)
 
 
-def _share(part, whole):
-    all_of_them = len(part) == len(whole) > 1
-    return f"all {len(whole)} cells" if all_of_them else f"{len(part)} of {count(len(whole), 'cell')}"
+def _list_by_model(compared: Iterable[Comparison]) -> str:
+    """Return ``DCNv2_ME 2x, 10x; DNN_ME 10x``."""
+    scales: dict[str, list[str]] = {}
+    for comparison in compared:
+        scales.setdefault(comparison.model, []).append(f"{comparison.scale}x")
+    return "; ".join(f"{model} {', '.join(of_model)}" for model, of_model in scales.items())
 
 
-def _range(numbers, digits, form):
-    numbers = sorted(numbers)
-    return " to ".join(dict.fromkeys(form(n, digits) for n in (numbers[0], numbers[-1])))
+def _format_share(part: Sequence, whole: Sequence) -> str:
+    if len(part) == len(whole) > 1:
+        return "both cells" if len(whole) == 2 else f"all {len(whole)} cells"
+    return f"{len(part)} of {pluralize(len(whole), 'cell')}"
 
 
-def _why(compared, digits):
-    fewest, most = min(c.pair.n for c in compared), max(c.pair.n for c in compared)
+def _format_range(numbers: Iterable[float], digits: int, format_one: Callable[[float, int], str]) -> str:
+    ordered = sorted(numbers)
+    return " to ".join(dict.fromkeys(format_one(number, digits) for number in (ordered[0], ordered[-1])))
+
+
+def _explain_unclear(compared: Sequence[Comparison], digits: int) -> str:
+    fewest, most = min(c.test.n for c in compared), max(c.test.n for c in compared)
     seeds = f"{fewest} to {most}" if fewest < most else f"{fewest}"
-    why = f"{seeds} of the {FEWEST_SEEDS} seeds it takes" if fewest < FEWEST_SEEDS else "the seed changed nothing"
-    means = [c.mean for c in compared if c.mean is not None]
-    return f"{why}; mean differences {_range(means, digits, signed)}" if means else why
+    why = f"{seeds} of the {FEWEST_SEEDS} required seeds" if fewest < FEWEST_SEEDS else "the seed had no influence"
+    means = [c.test.mean for c in compared if c.test.mean is not None]
+    return f"{why}; mean differences {_format_range(means, digits, format_signed)}" if means else why
 
 
-def _tuned(results):
+def _describe_tuning(results: StudyResults) -> str:
     if not is_tuned(results):
         return "Nothing was tuned: each kind ran with the settings it was given."
-    kinds = kinds_of(results)
-    if same_grid(results):
-        grid = f"the same grid for all kinds, {said(grid_of(results, kinds[0]))}"
+    kinds = list_kinds(results)
+    if has_same_grids(results):
+        grid = f"the same grid for all kinds, {format_settings(grid_of(results, kinds[0]))}"
     else:
-        grid = f"a grid for each kind, {'; '.join(f'{kind}: {said(grid_of(results, kind))}' for kind in kinds)}"
-    tries = {kind: tries_a_cell(results, kind) for kind in kinds}
-    spent = ", ".join(f"{kind} {sum(n)} for {count(len(n), 'cell')}" for kind, n in tries.items())
-    return f"Tuned for each cell by the first seed's validation {results.monitor}: {grid}. Runs it took: {spent}."
+        grids = (f"{kind}: {format_settings(grid_of(results, kind))}" for kind in kinds)
+        grid = f"a grid for each kind, {'; '.join(grids)}"
+    runs = {kind: count_tuning_runs(results, kind) for kind in kinds}
+    spent = ", ".join(f"{kind} {sum(counts)} for {pluralize(len(counts), 'cell')}" for kind, counts in runs.items())
+    return f"Each cell was tuned by the first seed's validation {results.monitor}: {grid}. Tuning runs: {spent}."
 
 
-def _equal(results):
-    shared = f"; {said(results.shared)}" if results.shared else ""
-    return f"In all runs: early stopping and choice by {results.monitor} ({results.monitor_mode}){shared}."
+def _describe_shared_settings(results: StudyResults) -> str:
+    shared = f"; {format_settings(results.shared)}" if results.shared else ""
+    return f"All runs: early stopping and selection by {results.monitor} ({results.monitor_mode}){shared}."

@@ -1,9 +1,11 @@
-"""The paper's headline table: test AUC on Criteo and Avazu (arXiv 2310.04400).
+"""The paper's main table: test AUC on Criteo and Avazu (arXiv 2310.04400).
 
 Its standard deviations over three initialisations are 2e-5 to 22e-5 on Criteo and 3e-5 to 50e-5 on Avazu. The row of
-IPNN's single embeddings was most likely never scaled: in the authors' code its every size builds dimension 10. Base is
+IPNN's single embeddings was most likely never scaled: the authors' code builds dimension 10 at every size. Base is
 K = 50 for NFwFM, K = 10 for the others.
 """
+
+from fuxictr_me.study.results import StudyResults
 
 PAPER_NAMES = {
     "DNN_ME": "DNN",
@@ -41,29 +43,19 @@ IPNN_NOTE = (
 )
 
 
-def published(dataset_id, model, title):
-    """The paper's test AUC.
+def published_auc(dataset_id: str, model: str, title: str) -> float | None:
+    """Return the paper's test AUC of a cell, or None if the paper does not have it.
 
     Args:
-        dataset_id (str): ``criteo_paper`` or ``avazu_paper``; the paper has no other.
-        model (str): e.g. ``DCNv2_ME``, of which the paper's table has a row with SE and ME.
-        title (str): ``base``, ``SE 4x``, ``ME 10x``, ...
-
-    Returns:
-        float or None: None of what the paper has not.
+        dataset_id: ``criteo_paper`` or ``avazu_paper``; the paper has no other.
+        model: e.g. ``DCNv2_ME``.
+        title: ``base``, ``SE 4x``, ``ME 10x``, ...
     """
-    row = TABLES.get(dataset_id, {}).get(PAPER_NAMES.get(model))
+    row = TABLES.get(dataset_id, {}).get(PAPER_NAMES.get(model, ""))
     return row[COLUMNS.index(title)] if row and title in COLUMNS else None
 
 
-def published_of(results):
-    """The paper's test AUC of each cell of a study, where it has one.
-
-    Args:
-        results (StudyResults)
-
-    Returns:
-        dict: (model, kind, scale) -> AUC.
-    """
-    found = {(c.model, c.kind, c.scale): published(results.paper_data, c.model, c.title) for c in results.cells}
+def published_aucs(results: StudyResults) -> dict[tuple[str, str, int], float]:
+    """Return (model, kind, scale) -> the paper's test AUC, for the cells of a study that the paper has."""
+    found = {(c.model, c.kind, c.scale): published_auc(results.paper_data, c.model, c.title) for c in results.cells}
     return {cell: auc for cell, auc in found.items() if auc is not None}

@@ -21,14 +21,17 @@ from fuxictr_me.data.digests import data_digest, settings_digest
 from fuxictr_me.errors import UsageError
 from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.study import launch
-from fuxictr_me.study.design import design, read_study
-from fuxictr_me.study.gather import has_published_rows
+from fuxictr_me.study.design import design_study
+from fuxictr_me.study.gather_results import has_published_rows
 from fuxictr_me.study.launch import launch_study as run
 from fuxictr_me.study.launch import read_status as status
-from fuxictr_me.study.plan import make_plan, read_plan, write_plan
-from fuxictr_me.study.progress import claim, find_results, processes_at, read_state
-from fuxictr_me.study.schedule import command_of
-from fuxictr_me.study.study_data import data_change
+from fuxictr_me.study.plan_file import read_plan, write_plan
+from fuxictr_me.study.progress import find_results, read_progress
+from fuxictr_me.study.run_claims import claim_run, find_running_processes
+from fuxictr_me.study.run_process import make_command
+from fuxictr_me.study.study_data import describe_data_change
+from fuxictr_me.study.study_file import read_study
+from fuxictr_me.study.study_layout import lay_out_study
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 ONE = {**TINY, "scales": [1], "seeds": [1]}
@@ -136,7 +139,7 @@ def test_bad_study_files_get_one_line_and_nothing_is_written(capsys):
     assert len(BAD_FILES) + len(BAD_PARTS) > 140
 
 
-def test_a_good_file_of_the_same_kind_is_taken():
+def test_valid_study_file_is_accepted():
     write_study(kinds=["SE", {"own": {"net_dropout": 0.1}}], scales=[2, 4], seeds=[1, 2**32 - 1], grid={})
     study = read_study("s.yaml")
     assert [cell.name for cell in study.cells][-2:] == ["DNN_ME_own_2x", "DNN_ME_own_4x"]
@@ -150,10 +153,10 @@ def test_a_good_file_of_the_same_kind_is_taken():
         ({"metrics": ["logloss"]}, "monitor 'AUC' is not among metrics"),
     ],
 )
-def test_what_a_study_chooses_by_must_be_among_its_metrics(settings, words):
+def test_monitor_must_be_among_metrics(settings, words):
     with pytest.raises(UsageError, match=words):
-        design("s", **TINY, scales=[1], seeds=[1], settings=settings)
-    design("s", **TINY, scales=[1], seeds=[1], settings={**settings, "metrics": ["AUC", "logloss"]})
+        design_study("s", **TINY, scales=[1], seeds=[1], settings=settings)
+    design_study("s", **TINY, scales=[1], seeds=[1], settings={**settings, "metrics": ["AUC", "logloss"]})
 
 
 @pytest.mark.parametrize(
@@ -173,8 +176,8 @@ def test_models_that_are_trained_or_chosen_differently_are_refused(key, first, s
     models = {"DNN_ME": {"expid": "DNN_ME_test", key: first}, "PNN_ME": {"expid": "PNN_ME_test", key: second}}
     common = {"epochs": 1, "batch_size": 64, "monitor": "AUC", "metrics": ["AUC", "logloss"]}
     with pytest.raises(UsageError, match=f"{key} must be equal for all models of a study"):
-        design("s", "tiny_flights", models, scales=[1], settings={k: v for k, v in common.items() if k != key})
-    design("s", "tiny_flights", models, scales=[1], settings={**common, key: first})
+        design_study("s", "tiny_flights", models, scales=[1], settings={k: v for k, v in common.items() if k != key})
+    design_study("s", "tiny_flights", models, scales=[1], settings={**common, key: first})
 
 
 def test_every_bundled_data_set_is_found_by_its_id():
@@ -185,24 +188,24 @@ def test_every_bundled_data_set_is_found_by_its_id():
     ]
     assert {"criteo_x4_001", "avazu_x4_002", "criteo_paper"} <= set(ids)
     for dataset_id in ids:
-        study = design("s", dataset_id, ["DNN_ME"], scales=[1], seeds=[1])
+        study = design_study("s", dataset_id, ["DNN_ME"], scales=[1], seeds=[1])
         entry, _ = find_dataset(dataset_id)
         assert study.dataset == entry and study.cells[0].settings["dataset_id"] == dataset_id
     with pytest.raises(UsageError, match="criteo_x4 comes in several settings: name one of criteo_x4_001, "):
-        design("s", "criteo_x4", ["DNN_ME"])
+        design_study("s", "criteo_x4", ["DNN_ME"])
 
 
 # --- the same data, the same settings
 
 
-def test_digests_tell_rows_and_settings_apart():
+def test_digests_distinguish_rows_and_settings():
     study = own_data()
     Path("s").mkdir()
     digests = {}
     for name, splits in (("as it is", None), ("again", None), ("swapped", ("train", "test", "valid"))):
         own_data(splits=splits or ("train", "valid", "test"))
         folder = Path(name.replace(" ", "_"))
-        plan = make_plan(design("s", **study), folder)
+        plan = lay_out_study(design_study("s", **study), folder)
         digests[name] = launch.prepare_data(plan, folder).data
     assert digests["as it is"] == digests["again"]
     assert digests["swapped"]["digest"] != digests["again"]["digest"]
@@ -214,7 +217,7 @@ def test_digests_tell_rows_and_settings_apart():
 
 
 @pytest.mark.parametrize("kind", ["parquet", "npz"])
-def test_the_digest_of_ids_that_fuxictr_built_is_that_of_their_files(kind):
+def test_digest_of_data_built_by_fuxictr_covers_their_files(kind):
     folder = Path("data/x")
     folder.mkdir(parents=True)
     (folder / "feature_map.json").write_text(json.dumps({"dataset_id": "x", "features": []}))
@@ -235,7 +238,7 @@ def test_the_digest_of_ids_that_fuxictr_built_is_that_of_their_files(kind):
 
 
 @pytest.mark.parametrize("change", ["swapped", "replaced", "renamed"])
-def test_changed_data_are_noticed_and_old_runs_no_longer_count(change, stub, capsys):
+def test_changed_data_are_detected_and_old_runs_no_longer_count(change, stub, capsys):
     stub()
     study = own_data()
     if change == "renamed":  # the sorted characters of the settings stay the same
@@ -268,7 +271,7 @@ def test_changed_data_are_noticed_and_old_runs_no_longer_count(change, stub, cap
     assert len(started("s")) == 2
 
 
-def test_touched_data_keep_their_runs(stub):
+def test_touched_but_equal_data_keep_their_runs(stub):
     stub()
     study = own_data()
     run(out="s", **study)
@@ -277,19 +280,19 @@ def test_touched_data_keep_their_runs(stub):
     assert len(started("s")) == 1
 
 
-def test_a_setting_that_is_taken_away_is_a_change(stub):
+def test_removed_setting_counts_as_a_change(stub):
     stub()
     run(out="s", **ONE, settings={"net_dropout": 0.3, "early_stop_patience": 7})
-    plan, counted = read_plan("s"), read_state(read_plan("s"), Path("s")).counted
+    plan, counted = read_plan("s"), read_progress(read_plan("s"), Path("s")).finished
     assert counted == 1
     path = next(Path("s").glob("checkpoints/*/*.json"))
     content = json.loads(path.read_text())
     assert not find_results(plan, Path("s")).keys() - {plan.runs[0].expid}
     path.write_text(json.dumps({**content, "settings_digest": "of more settings"}))
-    assert read_state(plan, Path("s")).counted == 0
+    assert read_progress(plan, Path("s")).finished == 0
 
 
-def test_a_corrected_run_whose_expid_stays_is_started_again(stub):
+def test_corrected_run_with_the_same_expid_starts_again(stub):
     stub("if settings['hidden_units'] == [12, 21]: print('fuxictr-me: error: wrong'); sys.exit(1)")
     models = {"DNN_ME": {"expid": "DNN_ME_test", "hidden_units": [12, 21]}}
     with pytest.raises(Exception, match="1 failed"):
@@ -301,7 +304,7 @@ def test_a_corrected_run_whose_expid_stays_is_started_again(stub):
     assert started("s") == [expid, expid]
 
 
-def test_a_set_that_is_built_is_used(stub, capsys):
+def test_built_data_set_is_reused(stub, capsys):
     stub()
     study = own_data()
     assert main(["data", "build", "mine", "--config", "cfg"]) == 0
@@ -309,18 +312,18 @@ def test_a_set_that_is_built_is_used(stub, capsys):
     assert [path.name for path in Path("data").iterdir() if path.is_dir()] == ["mine"]
     plan = read_plan("s")
     assert plan.runs[0].settings["dataset_id"] == "mine" and plan.data_folder == "../data/mine"
-    assert data_change(plan, Path("s")) is None
+    assert describe_data_change(plan, Path("s")) is None
     Path("raw/train.csv").write_text(Path("raw/train.csv").read_text() + "4,4,1\n")
     capsys.readouterr()
     run(out="other", **study)
-    assert "The study builds a data set of its own, for ../data/mine cannot be used: the raw train" in (
+    assert "The study builds its own data set, because ../data/mine cannot be used: the raw train" in (
         capsys.readouterr().err
     )
 
 
 def test_published_numbers_need_the_published_rows():
     Path("s").mkdir()
-    plan = make_plan(design("s", **ONE), Path("s"))
+    plan = lay_out_study(design_study("s", **ONE), Path("s"))
     rows = json.loads((find_bundled_folder("dataset_configs") / "criteo_paper" / "files.json").read_text())["files"]
     rows = {name[:-4]: entry["rows"] for name, entry in rows.items()}
     from dataclasses import replace
@@ -341,7 +344,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        plan = make_plan(design("s", **ONE, grid={"net_dropout": [0, 0.1]}), Path("s"))
+        plan = lay_out_study(design_study("s", **ONE, grid={"net_dropout": [0, 0.1]}), Path("s"))
         write_plan(plan, "s")
         for r in plan.runs:
             out = Path("s/checkpoints") / r.settings["dataset_id"]
@@ -406,7 +409,7 @@ def test_damaged_plans_and_results_get_one_line(folder, capsys):
 
 
 @pytest.mark.parametrize("command", [["status"], ["report"], ["run"]])
-def test_a_plan_without_runs_is_one_line(command, folder, capsys):
+def test_plan_without_runs_is_refused_in_one_line(command, folder, capsys):
     content = json.loads(Path("s/study.json").read_text())
     for runs in ([], None):
         Path("s/study.json").write_text(json.dumps({**content, "runs": runs} if runs is not None else {"name": "s"}))
@@ -416,7 +419,7 @@ def test_a_plan_without_runs_is_one_line(command, folder, capsys):
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"PYTHONPATH": ["../pp"]}, "environment sets PYTHONPATH, which is none of FUXICTR_SRC and FUXICTR_ME_PATH"),
+        ({"PYTHONPATH": ["../pp"]}, "sets PYTHONPATH, but only FUXICTR_SRC and FUXICTR_ME_PATH are allowed"),
         ({"LD_PRELOAD": ["x"]}, "environment sets LD_PRELOAD"),
         ({"FUXICTR_ME_PATH": "../pp"}, "FUXICTR_ME_PATH of environment is '../pp', a str in place of a list"),
         ({"FUXICTR_ME_PATH": [3]}, "a folder of FUXICTR_ME_PATH is '3'"),
@@ -424,7 +427,7 @@ def test_a_plan_without_runs_is_one_line(command, folder, capsys):
         ({"FUXICTR_SRC": ["../pp"]}, "runs code that lies in .*/pp: if you trust it, name it"),
     ],
 )
-def test_a_folder_runs_no_code_that_the_user_has_not_named(environment, words, folder, capsys, stub):
+def test_code_named_by_the_folder_alone_is_not_run(environment, words, folder, capsys, stub):
     import re
 
     stub()
@@ -435,7 +438,7 @@ def test_a_folder_runs_no_code_that_the_user_has_not_named(environment, words, f
         assert re.search(words, refused(capsys, "study", "s", *more))
 
 
-def test_code_that_the_user_has_named_is_run(folder, monkeypatch):
+def test_code_named_by_the_user_is_run(folder, monkeypatch):
     content = json.loads(Path("s/study.json").read_text())
     Path("s/study.json").write_text(json.dumps({**content, "environment": {"FUXICTR_ME_PATH": ["../pp"]}}))
     monkeypatch.setenv("FUXICTR_ME_PATH", os.pathsep.join(["elsewhere", "pp"]))
@@ -458,7 +461,7 @@ def test_python_imports_nothing_from_the_study_folder(folder):
     """A module of the folder that is called like one of Python's is not that one."""
     for name in ("json", "yaml", "torch", "fuxictr_me"):
         (folder / f"{name}.py").write_text("raise SystemExit('it ran')")
-    command = [*command_of(read_plan("s").runs[0], -1)[:3], "zoo"]
+    command = [*make_command(read_plan("s").runs[0], -1)[:3], "zoo"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "DNN_ME" in done.stdout, done.stderr
 
@@ -484,7 +487,7 @@ def test_links_are_not_followed(part, folder, capsys):
 def test_a_linked_lock_does_not_empty_what_it_leads_to(folder, capsys):
     Path("victim.txt").write_text("mine")
     Path(".s.lock").symlink_to("victim.txt")
-    assert ".s.lock is a link or no file" in refused(capsys, "study", "s")
+    assert ".s.lock is a symbolic link or not a file" in refused(capsys, "study", "s")
     assert Path("victim.txt").read_text() == "mine"
 
 
@@ -493,9 +496,12 @@ def test_a_linked_lock_does_not_empty_what_it_leads_to(folder, capsys):
 
 @pytest.mark.parametrize(
     "at",
-    [*(pytest.param(at, marks=pytest.mark.slow) for at in ("make_plan", "prepare_data", "run_study")), "write_plan"],
+    [
+        *(pytest.param(at, marks=pytest.mark.slow) for at in ("lay_out_study", "prepare_data", "run_study")),
+        "write_plan",
+    ],
 )
-def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):
+def test_same_command_continues_after_a_kill_between_two_steps(at, stub):
     stub()
     code = "import os, signal; from fuxictr_me.study import launch\n"
     code += f"launch.{at} = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -506,21 +512,21 @@ def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):
     assert "1 of 1 runs finished" in run("s.yaml")
 
 
-def test_a_plan_that_was_only_half_put_in_place_is_laid_out_again(stub):
+def test_incomplete_layout_is_laid_out_again(stub):
     stub()
     for name in (".planning-s-abcd_123", ".planning-other-abcd_123", ".planning-s-mine"):
         Path(name, "config").mkdir(parents=True)
     Path(".planning-s-mine_too").mkdir()
     Path(".planning-s-mine_too/mine.txt").write_text("mine")
     write_study(scales=[1], seeds=[1])
-    make_plan(read_study("s.yaml"), Path("s"))
+    lay_out_study(read_study("s.yaml"), Path("s"))
     shutil.rmtree("s/tuner")
     assert "1 of 1 runs finished" in run("s.yaml")
     left = sorted(path.name for path in Path().glob(".planning-*"))
     assert left == [".planning-other-abcd_123", ".planning-s-mine", ".planning-s-mine_too"]
 
 
-def test_a_file_of_the_users_in_the_folder_stays(stub):
+def test_files_of_the_user_in_the_folder_are_kept(stub):
     stub()
     write_study(scales=[2], seeds=[1])
     run("s.yaml")
@@ -533,20 +539,20 @@ def test_a_file_of_the_users_in_the_folder_stays(stub):
     assert not Path("s/tuner/DNN_ME_SE_2x").exists() and not Path("s/tuner/DNN_ME_SE_2x.yaml").exists()
 
 
-def test_a_run_left_behind_takes_its_slot(stub, capsys):
+def test_run_left_by_a_killed_study_occupies_a_slot(stub, capsys):
     """One job at a time: while a run of a killed study goes on, no other is started beside it."""
     stub()
     Path("s").mkdir()
-    plan = make_plan(design("s", **TINY, scales=[1], seeds=[1, 2, 3]), Path("s"))
+    plan = lay_out_study(design_study("s", **TINY, scales=[1], seeds=[1, 2, 3]), Path("s"))
     plan = launch.prepare_data(plan, Path("s"))
     write_plan(plan, "s")
-    claimed = claim(Path("s"), plan.runs[2].expid)
+    claimed = claim_run(Path("s"), plan.runs[2].expid)
     Path("late.py").write_text(STUB.format(behaviour="time.sleep(2)"))
     command = [sys.executable, str(Path("late.py").resolve()), plan.runs[2].config, plan.runs[2].expid]
     left = subprocess.Popen(command, cwd="s", pass_fds=[claimed.fileno()])
     claimed.write(f"{left.pid} -1\n")
     claimed.close()
-    assert processes_at(Path("s")) == {plan.runs[2].expid: (str(left.pid), -1)}
+    assert find_running_processes(Path("s")) == {plan.runs[2].expid: (str(left.pid), -1)}
     assert "3 of 3 runs finished" in run("s")
     left.wait()
     assert started("s")[0] == plan.runs[2].expid and len(started("s")) == 3
@@ -555,17 +561,17 @@ def test_a_run_left_behind_takes_its_slot(stub, capsys):
     assert f"still run by process {left.pid}, left by a killed study" in capsys.readouterr().err
 
 
-def test_sigterm_ends_a_study_as_ctrl_c_does():
+def test_sigterm_ends_a_study_like_ctrl_c():
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [1], "seeds": [1, 2], "settings": {"epochs": 50}}))
-    code = "import sys; from fuxictr_me.study import schedule\n"
-    code += "schedule.command_of = lambda run, device: [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+    code = "import sys; from fuxictr_me.study import run_process\n"
+    code += "run_process.make_command = lambda run, device: [sys.executable, '-c', 'import time; time.sleep(60)']\n"
     code += "from fuxictr_me.commands.main import main; sys.exit(main(['study', 's.yaml']))"
     study = Forked(code=code)
     deadline = time.monotonic() + 100
-    while not processes_at(Path("s")) and time.monotonic() < deadline:
+    while not find_running_processes(Path("s")) and time.monotonic() < deadline:
         time.sleep(0.1)
     study.send_signal(signal.SIGTERM)
     _, errors = study.communicate(timeout=60)
     assert study.returncode == 130 and "fuxictr-me: error: interrupted" in errors.splitlines()[-1]
-    assert processes_at(Path("s")) == {} and not list(Path("s").glob("failed/*"))
+    assert find_running_processes(Path("s")) == {} and not list(Path("s").glob("failed/*"))
     assert "0 of 2 runs finished, 2 waiting" in status("s")

@@ -25,10 +25,10 @@ from torch import nn
 
 from fuxictr_me import UsageError
 from fuxictr_me.data.synthetic_clicks import SyntheticClicks
-from fuxictr_me.reports.collapse import analyze
-from fuxictr_me.reports.collapse.measure import measure
-from fuxictr_me.reports.collapse.page import render
-from fuxictr_me.reports.collapse.verdict import is_collapsed, verdict
+from fuxictr_me.reports.collapse import report as collapse_report
+from fuxictr_me.reports.collapse.measure import measure_collapse
+from fuxictr_me.reports.collapse.report import fill_report_folder, render_collapse_page, write_collapse_report
+from fuxictr_me.reports.collapse.verdict import is_collapsed, judge
 from fuxictr_me.runs.experiment import run_expid
 
 INITIALIZER = partial(nn.init.normal_, std=1e-4)
@@ -58,12 +58,12 @@ def of_rank(rows, dim, rank):
 # ------------------------------------------------------------------------------------------------ numbers
 
 
-def test_every_number_of_one_set_against_numpy():
+def test_numbers_of_one_set_equal_numpy():
     feature_map = make_feature_map({"a": categorical(30), "b": categorical(9), "n": {"source": "", "type": "numeric"}})
     E, W = {"a": torch.randn(30, 4), "b": torch.randn(9, 4)}, torch.randn(12, 12)
     weights = {TABLE.format("a"): E["a"], TABLE.format("b"): E["b"], TABLE.format("n"): torch.randn(4, 1)}
     counts = {"a": torch.arange(30) % 3, "b": torch.ones(9)}
-    numbers = measure(
+    numbers = measure_collapse(
         {**weights, "crossnet.cross_layers.0.weight": W}, feature_map, INITIALIZER, count=lambda _: counts
     )
     json.dumps(numbers, allow_nan=False)
@@ -99,12 +99,12 @@ def test_every_number_of_one_set_against_numpy():
     assert one["sub_ia"][2] == [None] * 3 and one["law"]["num_fields"] == 2
 
 
-def test_numbers_of_several_sets_against_numpy():
+def test_numbers_of_several_sets_equal_numpy():
     feature_map = make_feature_map({"a": categorical(30), "b": categorical(40)})
     E = {(m, f): torch.randn(n, 3) for m in range(3) for f, n in (("a", 30), ("b", 40))}
     weights = {SET_TABLE.format(*key): table for key, table in E.items()}
     W = torch.randn(3, 6, 6)
-    numbers = measure({**weights, "interaction.0.crossnet.cross_layers.0.weight": W}, feature_map, INITIALIZER)
+    numbers = measure_collapse({**weights, "interaction.0.crossnet.cross_layers.0.weight": W}, feature_map, INITIALIZER)
     (layer,) = numbers["layers"]
     assert layer["num_sets"] == 3
     pairs = [(0, 1), (0, 2), (1, 2)]
@@ -131,15 +131,17 @@ def test_tables_and_weights_that_are_not_finite_are_left_out_and_named():
     feature_map = make_feature_map({"a": categorical(9), "b": categorical(9)})
     weights = {TABLE.format(field): torch.randn(9, 3) for field in "ab"}
     weights[TABLE.format("b")][4, 1] = float("nan")
-    numbers = measure({**weights, "c.cross_layers.0.weight": torch.randn(6, 6)}, feature_map, INITIALIZER)
+    numbers = measure_collapse({**weights, "c.cross_layers.0.weight": torch.randn(6, 6)}, feature_map, INITIALIZER)
     assert [field["field"] for field in numbers["layers"][0]["fields"]] == ["a"]
     assert numbers["interaction"]["sets"][0]["sub_ia"][1] == [None, None]
-    assert "Left out: b, 1 rows of the table hold NaN or infinity" in " ".join(verdict(numbers)["cautions"])
+    assert "Left out: b, 1 rows of the table hold NaN or infinity" in " ".join(judge(numbers)["cautions"])
     weights[TABLE.format("a")][:] = weights[TABLE.format("b")][:] = torch.randn(9, 3)
-    bad = measure({**weights, "c.cross_layers.0.weight": torch.full((6, 6), torch.nan)}, feature_map, INITIALIZER)
+    bad = measure_collapse(
+        {**weights, "c.cross_layers.0.weight": torch.full((6, 6), torch.nan)}, feature_map, INITIALIZER
+    )
     assert bad["interaction"] is None and bad["interaction_note"].startswith("c.cross_layers.0.weight: W from field 0")
-    nothing = measure(dict.fromkeys(weights, torch.full((9, 3), torch.inf)), feature_map, INITIALIZER)
-    assert verdict(nothing)["headline"] == "No table is large enough to be judged."
+    nothing = measure_collapse(dict.fromkeys(weights, torch.full((9, 3), torch.inf)), feature_map, INITIALIZER)
+    assert judge(nothing)["headline"] == "No table is large enough to be judged."
 
 
 # -------------------------------------------------------------------------------------------------- words
@@ -155,58 +157,58 @@ def hand_made(dim=12, cause=True):
     if cause:
         W[2 * dim : 3 * dim] = torch.randn(dim, 1) @ torch.randn(1, 8 * dim)
     weights = {TABLE.format(field): table for field, table in tables.items()}
-    return measure({**weights, "crossnet.cross_layers.0.weight": W}, feature_map, INITIALIZER)
+    return measure_collapse({**weights, "crossnet.cross_layers.0.weight": W}, feature_map, INITIALIZER)
 
 
 def test_the_planted_fields_are_named_as_collapsed_and_as_the_cause():
-    judged = verdict(hand_made())
+    judged = judge(hand_made())
     assert sorted(judged["collapsed"]) == ["big1", "big2"] and judged["causes"] == ["tiny"]
     assert judged["headline"] == "2 of 8 fields collapsed."
     text = " ".join(judged["findings"])
     assert re.search(r"big1 \(IA 2\.00, random (9|1\d)\.\d\d, min\(K, D\) 12\)", text)
-    assert "passes, tiny (its own IA 3.00, through it 1.00)" in text
-    assert "Would more sets help?" in text and "only runs at equal embedding parameters" in text
-    assert "Few ids (D < 2 K): tiny. Compare these" in judged["cautions"][0]
+    assert "collapsed fields i: tiny (IA 3.00, mean IA(E_i→j) 1.00)" in text
+    assert "Would more sets help?" in text and "only a comparison at equal embedding parameters" in text
+    assert "Few ids (D < 2 K): tiny. Compare the IA of these fields" in judged["cautions"][0]
 
 
 def test_no_cause_is_named_where_no_partner_stands_out():
-    judged = verdict(hand_made(cause=False))
-    assert judged["causes"] == [] and "no partner stands out" in " ".join(judged["findings"])
+    judged = judge(hand_made(cause=False))
+    assert judged["causes"] == [] and "No partner stands out" in " ".join(judged["findings"])
 
 
-def test_a_table_as_it_started_is_not_collapsed_and_is_said_to_be_untrained():
+def test_untrained_table_is_not_collapsed_and_is_named_as_untrained():
     feature_map = make_feature_map({"a": categorical(500), "b": categorical(4)})
     weights = {TABLE.format(field): 1e-4 * torch.randn(n, 8) for field, n in (("a", 500), ("b", 4))}
-    judged = verdict(measure(weights, feature_map, INITIALIZER))
+    judged = judge(measure_collapse(weights, feature_map, INITIALIZER))
     assert judged["collapsed"] == [] and judged["causes"] == []
-    assert "IA and size as at initialisation: a" in " ".join(judged["cautions"])
-    assert "Nothing in these tables asks for them" in " ".join(judged["findings"])
+    assert "IA and size are as at initialisation: a" in " ".join(judged["cautions"])
+    assert "These tables give no reason for them" in " ".join(judged["findings"])
 
 
-def test_without_blocks_the_cause_is_guessed_by_size_and_called_a_guess():
+def test_without_blocks_the_cause_is_judged_by_size_and_the_text_says_so():
     feature_map = make_feature_map({"a": categorical(500), "small": categorical(4)})
     weights = {TABLE.format("a"): of_rank(500, 8, 1), TABLE.format("small"): torch.randn(4, 8)}
-    judged = verdict(measure(weights, feature_map, INITIALIZER))
+    judged = judge(measure_collapse(weights, feature_map, INITIALIZER))
     assert judged["collapsed"] == ["a"] and judged["causes"] == ["small"]
-    assert "by size alone: small (3 directions at most)" in " ".join(judged["findings"])
+    assert "judged by size alone: small (3 directions at most)" in " ".join(judged["findings"])
 
 
 @pytest.mark.parametrize(
     ("ceiling", "ratio", "of_random", "expected"),
     [(8, 0.3, 0.4, True), (8, 0.3, 0.6, False), (8, 0.6, 0.4, False), (2, 0.3, 0.4, False), (8, 0.3, None, True)],
 )
-def test_collapsed_is_below_half_of_both_references(ceiling, ratio, of_random, expected):
+def test_collapsed_means_below_half_of_both_references(ceiling, ratio, of_random, expected):
     assert is_collapsed({"ceiling": ceiling, "ia_ratio": ratio, "ia_of_random": of_random}) == expected
 
 
-def test_many_ids_that_training_never_met_are_a_caution():
+def test_many_unseen_ids_are_a_limitation():
     feature_map = make_feature_map({"a": categorical(50), "b": categorical(5)})
     weights = {TABLE.format("a"): torch.randn(50, 3), TABLE.format("b"): torch.randn(5, 3)}
     counts = {"a": (torch.arange(50) < 26).long(), "b": torch.tensor([0, 1, 1, 1, 0])}  # b: the OOV row alone
-    with_data = verdict(measure(weights, feature_map, INITIALIZER, count=lambda rows: counts))["cautions"]
+    with_data = judge(measure_collapse(weights, feature_map, INITIALIZER, count=lambda rows: counts))["cautions"]
     assert any("never occur in training: a (up to 49%, a)" in text for text in with_data)
-    without = verdict(measure(weights, feature_map, INITIALIZER))["cautions"]
-    assert any("--data counts them" in text for text in without)
+    without = judge(measure_collapse(weights, feature_map, INITIALIZER))["cautions"]
+    assert any("use --data to count them" in text for text in without)
 
 
 class FFM(nn.Module):
@@ -240,7 +242,7 @@ def test_planted_data_names_the_large_fields_as_collapsed_and_the_small_ones_as_
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    judged = verdict(measure(model.state_dict(), feature_map, INITIALIZER))
+    judged = judge(measure_collapse(model.state_dict(), feature_map, INITIALIZER))
     assert {"F1", "F2", "F3"} <= set(judged["collapsed"]) <= {"F1", "F2", "F3", "F4"}  # by rank
     assert judged["causes"] and set(judged["causes"]) <= {"F5", "F6", "F7", "F8"}  # 3 and 2 ids
 
@@ -275,8 +277,8 @@ def runs(trained, tmp_path, monkeypatch):
     return Path("checkpoints/tiny_flights")
 
 
-def test_a_run_from_end_to_end(runs):
-    text = analyze.run("mine", "config", compare=["single"], data=True)
+def test_report_of_a_run_end_to_end(runs):
+    text = write_collapse_report("mine", "config", compare=["single"], data=True)
     folder = runs / "mine.collapse"
     assert text.startswith("mine: ") and str(folder / "report.html") in text and "\nsingle: " in text
     names = {"abundance", "spectra", "sub_embeddings", "compared", "per_set", "norms", "curves"}
@@ -305,44 +307,50 @@ def test_a_run_from_end_to_end(runs):
 
 
 @pytest.mark.slow
-def test_an_earlier_report_is_replaced_and_nothing_else(runs):
-    analyze.run("single", "config")
+def test_only_files_of_an_earlier_report_are_replaced(runs):
+    write_collapse_report("single", "config")
     folder = runs / "single.collapse"
-    (folder / "left.txt").write_text("of an earlier report")
-    analyze.run("single", "config")
-    assert not (folder / "left.txt").exists() and (folder / "report.html").exists()
+    (folder / "notes.txt").write_text("mine")
+    (folder / "figures" / "curves.png").unlink()
+    old = folder / "figures" / "old.png"
+    old.write_text("of an earlier report")
+    mark = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps({**mark, "files": [*mark["files"], "figures/old.png"]}))
+    write_collapse_report("single", "config")
+    assert not old.exists() and (folder / "report.html").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
     assert not list(runs.glob(".building-*"))
     other = Path("precious")
     other.mkdir()
     (other / "thesis.tex").write_text("years")
-    with pytest.raises(UsageError, match="precious exists and is no collapse report"):
-        analyze.run("single", "config", out="precious")
+    with pytest.raises(UsageError, match="precious exists and is not a collapse report"):
+        write_collapse_report("single", "config", out="precious")
     assert [path.name for path in other.iterdir()] == ["thesis.tex"]
     Path("empty").mkdir()
-    analyze.run("single", "config", out="empty")
+    write_collapse_report("single", "config", out="empty")
     assert Path("empty/report.html").exists()
 
 
-def test_a_failed_report_leaves_the_earlier_one(runs, monkeypatch):
-    analyze.run("single", "config")
+def test_failed_report_keeps_the_earlier_one(runs, monkeypatch):
+    write_collapse_report("single", "config")
     before = (runs / "single.collapse" / "report.json").read_bytes()
 
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(analyze, "table_rows", full)
+    monkeypatch.setattr(collapse_report, "csv_rows", full)
     with pytest.raises(OSError, match="no space"):
-        analyze.run("single", "config")
+        write_collapse_report("single", "config")
     assert (runs / "single.collapse" / "report.json").read_bytes() == before and not list(runs.glob(".building-*"))
 
 
-def test_another_checkpoint_and_no_curves(runs):
+def test_report_of_another_checkpoint_without_curves(runs):
     shutil.move(runs / "mine.model", "elsewhere.model")
     (runs / "mine.ia.csv").unlink()
-    analyze.run("mine", "config", checkpoint="elsewhere.model", out="report")
+    write_collapse_report("mine", "config", checkpoint="elsewhere.model", out="report")
     assert not Path("report/figures/curves.png").exists()
     with pytest.raises(UsageError, match=r"no checkpoint at checkpoints/tiny_flights/mine\.model"):
-        analyze.run("mine", "config")
+        write_collapse_report("mine", "config")
 
 
 class Evil:
@@ -380,10 +388,10 @@ def truncated(path):
         (lambda path: torch.save({TABLE.format("month"): torch.zeros(3, 2)}, path), "field 'month' does not fit: the"),
     ],
 )
-def test_damaged_foreign_and_hostile_checkpoints_are_one_line(runs, damage, message):
+def test_damaged_foreign_and_hostile_checkpoints_are_refused_in_one_line(runs, damage, message):
     damage(runs / "mine.model")
     with pytest.raises(UsageError, match=message) as caught:
-        analyze.run("mine", "config")
+        write_collapse_report("mine", "config")
     assert "\n" not in str(caught.value)
     assert not Path("it_ran").exists() and not (runs / "mine.collapse").exists()
 
@@ -397,30 +405,31 @@ def test_damaged_foreign_and_hostile_checkpoints_are_one_line(runs, damage, mess
         ({"gpu": 99}, "gpu 99 is not there"),
     ],
 )
-def test_wrong_arguments_are_one_line(runs, change, message):
+def test_wrong_arguments_are_refused_in_one_line(runs, change, message):
     with pytest.raises(UsageError, match=re.escape(message)):
-        analyze.run(**{"expid": "mine", "config": "config", **change})
+        write_collapse_report(**{"expid": "mine", "config": "config", **change})
 
 
 def test_a_csv_of_another_kind_and_missing_packages_are_named(runs, monkeypatch):
     (runs / "mine.ia.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match=r"mine\.ia\.csv is not a csv of the callback InformationAbundance"):
-        analyze.run("mine", "config")
+        write_collapse_report("mine", "config")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=re.escape("analyze needs matplotlib and jinja2: pip install 'fuxictr-me[re")):
-        analyze.run("mine", "config")
+        write_collapse_report("mine", "config")
 
 
-def test_names_of_fields_cannot_break_the_page():
+def test_field_names_are_escaped_in_the_page():
     nasty = '<script>alert("x")</script>'
     feature_map = make_feature_map({nasty: categorical(30), "b & c": categorical(20)})
     weights = {TABLE.format(field): of_rank(n, 6, 1) for field, n in ((nasty, 30), ("b & c", 20))}
-    numbers = measure({**weights, "c.cross_layers.0.weight": torch.randn(12, 12)}, feature_map, INITIALIZER)
+    numbers = measure_collapse({**weights, "c.cross_layers.0.weight": torch.randn(12, 12)}, feature_map, INITIALIZER)
     about = {"made_by": "x", "expid": "<b>", "model": "m", "dataset_id": "d", "checkpoint": "c", "initializer": "i"}
-    report = {**about, "verdict": verdict(numbers), **numbers}
-    page = assert_page_stands_alone(render(report, []))
+    report = {**about, "verdict": judge(numbers), **numbers}
+    page = assert_page_stands_alone(render_collapse_page([report]))
     assert not page.of("script") and not page.of("b") and nasty in page.text and "b & c" in page.text
-    analyze.write_report(Path("written"), [report])  # and the pictures take them
+    Path("written").mkdir()
+    fill_report_folder(Path("written"), [report])  # the figures take such names, too
     assert len(list(Path("written/figures").iterdir())) == 8
 
 
@@ -429,7 +438,7 @@ BROWSER = next((path for path in map(shutil.which, ("chromium", "chromium-browse
 
 @pytest.mark.skipif(BROWSER is None, reason="no headless Chromium here")
 def test_the_page_in_headless_chromium(runs):
-    analyze.run("mine", "config", compare=["single"])
+    write_collapse_report("mine", "config", compare=["single"])
     url = (runs / "mine.collapse" / "report.html").resolve().as_uri()
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
     shown = subprocess.run([BROWSER, *flags, "--dump-dom", url], capture_output=True, text=True, check=True, timeout=60)
@@ -483,7 +492,7 @@ def test_checkpoints_of_unmodified_fuxictr_models(name, tmp_path):
     entry = {"model": name, "dataset_id": "made", "embedding_dim": 8, "model_root": str(tmp_path / "out")}
     (config / "model_config.yaml").write_text(yaml.safe_dump({"theirs": entry}))
     (config / "dataset_config.yaml").write_text(yaml.safe_dump({"made": roots}))
-    text = analyze.run("theirs", str(config))
+    text = write_collapse_report("theirs", str(config))
     report = json.loads((tmp_path / "out" / "made" / "theirs.collapse" / "report.json").read_text())
     assert [field["field"] for field in report["layers"][0]["fields"]] == [f"f{n}" for n in range(5)]
     weights = model.state_dict()

@@ -1,9 +1,15 @@
-"""Spectra, information abundance and its curves: the paper's figures 1b, 2, 8a and 8b for a model of one's own."""
+"""Spectra, information abundance and its curves over training: the paper's figures 1b, 2, 8a and 8b for any model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fuxictr_me.reports.collapse.verdict import is_collapsed
 from fuxictr_me.reports.style import (
@@ -12,18 +18,20 @@ from fuxictr_me.reports.style import (
     GREY,
     MARKERS,
     ORANGE,
-    PALE,
     SKY,
-    fields_figure,
+    add_random_to_legend,
+    draw_ceilings,
+    draw_dashes,
     label_fields,
+    new_fields_figure,
     new_figure,
 )
 
-FLOOR = 1e-4  # σ / σ₁ below which a spectrum is not drawn
+FLOOR = 1e-4  # smallest σ / σ₁ that is drawn
 
 
-def draw_spectra(layer):
-    """Normalised singular values of each field's table, coloured by its number of ids (paper, figure 1b)."""
+def draw_spectra(layer: dict) -> Figure:
+    """Draw the normalised singular values of each field's table, coloured by its number of ids (paper, figure 1b)."""
     figure, axes = new_figure(7.4, 4.6)
     fields = [field for field in layer["fields"] if len(field["parts"][-1]["spectrum"]) > 1]
     ids = [field["num_ids"] for field in fields] or [1, 10]
@@ -43,79 +51,77 @@ def draw_spectra(layer):
     axes.set_ylim(max(FLOOR, axes.get_ylim()[0]), 1.25)
     axes.set_xlabel("k, singular values by size")
     axes.set_ylabel("σₖ / σ₁")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     figure.colorbar(colors, ax=axes, label="number of ids D", pad=0.02)
     return figure
 
 
-def draw_abundance(layer):
-    """IA of each field by number of ids, learned against random initialisation and the ceiling (paper, figure 2)."""
-    fields = _by_ids(layer)
-    figure, axes = fields_figure(len(fields))
+def draw_abundance(layer: dict) -> Figure:
+    """Draw IA of each field with random initialisation and the ceiling, by number of ids (paper, figure 2)."""
+    fields = _sort_by_ids(layer)
+    figure, axes = new_fields_figure(len(fields))
     wholes = [field["parts"][-1] for field in fields]
-    _references(axes, wholes)
+    _draw_references(axes, wholes)
     for chosen, color, marker, label in ((False, BLUE, "o", "learned"), (True, ORANGE, "D", "learned, collapsed")):
         points = [(x, part["ia"]) for x, part in enumerate(wholes) if is_collapsed(part) == chosen]
         if points:
-            style = {"color": color, "marker": marker, "markersize": 6.5, "linestyle": "none"}
+            style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 6.5, "linestyle": "none"}
             axes.plot(*zip(*points, strict=True), label=label, **style)
     label_fields(figure, axes, fields)
     return figure
 
 
-def draw_per_set(layer):
-    """IA of each set's table, field by field (paper, figure 8b)."""
-    fields = _by_ids(layer)
-    figure, axes = fields_figure(len(fields))
+def draw_per_set(layer: dict) -> Figure:
+    """Draw IA of each set's table for each field (paper, figure 8b)."""
+    fields = _sort_by_ids(layer)
+    figure, axes = new_fields_figure(len(fields))
     single = [field["parts"][0] for field in fields]
-    _references(axes, single, suffix=" of one set")
-    count = layer["num_sets"]
-    for m in range(count):
-        shift = 0.75 * ((m + 0.5) / count - 0.5)
+    _draw_references(axes, single, suffix=" of one set")
+    num_sets = layer["num_sets"]
+    for m in range(num_sets):
+        shift = 0.75 * ((m + 0.5) / num_sets - 0.5)
         values = [field["parts"][m]["ia"] for field in fields]
-        style = {"color": COLORS[m % len(COLORS)], "marker": MARKERS[m % len(MARKERS)]}
-        style["markersize"] = 5 if count <= 5 else 3.8
+        style: dict[str, Any] = {"color": COLORS[m % len(COLORS)], "marker": MARKERS[m % len(MARKERS)]}
+        style["markersize"] = 5 if num_sets <= 5 else 3.8
         axes.plot([x + shift for x in range(len(fields))], values, linestyle="none", label=f"set {m}", **style)
     label_fields(figure, axes, fields)
     return figure
 
 
-def draw_compared(models):
-    """IA of each field in several models, sets side by side (paper, figure 8a).
+def draw_compared(models: Mapping[str, dict]) -> Figure:
+    """Draw IA of the fields that all models have, sets side by side (paper, figure 8a).
 
     Args:
-        models (dict): expid -> the layer of ``measure`` that is compared; fields that all have are drawn.
+        models: expid -> layer of ``measure_collapse``.
     """
     first = next(iter(models.values()))
     common = set.intersection(*({f["field"] for f in layer["fields"]} for layer in models.values()))
-    fields = [field for field in _by_ids(first) if field["field"] in common]
-    figure, axes = fields_figure(len(fields))
+    fields = [field for field in _sort_by_ids(first) if field["field"] in common]
+    figure, axes = new_fields_figure(len(fields))
     for n, (expid, layer) in enumerate(models.items()):
         parts = {field["field"]: field["parts"][-1] for field in layer["fields"]}
         wholes = [parts[field["field"]] for field in fields]
         color, shift = COLORS[n % len(COLORS)], 0.6 * ((n + 0.5) / len(models) - 0.5)
-        x = [position + shift for position in range(len(fields))]
+        x = np.arange(len(fields)) + shift
         dims = {part["dim"] for field in layer["fields"] for part in field["parts"][:-1]}
         size = f" × {dims.pop()}" if len(dims) == 1 else " sets"
         label = f"{expid} ({layer['num_sets']}{size})"
-        style = {"marker": MARKERS[n % len(MARKERS)], "linestyle": "none", "markersize": 6}
+        style: dict[str, Any] = {"marker": MARKERS[n % len(MARKERS)], "linestyle": "none", "markersize": 6}
         axes.plot(x, [part["ia"] for part in wholes], color=color, label=label, **style)
-        random = [np.nan if part["ia_random"] is None else part["ia_random"] for part in wholes]
-        half = 0.3 / len(models)
-        axes.hlines(random, [v - half for v in x], [v + half for v in x], colors=color, linewidth=1.4)
-    axes.plot([], [], color=GREY, linewidth=1.4, label="lines: random initialisation")
+        draw_dashes(axes, x, [part["ia_random"] for part in wholes], 0.3 / len(models), colors=color, linewidth=1.4)
+    add_random_to_legend(axes)
     label_fields(figure, axes, fields)
     return figure
 
 
-def draw_curves(rows):
-    """IA / min(K, D) of each field at each evaluation, and their mean, from the callback's csv.
+def draw_curves(rows: Sequence[Mapping[str, str]]) -> Figure:
+    """Draw IA / min(K, D) of each field at each evaluation, and their mean.
 
     Args:
-        rows (list of dict): of the csv, of one layer, event ``evaluation``, set ``all``; values as text.
+        rows: of the callback's csv, of one layer, event ``evaluation``, set ``all``.
     """
     figure, axes = new_figure(7.4, 4.6)
-    curves = {}
+    curves: dict[str, dict[int, float]] = {}
     for row in rows:
         if row["ia_ratio"] != "":
             curves.setdefault(row["field"], {})[int(row["step"])] = float(row["ia_ratio"])
@@ -129,19 +135,18 @@ def draw_curves(rows):
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("IA / min(K, D)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(frameon=False)
     return figure
 
 
-def _by_ids(layer):
+def _sort_by_ids(layer: dict) -> list[dict]:
     return sorted(layer["fields"], key=lambda field: field["num_ids"])
 
 
-def _references(axes, parts, suffix=""):
-    """The ceiling as bars, random initialisation as dashes."""
-    x = np.arange(len(parts))
-    axes.bar(x, [part["ceiling"] for part in parts], color=PALE, width=0.9, label=f"ceiling min(K, D){suffix}")
-    random = [np.nan if part["ia_random"] is None else part["ia_random"] for part in parts]
-    axes.hlines(random, x - 0.42, x + 0.42, colors=GREY, linewidth=1.8, label=f"random initialisation{suffix}")
+def _draw_references(axes: Axes, parts: Sequence[dict], suffix: str = "") -> None:
+    """Draw the ceiling of each field as a bar, and random initialisation as a dash."""
+    draw_ceilings(axes, [part["ceiling"] for part in parts], suffix)
+    style: dict[str, Any] = {"colors": GREY, "linewidth": 1.8, "label": f"random initialisation{suffix}"}
+    draw_dashes(axes, np.arange(len(parts)), [part["ia_random"] for part in parts], 0.42, **style)

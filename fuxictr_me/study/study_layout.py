@@ -1,4 +1,4 @@
-"""The runs of a study: FuxiCTR's autotuner makes their configs and expids, and ``study.json`` keeps the list."""
+"""Lay out a study's folder: FuxiCTR's autotuner makes the configs and expids of its runs."""
 
 import contextlib
 import copy
@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -22,6 +23,7 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.io.atomic import temporary_folder
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.runs.run_settings import load_settings
+from fuxictr_me.study.design import Cell, Study
 from fuxictr_me.study.plan_file import PLAN, Plan, Run, read_plan, write_plan
 from fuxictr_me.study.study_data import adopt_built_set
 from fuxictr_me.zoo.model_source import find_environment_variables
@@ -36,38 +38,39 @@ if __name__ == "__main__":
 '''
 
 
-def make_plan(study, folder: str | Path, data: dict | None = None) -> Plan:
-    """Lay a study out in FuxiCTR's form, and list its runs.
+def lay_out_study(study: Study, folder: str | Path, data: dict | None = None) -> Plan:
+    """Write the configs of a study's runs in FuxiCTR's form, and return the plan that lists them.
 
-    ``config/`` gets an entry a cell; ``tuner/<cell>.yaml`` names what varies in it, as FuxiCTR's autotuner reads it,
-    and ``tuner/<cell>/`` is what the autotuner makes of that. Paths become relative to the folder, from where runs
-    start. FuxiCTR's ``run_param_tuner.py --config tuner/<cell>`` then runs them too. All is made and checked beside
-    the folder, and then put into it, ``study.json`` first: killed in between, the same command lays out the rest.
+    ``config/`` gets one entry per cell. ``tuner/<cell>.yaml`` names what varies in a cell, as FuxiCTR's autotuner reads
+    it, and ``tuner/<cell>/`` is what the autotuner makes of that. Paths become relative to the study's folder, in which
+    runs start. So FuxiCTR's ``run_param_tuner.py --config tuner/<cell>`` can run them, too. Everything is made and
+    checked beside the folder, and then moved into it, ``study.json`` first: if the process is killed in between, the
+    same command lays out the rest.
 
     Args:
-        study (Study)
+        study: to lay out.
         folder: of the study.
-        data: of the plan that the folder holds, see ``Plan``.
+        data: of the plan that the folder has, see ``Plan``.
 
     Raises:
-        UsageError: settings that cannot be, of any run.
+        UsageError: wrong settings of any run.
     """
     folder = Path(folder)
-    dataset = moved_dataset(study, folder)
+    dataset = relocate_dataset(study, folder)
     parent = folder.resolve().parent
     parent.mkdir(parents=True, exist_ok=True)
-    _clear_killed_planning(parent, folder.resolve().name)
+    _remove_killed_planning(parent, folder.resolve().name)
     with temporary_folder(f".planning-{folder.resolve().name}-", parent, folder) as beside:
         with change_directory(beside):
             first = study.cells[0].settings
-            adopted, line = adopt_built_set(dataset, {**first, **dataset, "dataset_id": study.dataset_id})
+            adopted, note = adopt_built_set(dataset, {**first, **dataset, "dataset_id": study.dataset_id})
             for part in PARTS:
                 Path(part).mkdir()
             Path("run_expid.py").write_text(SCRIPT)
-            _write("config/model_config.yaml", {cell.name: cell.settings for cell in study.cells})
-            _write("config/dataset_config.yaml", {study.dataset_id: adopted})
-            runs = [run for cell in study.cells for run in _enumerate(cell, study, adopted)]
-            runs, data_folder = _check(runs, adopted)
+            _write_yaml("config/model_config.yaml", {cell.name: cell.settings for cell in study.cells})
+            _write_yaml("config/dataset_config.yaml", {study.dataset_id: adopted})
+            runs = [run for cell in study.cells for run in _enumerate_runs(cell, study, adopted)]
+            runs, data_folder = _check_runs(runs, adopted)
         plan = Plan(
             study.name,
             study.dataset_id,
@@ -76,26 +79,26 @@ def make_plan(study, folder: str | Path, data: dict | None = None) -> Plan:
             dataset,
             {cell.name: cell for cell in study.cells},
             tuple(runs),
-            _environment(study, folder),
+            _find_environment(study, folder),
             data or {},
         )
         _put_in_place(plan, Path(beside), folder)
-    if line:
-        tqdm.write(line, file=sys.stderr)
+    if note:
+        tqdm.write(note, file=sys.stderr)
     return plan
 
 
-def _clear_killed_planning(parent: Path, name: str) -> None:
-    """Remove what an earlier command left that was killed while it laid out this study."""
+def _remove_killed_planning(parent: Path, name: str) -> None:
+    """Remove what a command left that was killed while it laid out this study."""
     for path in parent.glob(".planning-*"):
         is_ours = re.fullmatch(rf"\.planning-{re.escape(name)}-[a-z0-9_]{{8}}", path.name) and not path.is_symlink()
         if is_ours and {part.name for part in path.iterdir()} <= {*PARTS, "run_expid.py", PLAN}:
             shutil.rmtree(path)
 
 
-def _environment(study, folder: Path) -> dict:
-    """Return what runs need to find the models that this process has found: variable -> folders."""
-    environment = {}
+def _find_environment(study: Study, folder: Path) -> dict[str, list[str]]:
+    """Return variable -> folders in which runs find the classes of their models, as this process did."""
+    environment: dict[str, list[str]] = {}
     for model in dict.fromkeys(cell.settings["model"] for cell in study.cells):
         for variable, place in find_environment_variables(model).items():
             places = environment.setdefault(variable, [])
@@ -105,7 +108,7 @@ def _environment(study, folder: Path) -> dict:
 
 
 def _put_in_place(plan: Plan, beside: Path, folder: Path) -> None:
-    """Put what was laid out into the folder; only files of the earlier plan are replaced or removed."""
+    """Move the new files into the folder; only files of the earlier plan are replaced or removed."""
     old = read_plan(folder).cells if (folder / PLAN).is_file() else {}
     folder.mkdir(exist_ok=True)
     write_plan(plan, folder)
@@ -122,11 +125,11 @@ def _put_in_place(plan: Plan, beside: Path, folder: Path) -> None:
             path.replace(target)
 
 
-def moved_dataset(study, folder: str | Path) -> dict:
-    """The entry of a study's data set, its paths as seen from the study's folder.
+def relocate_dataset(study: Study, folder: str | Path) -> dict:
+    """Return the entry of a study's data set, with paths relative to the study's folder.
 
     Raises:
-        UsageError: files that are not there, settings that cannot be.
+        UsageError: missing files, or wrong settings.
     """
     params = {**copy.deepcopy(study.dataset), "dataset_id": study.dataset_id}
     check_dataset(params, study.source)
@@ -141,32 +144,32 @@ def moved_dataset(study, folder: str | Path) -> dict:
     return params
 
 
-def _enumerate(cell, study, dataset):
-    """The runs of a cell, as FuxiCTR's autotuner names them; from within the study's folder."""
+def _enumerate_runs(cell: Cell, study: Study, dataset: dict) -> Iterator[Run]:
+    """Yield the runs of a cell as FuxiCTR's autotuner names them; call it inside the study's folder."""
     named = {"base_config": "./config/", "base_expid": cell.name, "dataset_id": study.dataset_id}
     space = {"seed": list(study.seeds), **cell.grid}
     path = Path(f"tuner/{cell.name}.yaml")
 
-    def enumerate_with(entry):
-        # the data set is given in full: where FuxiCTR reads it from base_config, it loses the id that it makes
-        _write(path, {**named, "dataset_config": {study.dataset_id: entry}, "tuner_space": space})
+    def enumerate_with(entry: dict) -> Path:
+        # The data set is given in full, because FuxiCTR loses the id that it makes if it reads it from base_config.
+        _write_yaml(path, {**named, "dataset_config": {study.dataset_id: entry}, "tuner_space": space})
         with contextlib.redirect_stdout(io.StringIO()):
             return Path(enumerate_params(str(path)))
 
-    if is_built(dataset):  # FuxiCTR keeps the id of a built set, but knows H5 ones no more
+    if is_built(dataset):  # FuxiCTR keeps the id of a built set, but does not know that H5 sets are built
         folder = enumerate_with({**dataset, "data_format": "npz"})
-        _write(path, {**named, "dataset_config": {study.dataset_id: dataset}, "tuner_space": space})
-        _write(folder / "dataset_config.yaml", {study.dataset_id: dataset})
+        _write_yaml(path, {**named, "dataset_config": {study.dataset_id: dataset}, "tuner_space": space})
+        _write_yaml(folder / "dataset_config.yaml", {study.dataset_id: dataset})
     else:
         folder = enumerate_with(dataset)
     for expid, settings in read_entries(folder, "model_config").items():
         values = {key: settings[key] for key in cell.grid}
-        settings = json.loads(json.dumps(settings, default=str))  # as results have them
+        settings = json.loads(json.dumps(settings, default=str))  # as in result files
         yield Run(cell.name, expid, settings["seed"], values, settings)
 
 
-def _check(runs: list[Run], dataset: dict) -> tuple[list[Run], str]:
-    """Refuse what any run could not start with; the runs with their digests, and the folder of the built data."""
+def _check_runs(runs: list[Run], dataset: dict) -> tuple[list[Run], str]:
+    """Refuse settings with which a run could not start; return the runs with digests, and the folder of the data."""
     checked = []
     for run in runs:
         try:
@@ -180,5 +183,5 @@ def _check(runs: list[Run], dataset: dict) -> tuple[list[Run], str]:
     return checked, folder
 
 
-def _write(path, content):
+def _write_yaml(path: str | Path, content: object) -> None:
     Path(path).write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120))

@@ -1,4 +1,4 @@
-"""Read what the runs of a study left in its folder, which may be somebody else's: each field is checked."""
+"""Read the result file of a finished run. It may come from somebody else, so each field is checked."""
 
 import json
 import math
@@ -11,12 +11,12 @@ NUMBERS = ("parameters", "parameters_without_embeddings", "seconds", "steps")
 
 
 def read_result(path: Path) -> dict | None:
-    """Return what a finished run left in ``<expid>.json``; None of a JSON file of another kind.
+    """Return the content of ``<expid>.json`` of a finished run, or None if the file is not the result of a run.
 
     Raises:
-        UsageError: one line that names the file: it is a run's, and a part is missing or of another kind.
+        UsageError: the file is the result of a run, and a field is missing or has a wrong type.
     """
-    content = _read_json(path)
+    content = read_json(path)
     if not isinstance(content, dict) or "settings" not in content:
         return None
     try:
@@ -33,22 +33,14 @@ def read_result(path: Path) -> dict | None:
         for key in ("data_digest", "settings_digest"):
             _require(isinstance(content.get(key, ""), str), key, content.get(key))
     except KeyError as error:
-        raise UsageError(f"{path} is not the result of a run: it has no {error.args[0]}") from None
+        raise UsageError(f"{path} is not the result of a run: {error.args[0]} is missing") from None
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path} is not the result of a run: {error}") from None
     return content
 
 
-def read_failure(path: Path) -> dict | None:
-    """Return what is recorded of a failed run; None where nothing is."""
-    content = _read_json(path)
-    if content is None and not path.is_file():
-        return None
-    content = content if isinstance(content, dict) else {}
-    return {**content, "error": " ".join(str(content.get("error", "unknown")).split())}
-
-
-def _read_json(path: Path) -> object:
+def read_json(path: Path) -> object:
+    """Return the content of a JSON file, or None if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""From the files of a study to its results, cell by cell."""
+"""Gather the results of a study from its files."""
 
 import csv
 import json
@@ -6,32 +6,29 @@ from pathlib import Path
 
 from fuxictr_me.errors import UsageError
 from fuxictr_me.io.resources import find_bundled_folder
+from fuxictr_me.study.design import Cell
 from fuxictr_me.study.design_checks import check_comparable
-from fuxictr_me.study.progress import monitored, read_state
+from fuxictr_me.study.plan_file import Plan, Run
+from fuxictr_me.study.progress import Progress, monitored_value, read_progress
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
 from fuxictr_me.training.callbacks.information_abundance import ALL
 
-SHARED = ("optimizer", "learning_rate", "batch_size", "epochs", "early_stop_patience", "reduce_lr_on_plateau")
-SHARED += ("metrics", "embedding_initializer", "network_initializer", "embedding_regularizer", "net_regularizer")
-SHARED += ("weight_decay", "max_gradient_norm")
+SHARED = (
+    *("optimizer", "learning_rate", "batch_size", "epochs", "early_stop_patience", "reduce_lr_on_plateau", "metrics"),
+    *("embedding_initializer", "network_initializer", "embedding_regularizer", "net_regularizer", "weight_decay"),
+    "max_gradient_norm",
+)
 COUNTS, MEASURES = ("num_ids", "dim"), ("ia", "ia_ratio", "ia_random")
 
 
-def gather(plan, folder):
-    """All that a study has so far.
-
-    Args:
-        plan (Plan), folder (str or Path): of the study.
-
-    Returns:
-        StudyResults
-    """
+def gather_results(plan: Plan, folder: str | Path) -> StudyResults:
+    """Return all results that a study has so far."""
     folder = Path(folder)
     check_comparable(plan.cells.values(), ("monitor", "monitor_mode"))
-    state = read_state(plan, folder)
-    cells = tuple(_cell(plan, cell, state, folder) for cell in plan.cells.values())
+    progress = read_progress(plan, folder)
+    cells = tuple(_gather_cell(plan, cell, progress, folder) for cell in plan.cells.values())
     first = next(iter(plan.cells.values())).settings
-    versions = next((result["versions"] for result in state.results.values()), {})
+    versions: dict[str, str] = next((result["versions"] for result in progress.results.values()), {})
     return StudyResults(
         name=plan.name,
         dataset_id=plan.dataset_id,
@@ -39,16 +36,16 @@ def gather(plan, folder):
         monitor=str(first.get("monitor", "AUC")),
         monitor_mode=first.get("monitor_mode", "max"),
         grid={cell.kind: cell.grid for cell in plan.cells.values() if cell.grid},
-        shared=_shared(plan),
+        shared=_find_shared_settings(plan),
         versions=versions,
         cells=cells,
-        failed=tuple((expid, record["error"]) for expid, record in state.failed.items()),
+        failed=tuple((expid, record["error"]) for expid, record in progress.failed.items()),
         paper_data=plan.dataset_id if has_published_rows(plan) else "",
     )
 
 
-def has_published_rows(plan) -> bool:
-    """Whether each split of a study's data has as many rows as the published files of its data set."""
+def has_published_rows(plan: Plan) -> bool:
+    """Return whether each split of a study's data has as many rows as the published files of its data set."""
     rows = plan.data.get("rows", {})
     file = find_bundled_folder("dataset_configs") / plan.dataset_id / "files.json"
     if not rows or not file.is_file():
@@ -57,10 +54,10 @@ def has_published_rows(plan) -> bool:
     return rows == {name.removesuffix(".csv"): entry["rows"] for name, entry in files.items()}
 
 
-def _cell(plan, cell, state, folder):
-    chosen, runs = state.chosen.get(cell.name), plan.of_cell(cell.name)
-    tried = [run for run in runs if run.seed == plan.seeds[0] and run.expid in state.results and cell.grid]
-    finished = [run for run in runs if run.values == chosen and run.expid in state.results]
+def _gather_cell(plan: Plan, cell: Cell, progress: Progress, folder: Path) -> CellResult:
+    chosen, runs = progress.chosen.get(cell.name), plan.runs_of_cell(cell.name)
+    tried = [run for run in runs if run.seed == plan.seeds[0] and run.expid in progress.results and cell.grid]
+    finished = [run for run in runs if run.values == chosen and run.expid in progress.results]
     return CellResult(
         model=cell.model,
         kind=cell.kind,
@@ -68,12 +65,14 @@ def _cell(plan, cell, state, folder):
         num_sets=cell.settings["num_sets"],
         embedding_dim=cell.settings["embedding_dim"],
         chosen=chosen or {},
-        runs=tuple(_run(run, state.results[run.expid], folder) for run in finished),
-        tried=tuple((run.values, monitored(state.results[run.expid]["valid"], cell.settings)) for run in tried),
+        runs=tuple(_gather_run(run, progress.results[run.expid], folder) for run in finished),
+        tried=tuple(
+            (run.values, monitored_value(progress.results[run.expid]["valid"], cell.settings)) for run in tried
+        ),
     )
 
 
-def _run(run, result, folder):
+def _gather_run(run: Run, result: dict, folder: Path) -> RunResult:
     return RunResult(
         expid=result["expid"],
         seed=run.seed,
@@ -88,20 +87,20 @@ def _run(run, result, folder):
     )
 
 
-def read_abundance(path):
-    """The rows of a callback's csv for the best weights, sets side by side, a dict a field; none without a file."""
+def read_abundance(path: Path) -> list[dict]:
+    """Return one dict per field from the callback's csv: the best weights, sets side by side; empty without a file."""
     if not path.is_file():
         return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if (row["event"], row["set"]) == ("best", ALL)]
-        several = len({row["layer"] for row in rows}) > 1
-        return [_field(row, several) for row in rows if row["ia"] != ""]
+        has_layers = len({row["layer"] for row in rows}) > 1
+        return [_read_field(row, has_layers) for row in rows if row["ia"] != ""]
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise UsageError(f"{path} is not a file of information abundance: {type(error).__name__} {error}") from None
 
 
-def _field(row: dict, has_layers: bool) -> dict:
+def _read_field(row: dict, has_layers: bool) -> dict:
     return {
         "field": f"{row['field']} ({row['layer']})" if has_layers else row["field"],
         **{key: int(row[key]) for key in COUNTS},
@@ -109,12 +108,12 @@ def _field(row: dict, has_layers: bool) -> dict:
     }
 
 
-def _shared(plan):
-    """Settings of ``SHARED`` that all runs have alike; where models differ, that they do."""
+def _find_shared_settings(plan: Plan) -> dict:
+    """Return the settings of ``SHARED`` that are not tuned; if models differ in one, its value says so."""
     shared = {}
     for key in SHARED:
         values = [cell.settings.get(key) for cell in plan.cells.values()]
         if any(key in cell.grid for cell in plan.cells.values()) or all(value is None for value in values):
             continue
-        shared[key] = values[0] if all(value == values[0] for value in values) else "not the same for all"
+        shared[key] = values[0] if all(value == values[0] for value in values) else "differs between models"
     return shared
