@@ -10,15 +10,10 @@ from tqdm import tqdm
 
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.errors import UsageError
-<<<<<<< HEAD
-from fuxictr_me.estimates import plan as predict
-from fuxictr_me.estimates.unbuilt_data import count_rows
-=======
 from fuxictr_me.estimates import plan as estimate_run
 from fuxictr_me.estimates.plan import Plan as RunEstimate
-from fuxictr_me.estimates.vocabulary import rows_of
+from fuxictr_me.estimates.unbuilt_data import count_rows
 from fuxictr_me.formatting import align_columns, format_bytes, format_seconds
->>>>>>> p5
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.runs.experiment import load_feature_map
 from fuxictr_me.runs.find_feature_map import find_feature_map
@@ -118,22 +113,13 @@ def _estimate_cells(
         try:
             if old and (folder / old.data_folder / "feature_map.json").is_file():
                 with change_directory(folder):
-<<<<<<< HEAD
-                    feature_map = load_feature_map(old.data_folder, {**params, "dataset_id": built_id(old)})
-                    rows = count_rows(params, old.data_folder)
-            else:
-                own = study.source if study and study.source.is_dir() else None
-                feature_map, _ = find_feature_map(params, own)
-                rows = count_rows(params, f"{params['data_root']}/{params['dataset_id']}")
-=======
                     built_id = old.runs[0].settings["dataset_id"]  # the id under which the autotuner has them built
                     feature_map = load_feature_map(old.data_folder, {**params, "dataset_id": built_id})
-                    rows = rows_of(params, old.data_folder)
+                    rows = count_rows(params, old.data_folder)
             else:
                 source = design.source if isinstance(design, Study) and design.source.is_dir() else None
                 feature_map, _ = find_feature_map(params, source)
-                rows = rows_of(params, f"{params['data_root']}/{params['dataset_id']}")
->>>>>>> p5
+                rows = count_rows(params, f"{params['data_root']}/{params['dataset_id']}")
         except UsageError as error:
             notes[f"Parameters, memory and time are not known yet: {error}"] = None
             continue

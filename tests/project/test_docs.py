@@ -27,18 +27,11 @@ import fuxictr_me
 from fuxictr_me.commands.main import main
 from fuxictr_me.commands.parser import OLD_NAMES, build_parser
 from fuxictr_me.io.working_folder import change_directory
-<<<<<<< HEAD
 from fuxictr_me.quickstart import run_quickstart
-from fuxictr_me.study.design import read_study
-from fuxictr_me.study.plan import make_plan, write_plan
-from fuxictr_me.study.progress import read_state
-=======
-from fuxictr_me.quickstart import run as run_quickstart
 from fuxictr_me.study.plan_file import write_plan
 from fuxictr_me.study.progress import read_progress
 from fuxictr_me.study.study_file import read_study
 from fuxictr_me.study.study_layout import lay_out_study
->>>>>>> p5
 
 DOCS = ROOT / "docs"
 GUIDE = {path.stem: path for path in sorted(DOCS.glob("*.md"))}
