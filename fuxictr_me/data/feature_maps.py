@@ -30,7 +30,10 @@ def load(folder: str | Path, dataset_id: str | None = None, params: dict | None 
     is_version_1 = "feature_specs" in content
     if is_version_1:
         logging.info(f"{path} was written by FuxiCTR 1.x")
-        content = _convert_version_1(path, content, params.get("label_col"))
+        try:
+            content = _convert_version_1(content, params.get("label_col"))
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            raise UsageError(f"{path} is not a valid feature map of FuxiCTR 1.x: {error!r}") from error
     check_feature_map_content(path, content)
     feature_map = FeatureMap(dataset_id or content["dataset_id"], str(folder))
     try:
@@ -64,14 +67,7 @@ def read_content(path: Path) -> dict:
     return content
 
 
-def _convert_version_1(path: Path, content: dict, label_col: object) -> dict:
-    try:
-        return from_version_1(content, label_col)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise UsageError(f"{path} is not a valid feature map of FuxiCTR 1.x: {error!r}") from error
-
-
-def from_version_1(content: dict, label_col: object = None) -> dict:
+def _convert_version_1(content: dict, label_col: object) -> dict:
     """Return a feature map of FuxiCTR 1.x in today's form: columns in the order of its ``index``, the label last.
 
     Args:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -66,7 +65,9 @@ def build_once(
         if is_current(data_dir, made_from, needed, quiet=True):
             return
         refuse_foreign_files(data_dir, pretrained, raw)
-        with _open_building_folder(data_dir) as temporary:
+        with _explain_unwritable(data_dir, data_dir):
+            building = temporary_folder(".building-", data_dir, data_dir)
+        with building as temporary:
             try:
                 splits = write(Path(temporary))
             except OSError as error:
@@ -77,22 +78,19 @@ def build_once(
             put_in_place(Path(temporary) / data_dir.name, data_dir, made_from, splits)
 
 
-def _open_building_folder(data_dir: Path) -> tempfile.TemporaryDirectory:
+@contextlib.contextmanager
+def _explain_unwritable(data_dir: Path, folder: Path) -> Iterator[None]:
+    """Raise a UsageError if the body may not write in ``folder``."""
     try:
-        return temporary_folder(".building-", data_dir, data_dir)
+        yield
     except OSError as error:
-        raise _refused(data_dir, data_dir, error) from error
-
-
-def _refused(data_dir: Path, folder: Path, error: OSError) -> UsageError | OSError:
-    """Return a UsageError if ``folder`` may not be written, and any other error unchanged."""
-    if error.errno not in NOT_WRITABLE:
-        return error
-    reason = (error.strerror or "unknown reason").lower()
-    return UsageError(
-        f"the data set {data_dir} must be built, but nothing can be written in {folder} ({reason}): "
-        "set another data_root, or let someone build it who may write there"
-    )
+        if error.errno not in NOT_WRITABLE:
+            raise
+        reason = (error.strerror or "unknown reason").lower()
+        raise UsageError(
+            f"the data set {data_dir} must be built, but nothing can be written in {folder} ({reason}): "
+            "set another data_root, or let someone build it who may write there"
+        ) from error
 
 
 def is_current(data_dir: Path, made_from: dict, needed: list[str], quiet: bool = False) -> bool:
@@ -166,12 +164,10 @@ def _move(source: Path, target: Path) -> None:
     """Rename a file, but unlike ``os.rename`` never overwrite one."""
     try:
         os.link(source, target, follow_symlinks=False)
-    except FileExistsError as error:
-        raise UsageError(f"{target} has appeared during the build and is not overwritten: move it away") from error
-    except OSError:  # a file system without hard links
+    except OSError as error:
         if os.path.lexists(target):
-            raise UsageError(f"{target} has appeared during the build and is not overwritten: move it away") from None
-        source.rename(target)
+            raise UsageError(f"{target} has appeared during the build and is not overwritten: move it away") from error
+        source.rename(target)  # the file system has no hard links
     else:
         source.unlink()
 
@@ -183,7 +179,10 @@ def lock_folder(data_dir: Path) -> Iterator[None]:
     Raises:
         UsageError: the folder or the lock is a symbolic link, which is not followed, or not a folder or file.
     """
-    with _open_lock_of(data_dir) as file:
+    with _explain_unwritable(data_dir, data_dir.parent):
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
+        lock = _open_lock(data_dir.parent / f".{data_dir.name}.lock")
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -192,20 +191,10 @@ def lock_folder(data_dir: Path) -> Iterator[None]:
         if data_dir.is_symlink() or (data_dir.exists() and not data_dir.is_dir()):
             what = "a symbolic link, and nothing is written through it" if data_dir.is_symlink() else "not a folder"
             raise UsageError(f"{data_dir}, where the data set would be built, is {what}")
-        try:
+        with _explain_unwritable(data_dir, data_dir.parent):
             data_dir.mkdir(exist_ok=True)
-        except OSError as error:
-            raise _refused(data_dir, data_dir.parent, error) from error
         _clear_killed_builds(data_dir)
         yield
-
-
-def _open_lock_of(data_dir: Path) -> BinaryIO:
-    try:
-        data_dir.parent.mkdir(parents=True, exist_ok=True)
-        return _open_lock(data_dir.parent / f".{data_dir.name}.lock")
-    except OSError as error:
-        raise _refused(data_dir, data_dir.parent, error) from error
 
 
 def _open_lock(path: Path) -> BinaryIO:

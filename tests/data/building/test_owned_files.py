@@ -169,7 +169,7 @@ def test_an_error_names_a_foreign_manifest(tmp_path, content):
     params = write_small(tmp_path)
     (tmp_path / "data/made").mkdir(parents=True)
     (tmp_path / "data/made/manifest.json").write_text(content, encoding="latin-1")
-    with pytest.raises(UsageError, match=r"manifest.json is not a (whole )?manifest"):
+    with pytest.raises(UsageError, match=r"manifest.json is not a (valid )?manifest"):
         build(params)
     assert (tmp_path / "data/made/manifest.json").read_text(encoding="latin-1") == content
 
