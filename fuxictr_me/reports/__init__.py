@@ -1,1 +1,1 @@
-"""Tables, figures and pages of runs; needs the [report] extra."""
+"""Reports of runs and studies: tables, figures and pages. Figures and pages need the extra ``report``."""

@@ -1,1 +1,1 @@
-"""A scaling study: models x kinds x scales x seeds, run as FuxiCTR's autotuner would, and reported."""
+"""A scaling study: models x kinds x scales x seeds, run as by FuxiCTR's autotuner."""

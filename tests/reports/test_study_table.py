@@ -121,7 +121,7 @@ def test_cells_with_missing_seeds_or_runs_say_so():
         empty_cell(a_study()), "AUC"
     )
     _, rows = read_markdown(markdown_table(a_study(num_seeds=1), "AUC"))
-    assert re.fullmatch(r"0\.\d{5}", rows[0][1])  # one seed that was asked for has no sd, and is not short
+    assert re.fullmatch(r"0\.\d{5}", rows[0][1])  # a study of one seed has no sd, and no seed is missing
 
 
 def test_published_numbers_stand_below_if_the_paper_has_the_data_set():
@@ -246,8 +246,8 @@ def test_rows_of_runs_and_costs():
 
 def test_rows_of_differences():
     rows = difference_rows(a_study(kinds=("SE", "ME", "ensemble")))
-    asked = {(row["first"], row["second"]) for row in rows}
-    assert asked == {("ME", "SE"), ("ensemble", "ME"), ("ME", "base"), ("SE", "base")}
+    questions = {(row["first"], row["second"]) for row in rows}
+    assert questions == {("ME", "SE"), ("ensemble", "ME"), ("ME", "base"), ("SE", "base")}
     assert len(rows) == 4 * 3 * 4 and len({tuple(row) for row in rows}) == 1
     assert {row["metric"] for row in rows} == {"AUC", "logloss", IA_RATIO}
     first = rows[0]

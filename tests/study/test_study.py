@@ -1,4 +1,4 @@
-"""Studies: what they consist of, FuxiCTR's autotuner, killed, crashed, changed and doubled ones."""
+"""Studies: their design, FuxiCTR's autotuner, and studies that are killed, crash, change or run twice."""
 
 import hashlib
 import json
@@ -359,7 +359,7 @@ def test_growing_grid_repeats_no_run(stub):
 
 
 def test_study_continues_after_a_kill_at_any_point(stub):
-    """The study is killed in mid-run; what goes on repeats no finished run and loses none."""
+    """The study is killed in mid-run; continuing it repeats no finished run and loses none."""
     stub('time.sleep(2 * (open("started.txt").read().count(chr(10)) == 2))')  # the second run outlives the study
     Path("s.yaml").write_text(yaml.safe_dump({**TINY, "scales": [2], "seeds": [1, 2]}))
     study, deadline = Forked(code=STUBBED), time.monotonic() + 120

@@ -1,4 +1,4 @@
-"""Studies that are asked for wrongly, whose data change, or whose folder comes from somebody else."""
+"""Studies with wrong settings, with data that change, or in a folder that comes from somebody else."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def write_study(path="s.yaml", **changes):
 
 
 def own_data(data_format="h5", splits=("train", "valid", "test")):
-    """A config folder and raw files of one's own: ``splits`` are the files of train, valid and test data, in order."""
+    """Write a config folder and raw files; ``splits`` names the files of train, valid and test data, in order."""
     raw, rows = Path("raw"), np.random.default_rng(0).integers(0, 5, (3, 60, 2))
     if not raw.exists():
         raw.mkdir()
@@ -540,7 +540,7 @@ def test_files_of_the_user_in_the_folder_are_kept(stub):
 
 
 def test_run_left_by_a_killed_study_occupies_a_slot(stub, capsys):
-    """One job at a time: while a run of a killed study goes on, no other is started beside it."""
+    """With one job at a time, no run starts while a run of a killed study is still going."""
     stub()
     Path("s").mkdir()
     plan = lay_out_study(design_study("s", **TINY, scales=[1], seeds=[1, 2, 3]), Path("s"))

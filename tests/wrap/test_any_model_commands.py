@@ -427,7 +427,7 @@ def test_fields_of_several_layers_are_told_apart_and_losses_of_tasks_are_losses(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kinds": ["ensemble"]}, "kind ensemble sets aggregation, which neither FuxiCTR nor WideDNN reads; logits"),
+        ({"kinds": ["ensemble"]}, "kind ensemble sets aggregation, which neither FuxiCTR nor WideDNN reads; to aver"),
         ({"kinds": ["ME-SI"]}, "kind ME-SI sets shared_interaction, which neither FuxiCTR nor WideDNN reads"),
         ({"grid": {"net_dropout": [0, 0.1]}}, "sets net_dropout, which neither FuxiCTR nor WideDNN reads"),
         ({"config": None}, "a study of mine_any:WideDNN starts from its entry WideDNN_default: name the config folder"),
