@@ -1,4 +1,4 @@
-"""python run_expid.py --expid EXPID --gpu -1 (--config FOLDER: another than the config/ beside this file)."""
+"""Run an experiment of this entry: ``python run_expid.py --expid EXPID --gpu -1 [--config FOLDER]``."""
 
 from fuxictr_me.commands.main import run_entry
 

@@ -22,6 +22,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_carries_zoo_and_data_set_configs_inside_the_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "fuxictr_me/model_zoo/DCNv2_ME/config/model_config.yaml" in names
+    assert "fuxictr_me/model_zoo/schema/model_config.json" in names
     assert "fuxictr_me/dataset_configs/tiny_flights/train.csv" in names
     assert "fuxictr_me/quickstart/model_config.yaml" in names
     top = {name.split("/")[0] for name in names}
