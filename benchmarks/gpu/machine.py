@@ -105,14 +105,14 @@ def loader_of(
 ) -> object:
     """Return an ``H5DataLoader`` that holds these rows, dtype -> (N, columns), on ``device``."""
     from fuxictr_me.data.h5_loader import H5DataLoader
-    from fuxictr_me.data.rank_shares import Lanes
+    from fuxictr_me.data.rank_shares import RankShares
 
     rows = len(next(iter(held.values())))
     loader = H5DataLoader.__new__(H5DataLoader)
     loader.batch_size, loader.shuffle, loader.seed, loader.epoch = batch_size, shuffle, 2024, 0
-    loader.device, loader.num_samples, loader.num_blocks, loader.lanes = device, rows, 1, None
+    loader.device, loader.num_samples, loader.num_blocks, loader.rank_shares = device, rows, 1, None
     loader.rows, loader._held, loader.placement = types.SimpleNamespace(layout=layout), held, "device"
-    loader._share = Lanes(rows, batch_size, 0, 1, shuffle)
+    loader._share = RankShares(rows, batch_size, 0, 1, shuffle)
     loader._own = loader._share.rows
     return loader
 

@@ -11,7 +11,7 @@ from fuxictr.utils import load_model_config
 from fuxictr_me.bars import SEEDS
 from fuxictr_me.config import read_entries, read_params
 from fuxictr_me.errors import UsageError, missing
-from fuxictr_me.study.result_files import read_result
+from fuxictr_me.runs.result_files import read_result
 
 METRICS = ("AUC", "logloss")  # that BARS' leaderboard shows
 NOT_COMPARED = {"feature_cols", "label_col", "train_data", "valid_data", "test_data", "gpu"}  # run_expid changes these

@@ -93,19 +93,10 @@ def run_entry(script: str) -> None:
 
 def _run_expid(arguments):
     from fuxictr_me.runs.experiment import run_expid
+    from fuxictr_me.runs.runtime import open_runtime
 
-    if arguments.engine is None:
-        if arguments.resume or arguments.set_groups is not None:
-            option = "--resume" if arguments.resume else "--set-groups"
-            raise UsageError(f"{option} is of runs on several processes: it needs --engine, and torchrun")
-        run_expid(arguments.expid, arguments.config, arguments.gpu)
-        return
-    from fuxictr_me import distributed
-
-    ranks, gpu = distributed.start(arguments.gpu)
-    several = {"ranks": ranks, "engine": arguments.engine, "set_groups": arguments.set_groups}
-    run_expid(arguments.expid, arguments.config, gpu, resume=arguments.resume, **several)
-    distributed.stop()
+    with open_runtime(arguments.gpu, arguments.engine, arguments.set_groups, arguments.resume) as runtime:
+        run_expid(arguments.expid, arguments.config, runtime=runtime)
 
 
 def _host(arguments):

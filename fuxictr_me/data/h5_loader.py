@@ -10,7 +10,7 @@ import torch
 
 from fuxictr_me.data.column_layout import META, VALUES, dtype_of
 from fuxictr_me.data.label_values import BINARY, binary_labels
-from fuxictr_me.data.rank_shares import Lanes, mixed_seed, order_seed
+from fuxictr_me.data.rank_shares import RankShares, mixed_seed, order_seed
 from fuxictr_me.data.split_files import Rows
 from fuxictr_me.data.window_shuffle import WindowOrder
 from fuxictr_me.errors import UsageError, positive_int, unknown
@@ -47,13 +47,13 @@ class H5DataLoader:
         window_rows (int or None): of a streamed window; None makes it about 256 MB.
         task (str or list of str): of all labels, or of each: those of ``binary_classification`` must be 0 or 1.
         share ((int, int) or None): (member, members) of processes that share each batch. This one reads and holds
-            its own rows alone and yields its part of every batch, which may have no rows: see ``Lanes``. ``auto``
+            its own rows alone and yields its part of every batch, which may have no rows: see ``RankShares``. ``auto``
             counts its own rows. Streamed, batches are as large, but their rows depend on the number of members.
 
     Attributes:
         num_samples, num_blocks (int): of the whole split, as is ``len``, the number of batches.
         placement (str)
-        lanes (Lanes or None): which rows are this member's; None without ``share``.
+        rank_shares (RankShares or None): which rows are this member's; None without ``share``.
 
     Raises:
         UsageError: data that are not there, damaged, or do not fit the feature map; batches of fewer rows than
@@ -80,8 +80,8 @@ class H5DataLoader:
         self.device = torch.device("cpu" if gpu < 0 else f"cuda:{gpu}")
         self.rows = Rows(feature_map, data_path, split, binary_labels(feature_map.labels, task))
         self.num_samples, self.num_blocks = len(self.rows), len(self.rows.files)
-        self._share = Lanes(self.num_samples, batch_size, *(share or (0, 1)), shuffle)
-        self.lanes, self._own = self._share if share else None, self._share.rows
+        self._share = RankShares(self.num_samples, batch_size, *(share or (0, 1)), shuffle)
+        self.rank_shares, self._own = self._share if share else None, self._share.rows
         self.placement = self._place(data_placement)
         layout = self.rows.layout
         if window_rows is None:
@@ -105,7 +105,8 @@ class H5DataLoader:
     @property
     def holds_rows_on_device(self) -> bool:
         """Whether ``row_batches`` and ``select`` can be used: all rows lie where batches go, none is shared out."""
-        return bool(self._held) and self.lanes is None and all(x.device == self.device for x in self._held.values())
+        held = self._held
+        return bool(held) and self.rank_shares is None and all(x.device == self.device for x in held.values())
 
     def row_batches(self) -> Iterator[torch.Tensor]:
         """As ``__iter__``, but yields the row numbers of each batch, (B,) on the device, for ``select``."""
@@ -137,8 +138,8 @@ class H5DataLoader:
 
     def _order(self, epoch):
         device = next(iter(self._held.values())).device
-        if self.lanes is not None:
-            return self.lanes.order(self.seed, epoch, device)
+        if self.rank_shares is not None:
+            return self.rank_shares.order(self.seed, epoch, device)
         if not self.shuffle:
             return None
         generator = torch.Generator(device).manual_seed(mixed_seed(self.seed, epoch))
@@ -146,7 +147,7 @@ class H5DataLoader:
 
     def _of_windows(self, epoch):
         """As ``_of_held``; batches that lie across windows are put together of all."""
-        seed = self.seed if self.lanes is None else mixed_seed(self.seed, self.lanes.member)
+        seed = self.seed if self.rank_shares is None else mixed_seed(self.seed, self.rank_shares.member)
         with ThreadPoolExecutor(1, "h5-reader") as reader:
             windows = _read_ahead(reader, self._read_window, self.order.windows(seed, epoch))
             matrices, order, start, count = _tensors(self.rows.layout.empty(0)), None, 0, 0

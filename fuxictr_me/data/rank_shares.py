@@ -11,7 +11,7 @@ LANES = 64
 
 
 @dataclass(frozen=True)
-class Lanes:
+class RankShares:
     """Batches of a split that several processes share, each with rows of its own.
 
     N rows in batches of B, q = ⌊N/B⌋ full ones and a last one of t = N mod B, are cut into V lanes, which lie one

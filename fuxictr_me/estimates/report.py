@@ -9,7 +9,7 @@ from fuxictr_me.estimates.advice import fastest_settings
 from fuxictr_me.estimates.measured_steps import MEASURED
 from fuxictr_me.estimates.plan import plan, what_would_fit
 from fuxictr_me.estimates.vocabulary import feature_map_of, published, read_vocabulary, rows_of
-from fuxictr_me.runs.experiment import load_feature_map
+from fuxictr_me.runs.run_data import load_feature_map
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.zoo.find_model import find_model, is_ours, short_name
 

@@ -14,7 +14,8 @@ from fuxictr_me.io.resources import PACKAGE, bundled
 from fuxictr_me.io.working_folder import working_in
 from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER
 from fuxictr_me.quickstart.flights import write_csv
-from fuxictr_me.runs.experiment import load_trained, run_expid
+from fuxictr_me.runs.experiment import run_expid
+from fuxictr_me.runs.finished_run import load_trained
 from fuxictr_me.training.callbacks.information_abundance import ALL
 
 RUNS = {"SE_1x": "SE 1x (1 set of 10)", "SE_4x": "SE 4x (1 set of 40)", "ME_4x": "ME 4x (4 sets of 10)"}

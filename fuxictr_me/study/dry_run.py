@@ -11,7 +11,7 @@ from fuxictr_me.estimates import plan as predict
 from fuxictr_me.estimates.report import find_feature_map
 from fuxictr_me.estimates.vocabulary import rows_of
 from fuxictr_me.io.working_folder import working_in
-from fuxictr_me.runs.experiment import load_feature_map
+from fuxictr_me.runs.run_data import load_feature_map
 from fuxictr_me.study.plan import PLAN, read_plan
 from fuxictr_me.study.progress import read_state
 from fuxictr_me.zoo.find_model import find_model, is_ours

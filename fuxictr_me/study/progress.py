@@ -10,7 +10,7 @@ from pathlib import Path
 from fuxictr.utils import Monitor
 
 from fuxictr_me.errors import UsageError
-from fuxictr_me.study.result_files import read_failure, read_result
+from fuxictr_me.runs.result_files import read_failure, read_result
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from fuxictr_me.errors import RunError
 from fuxictr_me.io.atomic import replace_whole
+from fuxictr_me.runs.result_files import read_result
 from fuxictr_me.study.plan import Run
 from fuxictr_me.study.progress import claim, differences, find_results, processes_at, progress_of, read_state
-from fuxictr_me.study.result_files import read_result
 from fuxictr_me.zoo.find_model import MODULES
 
 POLL_SECONDS = 0.5

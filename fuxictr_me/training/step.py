@@ -78,9 +78,7 @@ class Step:
         weights = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
         self.rows: list[DenseRows]
         if embedding_updates == "dense":
-            self.rows = [
-                dense_rows(table, self.optimizer, weights[1], weights[2], on_cpu, kernels) for table in tables
-            ]
+            self.rows = [dense_rows(table, self.optimizer, weights[1], weights[2], on_cpu, kernels) for table in tables]
         else:
             by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
             self.rows = [by_rows(table, self.optimizer, on_cpu, kernels) for table in tables]

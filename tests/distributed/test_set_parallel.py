@@ -18,16 +18,18 @@ from helpers.rank_worker import (
     begin,
     feature_map,
     fit,
+    join_ranks,
     make,
     run,
     settings_of,
+    slice_rank,
     train,
 )
 
 from fuxictr_me import DNN_ME, DCNv2_ME, Mixed_ME, UsageError
 from fuxictr_me.commands.main import main
-from fuxictr_me.distributed import distribute, to_rank, to_whole
-from fuxictr_me.distributed.weights_by_set import of_no_set, of_set
+from fuxictr_me.distributed import distribute
+from fuxictr_me.distributed.weights_by_set import select_shared, slice_set
 
 SLOW = pytest.mark.slow
 INSIDE = pytest.mark.usefixtures("own_folder")
@@ -74,7 +76,7 @@ def test_ranks_train_what_one_process_trains(double, tmp_path, name, size, setti
         assert rank["losses"] == pytest.approx(expected["losses"], abs=1e-9)
         assert rank["metrics"] == pytest.approx(expected["metrics"], abs=1e-9)
         assert rank["metrics"] == ranks[0]["metrics"]
-    assert_close(to_whole([(rank["own"], rank["weights"]) for rank in ranks]), expected["weights"])
+    assert_close(join_ranks([(rank["own_sets"], rank["weights"]) for rank in ranks]), expected["weights"])
     assert expected["losses"][0] != pytest.approx(expected["losses"][-1], abs=1e-3)
 
 
@@ -103,14 +105,14 @@ def test_weights_are_cut_by_sets_and_put_together_again(plain_map, model_class, 
     settings = {"hidden_activations": "PReLU"} if model_class is DNN_ME else {}
     model = build(model_class, plain_map, num_sets=4, **settings)
     whole = model.state_dict()
-    parts = [(own, to_rank(whole, own, 4)) for own in shares]
+    parts = [(own, slice_rank(whole, own, 4)) for own in shares]
     for own, part in parts:
         for at, m in enumerate(own):
             of_one = build(model_class, plain_map, num_sets=1, **settings)
             expected = weights_of_set(model, m, of_one.state_dict())
-            mine = of_set(part, at, len(own))
+            mine = slice_set(part, at, len(own))
             assert len(mine) > 3 and all(torch.equal(mine[name], expected[name]) for name in mine)
-    again = to_whole(parts)
+    again = join_ranks(parts)
     assert again.keys() == whole.keys()
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
@@ -129,8 +131,8 @@ def test_the_start_depends_on_the_seed_and_the_set_alone(tmp_path):
         assert_close(wholes[key], wholes[1], 1e-12)
         assert len({rank["drawn"] for rank in ranks}) == 1
         for rank in ranks:
-            assert_close(of_no_set(rank["weights"]), of_no_set(wholes[1]), 1e-12)
-    assert_close(wholes[2], to_whole([(rank["own"], rank["weights"]) for rank in runs[2]]), 1e-12)
+            assert_close(select_shared(rank["weights"]), select_shared(wholes[1]), 1e-12)
+    assert_close(wholes[2], join_ranks([(rank["own_sets"], rank["weights"]) for rank in runs[2]]), 1e-12)
     weight = wholes[1]["interaction.0.crossnet.cross_layers.0.weight"]
     assert not torch.allclose(weight[0], weight[1]) and not torch.allclose(weight[1], weight[2])
     make("DCNv2_ME", settings).load_weights("runs/made/of2.model")  # one process takes it as its own
@@ -266,7 +268,7 @@ def test_ranks_that_come_apart_stop(tmp_path, what, engine):
         (DNN_ME, {"compile": True}, "needs compile: False"),
         (DCNv2_ME, {"norm_alignment_regularizer": 0.1}, "needs norm_alignment_regularizer 0"),
         (DNN_ME, {"optimizer": "LBFGS"}, "every entry by itself, such as adam, got LBFGS"),
-        (DNN_ME, {"callbacks": ["fuxictr_me.Callback"]}, "InformationAbundance alone, got Callback"),
+        (DNN_ME, {"callbacks": ["fuxictr_me.Callback"]}, "only the callback InformationAbundance, got Callback"),
         (Mixed_ME, {"num_sets": None, "interactions": ["DNN", "PNN"]}, "needs one interaction for all sets"),
     ],
 )
@@ -283,9 +285,9 @@ def test_a_model_with_a_loss_of_its_own_is_refused():
             return 2 * super().compute_loss(return_dict, y_true)
 
     ranks = SimpleNamespace(rank=0, size=2, is_first=True)
-    with pytest.raises(UsageError, match="Own has one of its own"):
+    with pytest.raises(UsageError, match="Own defines another one"):
         distribute(Own, ranks)
-    with pytest.raises(UsageError, match="Module is none"):
+    with pytest.raises(UsageError, match="Module is not one"):
         distribute(torch.nn.Module, ranks)
 
 
@@ -293,8 +295,8 @@ def test_a_model_with_a_loss_of_its_own_is_refused():
     ("options", "message"),
     [
         (["--engine", "set-parallel"], "started by torchrun --nproc-per-node N -m fuxictr_me ...: RANK is not set"),
-        (["--resume"], "--resume is of runs on several processes: it needs --engine, and torchrun"),
-        (["--set-groups", "2"], "--set-groups is of runs on several processes"),
+        (["--resume"], "--resume is for runs on several processes: it needs --engine, and torchrun"),
+        (["--set-groups", "2"], "--set-groups is for runs on several processes"),
     ],
 )
 def test_what_is_typed_wrong_is_one_line(options, message, capsys, monkeypatch):

@@ -11,12 +11,13 @@ import torch.distributed as dist
 
 from fuxictr_me import models
 from fuxictr_me.collapse import FieldTables
-from fuxictr_me.data import Lanes
-from fuxictr_me.distributed import distribute, distribute_as_asked, start, stop
+from fuxictr_me.data import RankShares
+from fuxictr_me.distributed import distribute, distribute_by_engine, join_process_group, leave_process_group
 from fuxictr_me.distributed import sharded_abundance as abundance
 from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.distributed.grid import Grid
-from fuxictr_me.distributed.sharded_table import Shard, sharded_tables
+from fuxictr_me.distributed.sharded_table import Shard, find_sharded_tables
+from fuxictr_me.distributed.weights_by_set import join_sets, select_shared, slice_set
 from fuxictr_me.errors import RunError, UsageError
 from helpers.batches import make_batch
 from helpers.families import FAMILIES
@@ -92,23 +93,25 @@ class Loader:
             yield self.data[i]
 
 
-class InLanes:
+class ShareLoader:
     """Rows of the batches above as ``H5DataLoader`` feeds those of a member."""
 
     def __init__(self, data, member, members, shuffle, batch_size=12):
         columns = {name: torch.cat([batch[name] for batch in data]) for name in data[0]}
-        self.lanes = Lanes(len(columns["user"]), batch_size, member, members, shuffle)
-        self.columns = {name: x[self.lanes.rows.start : self.lanes.rows.stop] for name, x in columns.items()}
+        self.rank_shares = RankShares(len(columns["user"]), batch_size, member, members, shuffle)
+        self.columns = {
+            name: x[self.rank_shares.rows.start : self.rank_shares.rows.stop] for name, x in columns.items()
+        }
         self.epoch = 0
 
     def __len__(self):
-        return len(self.lanes)
+        return len(self.rank_shares)
 
     def __iter__(self):
-        order, self.epoch = self.lanes.order(3, self.epoch, "cpu"), self.epoch + 1
+        order, self.epoch = self.rank_shares.order(3, self.epoch, "cpu"), self.epoch + 1
         at = 0
         for i in range(len(self)):
-            _, start, stop = self.lanes.part(i)
+            _, start, stop = self.rank_shares.part(i)
             at, rows = at + stop - start, slice(at, at + stop - start)
             yield {name: x[rows] if order is None else x[order[rows]] for name, x in self.columns.items()}
 
@@ -119,7 +122,7 @@ def fit(model, epochs, pause=0, share=None, **kwargs):
     if share is None:
         data, validation = Loader(batches(6), pause), batches(5)
     else:
-        data, validation = (InLanes(batches(n), *share, shuffle) for n, shuffle in ((6, True), (5, False)))
+        data, validation = (ShareLoader(batches(n), *share, shuffle) for n, shuffle in ((6, True), (5, False)))
 
     def noted(batch):
         loss = train_step(batch)
@@ -160,7 +163,7 @@ def train_task(ranks, name, settings, weights, max_norm, last=9, engine="set-par
     own = sum(p.numel() for p in model.parameters())
     whole = model.num_parameters()
     model.save_weights(f"{engine}.model")
-    divided = sum(table.weight.numel() for table in sharded_tables(model).values())
+    divided = sum(table.weight.numel() for table in find_sharded_tables(model).values())
     counts = {
         "moved": moved,
         "exchanged": moved_to_others,
@@ -168,14 +171,14 @@ def train_task(ranks, name, settings, weights, max_norm, last=9, engine="set-par
         "divided": divided,
         "held": held,
     }
-    return {**result, **counts, "own": list(model.own)}
+    return {**result, **counts, "own_sets": list(model.own_sets)}
 
 
 def start_task(ranks, name, settings, engine="set-parallel", groups=None):
     """A model as it is drawn; torch's generator behind it; its checkpoint."""
     model = make(name, settings, ranks, engine, groups)
     model.save_weights(model.checkpoint)
-    return {"drawn": torch.rand(1).item(), "own": list(model.own), "weights": model.state_dict()}
+    return {"drawn": torch.rand(1).item(), "own_sets": list(model.own_sets), "weights": model.state_dict()}
 
 
 def optimizers_task(ranks, names, weights, engine):
@@ -193,19 +196,19 @@ def optimizers_task(ranks, names, weights, engine):
 def auto_task(ranks, settings):
     """The engine that every rank takes."""
     params = {**settings_of("DNN_ME", **settings), "gpu": -1}
-    model = distribute_as_asked(models.DNN_ME, feature_map(), params, ranks, "auto")(feature_map(), **params)
+    model = distribute_by_engine(models.DNN_ME, feature_map(), params, ranks, "auto")(feature_map(), **params)
     return {"engine": str(model.engine)}
 
 
 def fit_task(
-    ranks, name, settings, epochs, checkpoint=None, engine="set-parallel", groups=None, in_lanes=False, **kwargs
+    ranks, name, settings, epochs, checkpoint=None, engine="set-parallel", groups=None, in_shares=False, **kwargs
 ):
     model = make(name, settings, ranks, engine, groups)
     if checkpoint:
         model.load_weights(checkpoint)
     model.optimizer.state.clear()
     torch.manual_seed(5)
-    return fit(model, epochs, share=(model.share or (0, 1)) if in_lanes else None, **kwargs)
+    return fit(model, epochs, share=(model.share or (0, 1)) if in_shares else None, **kwargs)
 
 
 def apart_task(ranks, what, engine):
@@ -230,7 +233,7 @@ def abundance_task(ranks, tables, exclude, groups):
     grid, shard = Grid(ranks, engine), Shard(5, len(tables[0]), engine.members) if engine.members > 1 else None
     own, rows = range(grid.group, len(tables), groups), shard.ids(grid.member) if shard else slice(None)
     field = FieldTables("layer", "field", [tables[m][rows] for m in own], exclude, None)
-    factor = abundance.factor_of_all_sets(field, len(tables), grid, shard)
+    factor = abundance.compute_factor(field, len(tables), grid, shard)
     return {"blocks": factor.sets, "num_ids": factor.num_ids, "dims": factor.dims}
 
 
@@ -244,14 +247,14 @@ def of_rank(rank, size, port, folder, task, arguments):
     logging.getLogger().setLevel(logging.ERROR)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), **address}
-    ranks, _ = start()
+    ranks, _ = join_process_group()
     try:
         result = globals()[task](ranks, **arguments) or {}
     except (UsageError, RunError) as error:
         result = {"error": f"{type(error).__name__}: {error}"}
     torch.save(result, folder / f"rank-{rank}.pt")
     if "error" not in result:
-        stop()
+        leave_process_group()
 
 
 def begin(size, folder, task, **arguments):
@@ -279,6 +282,20 @@ def run(size, folder, task, **arguments):
     assert not alive, "ranks hang"
     assert [process.exitcode for process in processes] == [0] * size
     return [torch.load(folder / f"rank-{rank}.pt") for rank in range(size)]
+
+
+# --- weights of ranks -------------------------------------------------------------------------------
+
+
+def slice_rank(state_dict, own_sets, num_sets):
+    """Return the state dict of the rank that owns some sets, out of the whole."""
+    return join_sets([slice_set(state_dict, m, num_sets) for m in own_sets], select_shared(state_dict))
+
+
+def join_ranks(parts):
+    """Return the state dict of one machine from (own sets, state dict) of each rank; the head is that of the first."""
+    sets = {m: slice_set(part, i, len(own_sets)) for own_sets, part in parts for i, m in enumerate(own_sets)}
+    return join_sets([sets[m] for m in range(len(sets))], select_shared(parts[0][1]))
 
 
 # --- what is compared ------------------------------------------------------------------------------

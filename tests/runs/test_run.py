@@ -22,7 +22,8 @@ from fuxictr_me.commands.main import main
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.io.resources import bundled, zoo_configs
-from fuxictr_me.runs.experiment import load_trained, run_expid
+from fuxictr_me.runs.experiment import run_expid
+from fuxictr_me.runs.finished_run import load_trained
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

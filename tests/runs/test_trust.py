@@ -35,7 +35,9 @@ from fuxictr_me.compat.versions import flavour
 from fuxictr_me.distributed.convert_checkpoint import run as convert
 from fuxictr_me.errors import RunError
 from fuxictr_me.io.checkpoints import load_state_dict
-from fuxictr_me.runs.experiment import load_feature_map, load_split, load_trained, run_expid
+from fuxictr_me.runs.experiment import run_expid
+from fuxictr_me.runs.finished_run import load_trained
+from fuxictr_me.runs.run_data import load_feature_map, load_split
 from fuxictr_me.runs.run_lock import locked_run
 from fuxictr_me.runs.run_result import finish_results, result_row, write_result
 from fuxictr_me.runs.run_settings import load_settings
@@ -378,7 +380,7 @@ def test_rows_of_two_runs_never_go_into_one_file(plain_map, caplog):
         callback.on_fit_start(model)
     callbacks[1].on_evaluation_end(second, {})
     whole = Path("r/made/m.ia.csv").read_text()
-    with pytest.raises(RunError, match=r"another run has begun r/made/m.ia.csv anew"):
+    with pytest.raises(RunError, match=r"another run has replaced r/made/m.ia.csv"):
         callbacks[0].on_evaluation_end(first, {})
     assert Path("r/made/m.ia.csv").read_text() == whole
 
@@ -504,7 +506,7 @@ def test_a_folder_to_resume_from_runs_no_code(capsys):
     for name, content in (("epoch-1", pickle.dumps(Evil())), ("epoch-2", b"x"), ("epoch-x", pickle.dumps(Evil()))):
         Path("s.resume", name).mkdir(parents=True)
         Path("s.resume", name, ".metadata").write_bytes(content)
-    assert "is no metadata of a saved state" in fails(capsys, "convert", "s.resume", "out")
+    assert "is not the metadata of a saved state" in fails(capsys, "convert", "s.resume", "out")
     message = fails(capsys, "convert", "s.resume/epoch-1", "out")
     assert "posix.mkdir, which could run code" in message and not Path("it_ran").exists()
     with pytest.raises(UsageError, match="could run code"):

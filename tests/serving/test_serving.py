@@ -32,8 +32,7 @@ from fuxictr_me.commands.main import main
 from fuxictr_me.data import build_dataset, build_h5
 from fuxictr_me.data.manifest import read_manifest, write_manifest
 from fuxictr_me.io.checkpoints import save_state_dict
-from fuxictr_me.runs.experiment import load_trained
-from fuxictr_me.runs.finished_run import find_run
+from fuxictr_me.runs.finished_run import find_run, load_trained
 from fuxictr_me.serving import compare, formats, predict
 from fuxictr_me.serving.formats import write_model
 from fuxictr_me.serving.masks import positions

@@ -1,4 +1,4 @@
-"""Read what the runs of a study left in its folder, which may be somebody else's: each field is checked."""
+"""Read the recorded results and failures of runs. The files may come from somebody else: each field is checked."""
 
 import json
 import math
@@ -11,10 +11,10 @@ NUMBERS = ("parameters", "parameters_without_embeddings", "seconds", "steps")
 
 
 def read_result(path: Path) -> dict | None:
-    """Return what a finished run left in ``<expid>.json``; None of a JSON file of another kind.
+    """Return the result of a finished run from its ``<expid>.json``; None if the JSON file is of another kind.
 
     Raises:
-        UsageError: one line that names the file: it is a run's, and a part is missing or of another kind.
+        UsageError: one line that names the file: it is the result of a run, and a part is missing or of a wrong type.
     """
     content = _read_json(path)
     if not isinstance(content, dict) or "settings" not in content:
@@ -40,7 +40,7 @@ def read_result(path: Path) -> dict | None:
 
 
 def read_failure(path: Path) -> dict | None:
-    """Return what is recorded of a failed run; None where nothing is."""
+    """Return what a study has recorded of a failed run; None if there is no record."""
     content = _read_json(path)
     if content is None and not path.is_file():
         return None

@@ -8,7 +8,7 @@ import torch
 from helpers.feature_maps import categorical, make_feature_map, sequence
 
 from fuxictr_me import UsageError
-from fuxictr_me.data import H5DataLoader, Lanes
+from fuxictr_me.data import H5DataLoader, RankShares
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.h5_file import H5Writer
 from fuxictr_me.data.split_files import Rows
@@ -112,7 +112,7 @@ def test_shuffled_batches_are_those_of_the_definition(load, N, B, members):
             pieces = batches_by_hand(N, B, 64, 7, epoch)
             assert rows_of(loader) == [flat(batch[first:last]) for batch in pieces]
         own = [row for batch in batches_by_hand(N, B, 64) for lane in batch[first:last] for row in lane]
-        assert sorted(own) == list(loader.lanes.rows)
+        assert sorted(own) == list(loader.rank_shares.rows)
 
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
@@ -125,11 +125,11 @@ def test_members_one_after_another_are_the_file_without_shuffle(load, N, B, memb
     found = []
     for g in range(members):
         loader = load(N, B, (g, members), data_placement=placement, window_rows=30)
-        assert loader.lanes.order(0, 0, "cpu") is None
+        assert loader.rank_shares.order(0, 0, "cpu") is None
         batches = rows_of(loader)
         assert batches == [batch[g] for batch in pieces]
         found += flat(batches)
-        assert flat(batches) == list(loader.lanes.rows)
+        assert flat(batches) == list(loader.rank_shares.rows)
     assert found == list(range(N))
 
 
@@ -169,10 +169,10 @@ def test_parts_have_the_sizes_that_lanes_say(load, N, B, shuffle, placement):
         ends = [0] * -(-N // B)
         for g in range(members):
             loader = load(N, B, (g, members), shuffle=shuffle, data_placement=placement, window_rows=30)
-            assert loader.num_samples == N and len(loader) == len(loader.lanes) == len(ends)
+            assert loader.num_samples == N and len(loader) == len(loader.rank_shares) == len(ends)
             batches = rows_of(loader)
             for i, batch in enumerate(batches):
-                total, start, stop = loader.lanes.part(i)
+                total, start, stop = loader.rank_shares.part(i)
                 assert (total, start, stop - start) == (min(B, N - i * B), ends[i], len(batch))
                 ends[i] = stop
         assert ends == [min(B, N - i * B) for i in range(len(ends))]
@@ -182,7 +182,8 @@ def test_parts_have_the_sizes_that_lanes_say(load, N, B, shuffle, placement):
 def test_two_rows_a_member_leave_no_full_batch_without_one_of_its_rows(shuffle):
     for members in range(1, 81):
         for B in (2 * members, 2 * members + 1, 3 * members - 1):
-            _, starts, stops = zip(*(Lanes(B, B, g, members, shuffle).part(0) for g in range(members)), strict=True)
+            parts = [RankShares(B, B, g, members, shuffle).part(0) for g in range(members)]
+            _, starts, stops = zip(*parts, strict=True)
             assert all(a < b for a, b in zip(starts, stops, strict=True))
             assert (starts[0], stops[-1]) == (0, B) and starts[1:] == stops[:-1]
 
@@ -210,7 +211,7 @@ def test_streamed_every_row_comes_once(load, members, window_rows):
     for epoch in (*first, *other):
         assert sorted(flat(epoch)) == list(range(777))
         for g, own in enumerate(epoch):
-            assert sorted(own) == list(Lanes(777, 10, g, members, True).rows)
+            assert sorted(own) == list(RankShares(777, 10, g, members, True).rows)
     assert len({str(epoch) for epoch in (*first, *other)}) == 4
 
 
@@ -239,7 +240,7 @@ def test_a_member_reads_its_own_rows_once(load, monkeypatch, placement, shuffle)
             asked.clear()
             loader = load(777, 10, (g, members), shuffle=shuffle, data_placement=placement, window_rows=30)
             rows_of(loader)
-            assert sorted(asked) == list(loader.lanes.rows)
+            assert sorted(asked) == list(loader.rank_shares.rows)
 
 
 def test_auto_counts_own_rows(load, monkeypatch, caplog):
@@ -263,7 +264,7 @@ def test_auto_counts_own_rows(load, monkeypatch, caplog):
 def test_a_part_without_rows_is_a_batch_of_none(load, N, at, shuffle, placement):
     """Of one row among three members, and of a last batch of two, the first has none."""
     loader = load(N, 10, (0, 3), shuffle=shuffle, data_placement=placement, window_rows=30)
-    assert loader.lanes.part(at) == (N - 10 * at, 0, 0)
+    assert loader.rank_shares.part(at) == (N - 10 * at, 0, 0)
     batches = list(loader)
     assert len(batches) == at + 1
     assert {name: (x.dtype, tuple(x.shape)) for name, x in batches[at].items()} == {
@@ -278,7 +279,7 @@ def test_a_part_without_rows_is_a_batch_of_none(load, N, at, shuffle, placement)
 
 def test_without_a_share_nothing_is_shared(load):
     loader = load(777, 10)
-    assert loader.lanes is None and loader.num_samples == 777
+    assert loader.rank_shares is None and loader.num_samples == 777
     assert flat(rows_of(loader)) == list(range(777))
 
 
