@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from fuxictr_me.distributed.resume import LAST_WRITTEN, WEIGHTS, parse_shard_name, translate_checkpoint_errors
 from fuxictr_me.distributed.safe_metadata import check_metadata
@@ -55,7 +56,8 @@ def _load_weights(path: Path) -> dict[str, Tensor]:
     """Load the weights of a saved state, without running code; those of sharded tables in parts."""
     check_metadata(path / LAST_WRITTEN)
     metadata = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
-    saved = {name: meta for name, meta in metadata.items() if f".{WEIGHTS}." in name and hasattr(meta, "size")}
+    is_tensor = TensorStorageMetadata
+    saved = {name: meta for name, meta in metadata.items() if f".{WEIGHTS}." in name and isinstance(meta, is_tensor)}
     if not saved:
         raise UsageError(f"{path} holds no weights of a run on several processes")
     state = {name: torch.empty(meta.size, dtype=meta.properties.dtype) for name, meta in saved.items()}

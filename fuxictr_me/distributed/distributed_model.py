@@ -32,6 +32,7 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.io.checkpoints import load_state_dict, save_state_dict
 from fuxictr_me.models import MultiEmbeddingModel
 from fuxictr_me.training import split_parameters
+from fuxictr_me.training.recorded_step import SelectedRows
 
 
 def distribute(
@@ -90,7 +91,7 @@ class DistributedModel(MultiEmbeddingModel):
         engine_request: the arguments ``engine`` and ``groups`` of ``distribute``.
         whole_class: the model's class.
         engine: how the model is spread over the ranks.
-        grid: the processes in groups.
+        grid: the processes in groups; not set if ``is_initial``.
         all_sets: M; ``num_sets`` is the number of the rank's own sets.
         own_sets: the sets of this rank.
         part: the rows of this rank in the current batch.
@@ -100,6 +101,9 @@ class DistributedModel(MultiEmbeddingModel):
     ranks: ClassVar[Ranks]
     engine_request: ClassVar[tuple[str, int | None]]
     whole_class: ClassVar[type[MultiEmbeddingModel]]
+    grid: Grid
+    own_sets: range
+    totals: DistributedTotals
     _resume_state: ResumeState | None = None
     _epochs_done = 0
     _reduced: tuple[DistributedDataParallel] | None = None
@@ -110,14 +114,17 @@ class DistributedModel(MultiEmbeddingModel):
         dims = find_dims(settings)
         self.all_sets, self.part = len(dims), BatchPart()
         self.is_initial = own_sets is not None
-        name, groups = self.engine_request
-        self.engine = ONE_PROCESS if self.is_initial else make_engine(name, self.ranks.size, self.all_sets, groups)
-        self.grid = None if self.is_initial else Grid(self.ranks, self.engine)
-        self.own_sets = own_sets or range(self.grid.group, self.all_sets, self.engine.groups)
-        if self.engine.shards_tables:
-            self.fused_table = partial(ShardedTable, ranks=self.grid.within)
+        if own_sets is not None:
+            self.engine, self.own_sets, grid = ONE_PROCESS, own_sets, None
+        else:
+            name, groups = self.engine_request
+            self.engine = make_engine(name, self.ranks.size, self.all_sets, groups)
+            self.grid = grid = Grid(self.ranks, self.engine)
+            self.own_sets = range(grid.group, self.all_sets, self.engine.groups)
+            if self.engine.shards_tables:
+                self.fused_table = partial(ShardedTable, ranks=grid.within)  # type: ignore[assignment]  # makes one
         self._of_whole = settings("aggregation"), settings("nonlinear_projection")
-        super().__init__(feature_map, **settings_of_rank(settings, self.own_sets, dims[0], self.ranks, self.grid))
+        super().__init__(feature_map, **settings_of_rank(settings, self.own_sets, dims[0], self.ranks, grid))
         if not self.is_initial:
             check_engine(self)
             self.totals = DistributedTotals(self)
@@ -206,9 +213,9 @@ class DistributedModel(MultiEmbeddingModel):
         if self._resume_state is not None:
             self._resume_state.save(epoch)
 
-    def train_step(self, batch_data: dict[str, Tensor]) -> Tensor:
+    def train_step(self, batch_data: dict[str, Tensor] | SelectedRows) -> Tensor:
         """Take one step. Of a batch that all ranks are given whole, each uses its part."""
-        if not self._reads_its_part:
+        if not self._reads_its_part and not isinstance(batch_data, SelectedRows):
             batch_data = self.part.slice_batch(batch_data, self.grid.member, self.engine.members)
         with translate_step_errors():
             return super().train_step(batch_data)

@@ -31,7 +31,7 @@ class DistributedTotals(LocalTotals):
         is_first, is_member_0 = self.grid.all.is_first, self.grid.within.is_first
         return [p for p in parameters if id(p) in self.sharded or (is_first if id(p) in self.heads else is_member_0)]
 
-    def join(self, square: Tensor, loss: Tensor, penalty: Tensor | float) -> tuple[Tensor, Tensor]:
+    def join(self, square: Tensor | float, loss: Tensor, penalty: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return the total of ‖gradient‖² and the loss with regularisers, in one all-reduce of two numbers."""
         value = penalty + loss if self.grid.across.is_first else penalty  # all groups compute the same predictions
         parts = torch.stack([torch.as_tensor(x, dtype=loss.dtype, device=loss.device) for x in (square, value)])

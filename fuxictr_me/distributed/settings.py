@@ -101,7 +101,8 @@ def settings_of_rank(settings: Settings, own_sets: range, dim: int, ranks: Ranks
         grid: the processes in groups; None for a model of one set from which initial weights are copied.
     """
     # Without a grid there are no callbacks: see ``initialise_sets``.
-    callbacks = [AbundanceOverRanks(grid, c.tensorboard) for c in build(settings("callbacks"))] if grid else []
+    built = build(settings("callbacks")) if grid else []
+    callbacks = [AbundanceOverRanks(grid, c.tensorboard) for c in built if grid and isinstance(c, InformationAbundance)]
     changed = {
         "num_sets": len(own_sets),
         "embedding_dim": dim,

@@ -63,6 +63,10 @@ class ShardedTable(FusedTable):
         shards: field -> Shard.
     """
 
+    sizes: Tensor
+    first_rows: Tensor
+    padding_ids: Tensor
+
     def __init__(self, fields: list[str], sizes: list[int], dims: list[int], *, ranks: Ranks):
         starts = [sum(sizes[:f]) for f in range(len(sizes))]
         shards = [Shard(start, size, ranks.size) for start, size in zip(starts, sizes, strict=True)]
@@ -114,7 +118,7 @@ def find_shards(model: nn.Module) -> dict[str, Shard]:
 
 def find_table_rows(model: nn.Module) -> dict[str, Shard]:
     """Do what ``find_shards`` does for all fields of fused tables; with one member for tables that are not divided."""
-    found = {}
+    found: dict[str, Shard] = {}
     for path, table in model.named_modules():
         if isinstance(table, FusedTable):
             whole = {f: Shard(r.start, r.stop - r.start, 1) for f, r in zip(table.fields, table.rows, strict=True)}

@@ -49,7 +49,7 @@ def join_sets(sets: list[dict[str, Tensor]], shared: dict[str, Tensor]) -> dict[
     Returns:
         name -> tensor. Stacked tensors are new.
     """
-    whole = {}
+    whole: dict[str, Tensor] = {}
     for name in sets[0]:
         if match := SET_KEY.fullmatch(name):
             whole |= {f"{match[1]}.{m}.{match[3]}": one[name] for m, one in enumerate(sets)}

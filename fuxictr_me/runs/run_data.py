@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from fuxictr.features import FeatureMap
 from fuxictr.utils import print_to_json
@@ -54,7 +55,7 @@ def load_split(feature_map: FeatureMap, params: dict, split: str, share: tuple[i
             check_npz(path, feature_map, params.get("task"))
         settings = {key: value for key, value in params.items() if not key.endswith("_data")} | {"shuffle": shuffle}
         stage, key = ("test", "test_data") if split == "test" else ("train", "train_data")
-        loaders = rank_loaders(feature_map, stage=stage, **settings, **{key: path})
+        loaders: Any = rank_loaders(feature_map, stage=stage, **settings, **{key: path})
         return loaders if split == "test" else loaders[0]
     common = {"split": split, "batch_size": params.get("batch_size", 32), "shuffle": shuffle}
     common |= {"seed": params.get("seed", 2024), "task": params.get("task", BINARY)}
