@@ -24,7 +24,7 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.limits import check_memory
 from fuxictr_me.runs.run_data import load_feature_map, load_split
 from fuxictr_me.runs.run_lock import check_writable, locked_run
-from fuxictr_me.runs.run_result import finish_results, result_row, write_result
+from fuxictr_me.runs.run_result import finish_results, format_row, write_result
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.runs.runtime import OneProcess, Runtime
 from fuxictr_me.training.callbacks import build as build_callbacks
@@ -71,7 +71,7 @@ def run_expid(
         start_log(params, console=progress is None)
         finish_results(model_dir, expid)
         result = _train(params, runtime, started, progress)
-        write_result(model_dir, result, csv, result_row(command, result))
+        write_result(model_dir, result, csv, format_row(command, result))
     if "test_error" in result:
         kept = f"the validation result is kept in {model_dir / expid}.json and {csv}"
         raise UsageError(f"test split: {result['test_error']}; {kept}")

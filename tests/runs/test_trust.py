@@ -39,7 +39,7 @@ from fuxictr_me.runs.experiment import run_expid
 from fuxictr_me.runs.finished_run import load_trained
 from fuxictr_me.runs.run_data import load_feature_map, load_split
 from fuxictr_me.runs.run_lock import locked_run
-from fuxictr_me.runs.run_result import finish_results, result_row, write_result
+from fuxictr_me.runs.run_result import finish_results, format_row, write_result
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.training.callbacks import InformationAbundance, build
 from fuxictr_me.zoo.find_model import find_model
@@ -287,7 +287,7 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
         raise Killed
 
     unlink = Path.unlink
-    folder, row = tmp_path / "c", result_row("run_expid --expid mine", result_of())
+    folder, row = tmp_path / "c", format_row("run_expid --expid mine", result_of())
     folder.mkdir()
     with monkeypatch.context() as patch:
         if killed_in == "append_whole":
@@ -295,7 +295,7 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
         elif killed_in == "unlink":
             patch.setattr(Path, "unlink", lambda p, **more: killed() if p.suffix == ".result" else unlink(p, **more))
         else:
-            patch.setattr("fuxictr_me.runs.run_result._put_in_place", killed)
+            patch.setattr("fuxictr_me.runs.run_result._complete", killed)
         with pytest.raises(Killed):
             write_result(folder, result_of(), "config.csv", row)
     for part in folder.glob("*.part*"):
@@ -309,7 +309,7 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
 
 @pytest.mark.parametrize("change", [{"csv": "../x.csv"}, {"csv": ".bashrc"}, {"row": "evil\n"}, {"folder": "/"}])
 def test_a_result_that_somebody_sent_is_written_nowhere_else(change, tmp_path):
-    row = result_row("run_expid --expid mine", result_of())
+    row = format_row("run_expid --expid mine", result_of())
     content = {"json": "{}", "csv": "config.csv", "folder": os.getcwd(), "row": row, **change}
     folder = tmp_path / "c"
     folder.mkdir()
@@ -336,7 +336,7 @@ def test_a_result_is_written_before_an_interrupt_that_came_in_between(monkeypatc
     append = "fuxictr_me.runs.run_result.append_whole"
     monkeypatch.setattr(append, lambda path, block: (signal.raise_signal(signal.SIGINT), Path(path).write_bytes(block)))
     with pytest.raises(KeyboardInterrupt):
-        write_result(tmp_path, result_of(), "config.csv", result_row("x", result_of()))
+        write_result(tmp_path, result_of(), "config.csv", format_row("x", result_of()))
     assert Path("config.csv").exists() and not (tmp_path / ".mine.result").exists()
 
 
