@@ -1,4 +1,4 @@
-"""Sets spread over processes against one process: losses, weights, metrics, files, and what a step moves."""
+"""Sets on several processes against one process: losses, weights, metrics, files, and what a step sends."""
 
 import shutil
 import time
@@ -81,7 +81,7 @@ def test_ranks_train_what_one_process_trains(double, tmp_path, name, size, setti
 
 
 @INSIDE
-def test_a_step_moves_h_and_two_numbers_and_a_rank_holds_its_own_sets(double, tmp_path):
+def test_a_step_sends_h_and_two_numbers_and_a_rank_holds_its_own_sets(double, tmp_path):
     name, settings = "FinalMLP_ME", {"num_sets": 4, "dropout": 0}
     model = make(name, settings)
     torch.save(model.state_dict(), tmp_path / "start.pt")
@@ -101,7 +101,7 @@ def test_a_step_moves_h_and_two_numbers_and_a_rank_holds_its_own_sets(double, tm
 
 @EVERY_FAMILY
 @pytest.mark.parametrize("shares", [[[0, 2], [1, 3]], [[0, 3], [1], [2]], [[0, 1, 2, 3]]])
-def test_weights_are_cut_by_sets_and_put_together_again(plain_map, model_class, shares):
+def test_weights_are_sliced_by_sets_and_joined_again(plain_map, model_class, shares):
     settings = {"hidden_activations": "PReLU"} if model_class is DNN_ME else {}
     model = build(model_class, plain_map, num_sets=4, **settings)
     whole = model.state_dict()
@@ -118,7 +118,7 @@ def test_weights_are_cut_by_sets_and_put_together_again(plain_map, model_class, 
 
 
 @INSIDE
-def test_the_start_depends_on_the_seed_and_the_set_alone(tmp_path):
+def test_initial_weights_depend_only_on_the_seed_and_the_set(tmp_path):
     settings = {"num_sets": 3, "seed": 7, "aggregation": "sum"}
     asked = {1: (1, "set-parallel"), 2: (2, "set-parallel"), 3: (2, "sharded")}
     runs = {}
@@ -139,7 +139,7 @@ def test_the_start_depends_on_the_seed_and_the_set_alone(tmp_path):
 
 
 @INSIDE
-def test_a_first_set_that_is_trained_already_starts_set_0(tmp_path):
+def test_a_first_set_checkpoint_initialises_set_0(tmp_path):
     trained = make("DNN_ME", {"num_sets": 1})
     trained.save_weights("trained.model")
     settings = {"num_sets": 3, "first_set_checkpoint": "trained.model"}
@@ -170,7 +170,7 @@ def test_a_checkpoint_of_another_model_is_refused_on_all_ranks(double, tmp_path,
 
 @INSIDE
 @pytest.mark.parametrize("num_sets", [pytest.param(4, marks=SLOW), 3])
-def test_a_run_leaves_what_one_process_leaves(double, tmp_path, num_sets):
+def test_a_run_writes_what_one_process_writes(double, tmp_path, num_sets):
     settings = {**RUN, "num_sets": num_sets, "eval_steps": 4, "callbacks": ["InformationAbundance"]}
     model = make("DCNv2_ME", {**settings, "model_id": "one"})
     model.save_weights("start.model")
@@ -206,7 +206,7 @@ def assert_same_values(factor, table):
 
 
 @INSIDE
-def test_a_run_stopped_on_two_ranks_goes_on_on_one_and_on_four(double, tmp_path):
+def test_a_run_stopped_on_two_ranks_continues_on_one_and_on_four(double, tmp_path):
     def on(size, epochs, folder):
         settings = {**RUN, "model_id": folder, "eval_steps": 4, "monitor": {"AUC": -1}, "early_stop_patience": 99}
         kwargs = {"name": "FinalMLP_ME", "settings": settings, "resume_from": folder}
@@ -225,7 +225,7 @@ def test_a_run_stopped_on_two_ranks_goes_on_on_one_and_on_four(double, tmp_path)
 
 
 @INSIDE
-def test_a_killed_rank_ends_the_others_and_the_run_can_go_on(double, tmp_path):
+def test_a_killed_rank_ends_the_others_and_the_run_can_continue(double, tmp_path):
     settings = {"name": "DNN_ME", "settings": {**RUN, "model_id": "killed"}, "resume_from": "state"}
     whole = run(2, tmp_path / "whole", "fit_task", epochs=6, **{**settings, "resume_from": None})[0]
     processes = begin(2, tmp_path / "killed", "fit_task", epochs=6, pause=0.05, **settings)
@@ -256,7 +256,7 @@ def test_ranks_that_come_apart_stop(tmp_path, what, engine):
         assert rank["error"].startswith(f"RunError: the ranks have come apart: the {what}")
 
 
-# --- what cannot be --------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -272,14 +272,14 @@ def test_ranks_that_come_apart_stop(tmp_path, what, engine):
         (Mixed_ME, {"num_sets": None, "interactions": ["DNN", "PNN"]}, "needs one interaction for all sets"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(model_class, settings, message):
+def test_unsupported_settings_are_refused_in_one_line(model_class, settings, message):
     ranks = SimpleNamespace(rank=0, size=2, is_first=True)
     base = settings_of("DNN_ME") if model_class is not DCNv2_ME else settings_of("DCNv2_ME")
     with pytest.raises(UsageError, match=message):
         distribute(model_class, ranks)(feature_map(), **{**base, "num_sets": 2, **settings})
 
 
-def test_a_model_with_a_loss_of_its_own_is_refused():
+def test_a_model_with_another_loss_is_refused():
     class Own(DNN_ME):
         def compute_loss(self, return_dict, y_true):
             return 2 * super().compute_loss(return_dict, y_true)
@@ -299,7 +299,7 @@ def test_a_model_with_a_loss_of_its_own_is_refused():
         (["--set-groups", "2"], "--set-groups is for runs on several processes"),
     ],
 )
-def test_what_is_typed_wrong_is_one_line(options, message, capsys, monkeypatch):
+def test_wrong_options_give_one_line(options, message, capsys, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     assert main(["run_expid", "--expid", "DNN_ME_test", *options]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]

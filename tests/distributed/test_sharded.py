@@ -1,4 +1,4 @@
-"""Rows of tables and batches over processes, against one process: losses, weights, metrics, files, what moves."""
+"""Rows on several processes against one process: losses, weights, metrics, files, and what a step sends."""
 
 import json
 import re
@@ -87,8 +87,8 @@ def compare(folder, size, name, settings, last=9, **asked):
 
 @INSIDE
 @pytest.mark.parametrize("engine", [pytest.param("sharded"), pytest.param("set-parallel", marks=SLOW)])
-def test_a_step_moves_what_the_formula_says_and_a_rank_holds_its_rows(double, tmp_path, engine):
-    """That of benchmarks/scale.md, in float64; all-to-all as evenly as ids fall on ranks."""
+def test_a_step_sends_what_the_formula_says_and_a_rank_holds_its_rows(double, tmp_path, engine):
+    """The formula of benchmarks/scale.md, in float64; all-to-all as evenly as ids are distributed over ranks."""
     (size, groups), settings = ENGINES[engine], {"num_sets": 2, "dropout": 0, **PLAIN}
     model = make("DNN_ME", settings)
     torch.save(model.state_dict(), "start.model")
@@ -117,7 +117,7 @@ def test_a_step_moves_what_the_formula_says_and_a_rank_holds_its_rows(double, tm
 
 @pytest.mark.parametrize("members", [1, 2, 3, 7])
 @pytest.mark.parametrize("sizes", [[4, 1, 9], [1, 1, 1], [20]])
-def test_rows_are_dealt_out_one_by_one(sizes, members):
+def test_rows_are_distributed_in_turn(sizes, members):
     owners, start = {}, 0
     for field, size in enumerate(sizes):
         shard = Shard(start, size, members)
@@ -135,8 +135,8 @@ def test_rows_are_dealt_out_one_by_one(sizes, members):
 
 @INSIDE
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_run_leaves_what_one_process_leaves(double, tmp_path, engine):
-    """Batches of 12 in lanes: of the last, of 5 rows, some ranks have none in evaluations."""
+def test_a_run_writes_what_one_process_writes(double, tmp_path, engine):
+    """Batches have 12 rows. Of the last, with 5 rows, some ranks have none in evaluations."""
     size, groups = ENGINES[engine]
     settings = {**RUN, "num_sets": 3, "eval_steps": 4, "callbacks": ["InformationAbundance"]}
     model = make("DCNv2_ME", {**settings, "model_id": "one"})
@@ -154,7 +154,7 @@ def test_a_run_leaves_what_one_process_leaves(double, tmp_path, engine):
 
 
 @INSIDE
-def test_a_run_stopped_on_two_ranks_goes_on_on_others_with_another_engine(double, tmp_path):
+def test_a_run_stopped_on_two_ranks_continues_with_another_engine(double, tmp_path):
     def on(size, epochs, folder, engine="sharded", groups=None):
         settings = {**RUN, "num_sets": 2, "model_id": folder, "eval_steps": 4, "early_stop_patience": 99}
         asked = {"resume_from": folder, "engine": engine, "groups": groups, "in_shares": True}
@@ -192,7 +192,7 @@ def test_a_killed_rank_ends_the_others(double, tmp_path, engine):
     assert (tmp_path / "state").is_dir()
 
 
-# --- what cannot be --------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_killed_rank_ends_the_others(double, tmp_path, engine):
         (("set-parallel", 4, 3, 3), r"must divide 4 processes and be no more than 3 sets: 1, 2, got 3"),
     ],
 )
-def test_engines_that_cannot_be_are_refused_in_one_line(asked, message):
+def test_impossible_engines_are_refused_in_one_line(asked, message):
     with pytest.raises(UsageError, match=message):
         make_engine(*asked)
 
@@ -212,7 +212,7 @@ def test_engines_that_cannot_be_are_refused_in_one_line(asked, message):
     ("ranks", "sets", "expected"),
     [(1, 4, (1, 1)), (2, 4, (2, 1)), (4, 3, (1, 4)), (6, 4, (2, 3)), (8, 4, (4, 2)), (64, 10, (2, 32)), (2, 1, (1, 2))],
 )
-def test_with_more_ranks_than_sets_the_fullest_has_the_least(ranks, sets, expected):
+def test_with_more_ranks_than_sets_the_fullest_rank_has_the_least(ranks, sets, expected):
     engine = make_engine("set-parallel", ranks, sets)
     assert (engine.groups, engine.members) == expected
     if ranks > sets:
@@ -228,7 +228,7 @@ def test_with_more_ranks_than_sets_the_fullest_has_the_least(ranks, sets, expect
         ("ddp", {"embedding_updates": "lazy"}, "ddp updates every row: it needs embedding_updates: dense, got lazy"),
     ],
 )
-def test_settings_that_an_engine_cannot_have_are_refused(tmp_path, engine, settings, message):
+def test_settings_that_an_engine_does_not_support_are_refused(tmp_path, engine, settings, message):
     for rank in run(2, tmp_path, "start_task", name="DNN_ME", settings={"num_sets": 2, **settings}, engine=engine):
         assert rank["error"].startswith(f"UsageError: {message}")
 
@@ -248,7 +248,7 @@ def test_other_optimizers_step_as_on_one_process(double, tmp_path, engine):
 
 
 @INSIDE
-def test_all_ranks_take_the_engine_that_rank_0_chose(tmp_path):
+def test_all_ranks_use_the_engine_that_rank_0_chose(tmp_path):
     ranks = run(2, tmp_path, "auto_task", settings={"num_sets": 2, "batch_size": 64})
     assert [rank["engine"] for rank in ranks] == ["set-parallel"] * 2
 
@@ -278,7 +278,7 @@ def test_torchrun_trains_on_shares_of_h5(tmp_path):
 
 
 @INSIDE
-def test_a_state_of_ranks_is_converted_to_a_checkpoint_and_back(double, tmp_path, capsys):
+def test_a_resume_state_is_converted_to_a_checkpoint_and_back(double, tmp_path, capsys):
     settings = {**RUN, "num_sets": 2, "model_id": "of-ranks", "eval_steps": 4, "early_stop_patience": 99}
     asked = {"engine": "sharded", "name": "FinalMLP_ME", "settings": settings, "in_shares": True}
     run(2, tmp_path / "first", "fit_task", epochs=2, resume_from="state", **asked)
@@ -307,7 +307,7 @@ def test_a_state_of_ranks_is_converted_to_a_checkpoint_and_back(double, tmp_path
         (["other.model", "empty"], "empty exists already"),
     ],
 )
-def test_what_cannot_be_converted_is_one_line(tmp_path, capsys, words, message):
+def test_files_that_cannot_be_converted_give_one_line(tmp_path, capsys, words, message):
     (tmp_path / "empty").mkdir()
     torch.save({"fc.weight": torch.zeros(2)}, "other.model")
     assert main(["convert", *words]) == 2

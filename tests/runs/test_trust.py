@@ -1,4 +1,4 @@
-"""Importing changes nothing, code runs only from where the user said, and nothing of a run is lost or mixed."""
+"""Importing changes nothing, code runs only from folders that the user chose, and no result is lost or mixed up."""
 
 import fcntl
 import json
@@ -124,8 +124,8 @@ assert SimpleFilenameProvider.__mro__[1].__module__ == "ray.data.datasource.file
 
 
 @pytest.mark.skipif(flavour() == "main", reason="FuxiCTR's main branch does not use ray")
-def test_fuxictrs_own_parquet_loader_gets_ray_itself_when_it_is_used(tmp_path):
-    """A ray of a few lines stands in the place of the real one, whose start takes half a minute."""
+def test_fuxictrs_parquet_loader_gets_the_real_ray_when_it_is_used(tmp_path):
+    """A package of a few lines replaces the real ray, whose start takes half a minute."""
     package = tmp_path / "ray" / "data" / "datasource"
     package.mkdir(parents=True)
     (tmp_path / "ray" / "__init__.py").write_text(RAY)
@@ -138,7 +138,7 @@ def test_fuxictrs_own_parquet_loader_gets_ray_itself_when_it_is_used(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["", "raise ZeroDivisionError('theirs')", "raise SystemExit(7)"])
-def test_what_host_changes_is_as_before_when_the_script_ends(checkout, monkeypatch, ending):  # noqa: F811
+def test_host_restores_what_it_changed_when_the_script_ends(checkout, monkeypatch, ending):  # noqa: F811
     script = checkout / "experiment" / "run_expid.py"
     script.write_text(script.read_text() + f"\n{ending}\n")
     monkeypatch.chdir(checkout)
@@ -221,7 +221,7 @@ def test_code_runs_from_the_working_directory_and_from_a_folder_that_the_environ
         ({"InformationAbundance": ["tensorboard"]}, "arguments must be {argument: value}, got"),
     ],
 )
-def test_what_is_no_callback_is_named_in_one_line(spec, words, monkeypatch):
+def test_wrong_callbacks_are_named_in_one_line(spec, words, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     Path("broken_any.py").write_text("raise SystemExit(3)\n")
     Path("whole_any.py").write_text(MODULE)
@@ -230,7 +230,7 @@ def test_what_is_no_callback_is_named_in_one_line(spec, words, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_a_data_loader_must_give_batches(capsys):
+def test_a_data_loader_must_yield_batches(capsys):
     write_config()
     config = Path("config/dataset_config.yaml")
     data = yaml.safe_load(config.read_text())
@@ -254,7 +254,7 @@ def test_a_second_run_of_one_expid_is_refused_in_one_line(capsys):
     assert main(list(RUN)) == 0
 
 
-def test_the_lock_of_a_file_that_its_holder_removed_counts_for_nothing():
+def test_the_lock_of_a_removed_file_is_ignored():
     with locked_run(FOLDER, "mine"):
         old = os.open(FOLDER / ".mine.lock", os.O_RDWR)
     fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as one that opened it just before
@@ -265,7 +265,7 @@ def test_the_lock_of_a_file_that_its_holder_removed_counts_for_nothing():
 
 @pytest.mark.parametrize("name", ["mine.ia.csv", "mine.model", "mine.log", "mine.json", ".mine.lock"])
 @pytest.mark.parametrize("kind", ["folder", "link"])
-def test_what_lies_in_the_way_is_named_before_the_run(name, kind, capsys):
+def test_a_path_in_the_way_is_named_before_the_run(name, kind, capsys):
     write_config()
     FOLDER.mkdir(parents=True)
     Path("victim").write_text("keep")
@@ -279,7 +279,7 @@ def result_of(expid="mine"):
 
 
 @pytest.mark.parametrize("killed_in", ["before json", "append_whole", "unlink"])
-def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch, tmp_path):
+def test_a_result_is_complete_whenever_its_writer_is_killed(killed_in, monkeypatch, tmp_path):
     class Killed(BaseException):
         pass
 
@@ -308,7 +308,7 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
 
 
 @pytest.mark.parametrize("change", [{"csv": "../x.csv"}, {"csv": ".bashrc"}, {"row": "evil\n"}, {"folder": "/"}])
-def test_a_result_that_somebody_sent_is_written_nowhere_else(change, tmp_path):
+def test_a_pending_result_of_a_stranger_is_not_written_elsewhere(change, tmp_path):
     row = format_row("run_expid --expid mine", result_of())
     content = {"json": "{}", "csv": "config.csv", "folder": os.getcwd(), "row": row, **change}
     folder = tmp_path / "c"
@@ -332,7 +332,7 @@ def test_sigterm_is_an_interrupt_and_the_handler_ends_with_the_command(monkeypat
         time.sleep(5)
 
 
-def test_a_result_is_written_before_an_interrupt_that_came_in_between(monkeypatch, tmp_path):
+def test_an_interrupt_waits_until_the_result_is_written(monkeypatch, tmp_path):
     append = "fuxictr_me.runs.run_result.append_whole"
     monkeypatch.setattr(append, lambda path, block: (signal.raise_signal(signal.SIGINT), Path(path).write_bytes(block)))
     with pytest.raises(KeyboardInterrupt):
@@ -350,7 +350,7 @@ def test_a_result_is_written_before_an_interrupt_that_came_in_between(monkeypatc
         (IsADirectoryError(21, "Is a directory", "there"), "Is a directory: 'there'"),
     ],
 )
-def test_what_nothing_foresaw_is_one_line(error, words, monkeypatch, capsys, tmp_path):
+def test_unexpected_errors_are_one_line(error, words, monkeypatch, capsys, tmp_path):
     def fail(_):
         raise error
 
@@ -441,7 +441,7 @@ def test_a_regression_of_a_foreign_model_of_several_tasks(plain_map, num_sets):
     assert logs["MSE"] == pytest.approx(model._best_metric, rel=1e-4) and logs["MSE"] < 2
 
 
-def test_labels_that_no_metric_of_classes_takes_are_named(capsys):
+def test_labels_that_metrics_of_classes_cannot_use_are_named(capsys):
     write_config({**REGRESSION, "metrics": ["AUC"], "monitor": "AUC", "monitor_mode": "max"}, regression_data())
     message = fails(capsys, *RUN)
     assert "regression" in message and "MSE" in message
@@ -478,7 +478,7 @@ def test_a_batch_of_one_row_and_batch_norm(capsys):
         (b"(lp0\n.", "is not a checkpoint of weights"),
     ],
 )
-def test_what_is_no_checkpoint_is_named_in_one_line(content, words, capsys):
+def test_files_that_are_not_checkpoints_are_named_in_one_line(content, words, capsys):
     Path("c.model").write_bytes(content) if isinstance(content, bytes) else torch.save(content, "c.model")
     with pytest.raises(UsageError, match=words):
         load_state_dict("c.model")

@@ -107,7 +107,7 @@ def test_links_are_slower_where_a_node_has_fewer_ranks():
 # --- memory and time by hand ---------------------------------------------------------------------------
 
 
-def test_a_number_of_a_table_takes_16_bytes_and_40_of_traffic_on_the_ranks_that_have_it():
+def test_a_table_entry_takes_16_bytes_and_40_of_traffic_on_the_ranks_that_hold_it():
     found, more = found_of(LARGE, 4, 4), found_of(2 * LARGE, 4, 4)
     whole = LARGE * DIM * 4  # numbers that are added
     assert set(found) == {"ddp", "sharded", "set-parallel", "set-parallel, 2 groups of 2"}
@@ -119,7 +119,7 @@ def test_a_number_of_a_table_takes_16_bytes_and_40_of_traffic_on_the_ranks_that_
         assert more[name].sent - estimate.sent == pytest.approx(links * 450e9)
 
 
-def test_what_is_sent_is_by_hand_that_of_the_model():
+def test_bytes_sent_equal_a_calculation_by_hand():
     found = found_of(LARGE, 4, 4)
     dense = 4 * (FIELDS * DIM * HIDDEN + HIDDEN) + HIDDEN * 4 + 4 + 4 + 1  # four projections, the head
     of_two = 2 * (FIELDS * DIM * HIDDEN + HIDDEN) + HIDDEN * 4 + 4 + 4 + 1
@@ -159,7 +159,7 @@ def test_an_optimizer_without_moments_takes_half():
     assert plain == pytest.approx(adam / 2, rel=1e-3)
 
 
-def test_every_gth_row_of_plain_fields_alone():
+def test_only_rows_of_plain_fields_are_sharded():
     feature_map = map_of(1000)
     part = shard_feature_map(feature_map, [(["a", "b"], (990, 8))], 4)
     assert [part.features[field]["vocab_size"] for field in "abc"] == [245, 3, 10]
@@ -167,7 +167,7 @@ def test_every_gth_row_of_plain_fields_alone():
 
 
 @pytest.mark.skipif(not torch.__version__.startswith("2.13"), reason="the page's simulations are of torch 2.13")
-def test_figures_are_those_of_the_page_on_scale():
+def test_figures_equal_those_of_the_page_on_scale():
     paper = load_settings(zoo_configs()["DCNv2_ME"], "DCNv2_ME_criteo_base", find_data=False)
     features = {f"f{i}": categorical(3_380_000 if i < 10 else 10) for i in range(39)}
     settings = paper | {"embedding_dim": 10, "num_sets": 4, "batch_size": 10_000}
@@ -210,7 +210,7 @@ def test_ten_large_sets_on_eight_ranks_are_divided_evenly():
     assert memory["set-parallel"] / memory["set-parallel, 2 groups of 4"] == pytest.approx(2 / 1.25, rel=1e-3)
 
 
-def test_the_text_has_the_figures_and_says_what_does_not_fit():
+def test_the_table_has_the_figures_and_says_what_does_not_fit():
     gpu = Gpu("Small", 30e9, H100.bandwidth, H100.peaks)
     engine, text = choose_engine(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4}, 4, gpu)
     lines, found = lines_of(text), found_of(LARGE, 4, 4, gpu, per_node=4)
@@ -228,7 +228,7 @@ def test_nodes_of_fewer_ranks_make_links_slower():
     assert alone[:2] == together[:2] and float(alone[2]) > float(together[2])
 
 
-def test_what_fits_nowhere_is_told_in_one_line():
+def test_a_model_that_fits_nowhere_is_refused_in_one_line():
     gpu = Gpu("Small", 1e9, H100.bandwidth, H100.peaks)
     with pytest.raises(UsageError) as error:
         choose_engine(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4}, 4, gpu)
@@ -274,7 +274,7 @@ def test_one_process_has_everything():
     assert choose_engine(DNN_ME, map_of(1000), DNN, 1) == (Engine("set-parallel", 1, 1), "one process")
 
 
-def test_what_all_engines_refuse_is_told_at_once():
+def test_settings_that_all_engines_refuse_are_named_at_once():
     with pytest.raises(UsageError, match="needs aggregation mean or sum, got 'gated'"):
         choose_engine(DNN_ME, map_of(1000), {**DNN, "num_sets": 4, "aggregation": "gated"}, 4, H100)
     with pytest.raises(UsageError, match="BaseModel is not one"):
