@@ -26,7 +26,7 @@ from fuxictr_me.runs.run_data import load_feature_map, load_split
 from fuxictr_me.runs.run_lock import check_writable, locked_run
 from fuxictr_me.runs.run_result import finish_results, format_row, write_result
 from fuxictr_me.runs.run_settings import load_settings
-from fuxictr_me.runs.runtime import OneProcess, Runtime
+from fuxictr_me.runs.runtime import Runtime
 from fuxictr_me.training.callbacks import build as build_callbacks
 from fuxictr_me.zoo.find_model import find_model, is_ours
 from fuxictr_me.zoo.model_source import source_of
@@ -59,7 +59,7 @@ def run_expid(
         RunError: the run cannot continue, or another process trains the same experiment.
     """
     started = time.perf_counter()
-    runtime = OneProcess(gpu) if runtime is None else runtime
+    runtime = Runtime(gpu) if runtime is None else runtime
     params = load_settings(config or find_config(expid), expid, runtime.gpu)
     build_callbacks(params.get("callbacks"))  # only to name a wrong one now; the model builds its own
     if not runtime.is_first:

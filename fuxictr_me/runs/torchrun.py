@@ -5,11 +5,12 @@ from types import TracebackType
 from typing import Any
 
 from fuxictr_me.compat import BaseModel
-from fuxictr_me.distributed import Ranks, check_class, distribute_by_engine, join_process_group, leave_process_group
+from fuxictr_me.distributed import check_class, distribute_by_engine, join_process_group, leave_process_group
+from fuxictr_me.runs.runtime import Runtime
 
 
-class TorchrunRuntime:
-    """A run on several processes, which share the model. Implements ``Runtime``.
+class TorchrunRuntime(Runtime):
+    """A run on several processes, which share the model.
 
     Args:
         gpu: -1 for the CPU; else every process takes the GPU of its number on its machine.
@@ -19,12 +20,9 @@ class TorchrunRuntime:
             continue from there if it exists.
     """
 
-    ranks: Ranks
-    num_processes: int
-    is_first: bool
-
     def __init__(self, gpu: int, engine: str, set_groups: int | None = None, resume: bool = False):
-        self.gpu, self.engine, self.set_groups, self.resume = gpu, engine, set_groups, resume
+        super().__init__(gpu)
+        self.engine, self.set_groups, self.resume = engine, set_groups, resume
         self.options = f" --engine {engine}"
 
     def __enter__(self) -> "TorchrunRuntime":
@@ -43,15 +41,12 @@ class TorchrunRuntime:
             leave_process_group()
 
     def check_model(self, model_class: type[BaseModel]) -> None:
-        """Raise a ``UsageError`` if several processes cannot train a model of this class."""
         check_class(model_class)
 
     def place_model(self, model_class: type[BaseModel], feature_map: Any, params: dict) -> type[BaseModel]:
-        """Return the class of the part of the model that this process holds."""
         return distribute_by_engine(model_class, feature_map, params, self.ranks, self.engine, self.set_groups)
 
     def find_share(self, model: BaseModel) -> tuple[int, int] | None:
-        """Return which rows this process reads; None if all processes read all rows."""
         return model.share
 
     def fit_arguments(self, model: BaseModel) -> dict[str, Any]:
@@ -59,5 +54,4 @@ class TorchrunRuntime:
         return {"resume_from": Path(model.model_dir) / f"{model.model_id}.resume"} if self.resume else {}
 
     def describe(self, model: BaseModel) -> dict[str, Any]:
-        """Return the number of processes and the engine."""
-        return {"processes": self.num_processes, "engine": str(model.engine)}
+        return {**super().describe(model), "engine": str(model.engine)}

@@ -4,12 +4,12 @@ import pytest
 
 from fuxictr_me import DNN_ME, UsageError
 from fuxictr_me.runs import torchrun
-from fuxictr_me.runs.runtime import OneProcess, open_runtime
+from fuxictr_me.runs.runtime import Runtime, open_runtime
 
 
 def test_without_an_engine_this_process_does_everything():
     with open_runtime(gpu=2) as runtime:
-        assert isinstance(runtime, OneProcess) and runtime.gpu == 2
+        assert type(runtime) is Runtime and runtime.gpu == 2
         assert (runtime.is_first, runtime.num_processes, runtime.options) == (True, 1, "")
         assert runtime.place_model(DNN_ME, None, {}) is DNN_ME
         assert runtime.find_share(None) is None and runtime.fit_arguments(None) == {}
