@@ -32,9 +32,9 @@ from measure import now, run_alone
 from memory import DCNV2, begin, feature_map_of, peak
 
 from fuxictr_me import DCNv2_ME
-from fuxictr_me.distributed import distribute, start, stop
-from fuxictr_me.distributed.auto_engine import estimates
-from fuxictr_me.distributed.engines import ALONE
+from fuxictr_me.distributed import distribute, join_process_group, leave_process_group
+from fuxictr_me.distributed.auto_engine import estimate_engines
+from fuxictr_me.distributed.engines import ONE_PROCESS
 from fuxictr_me.estimates.collectives import ALL_GATHER, ALL_REDUCE, sent
 from fuxictr_me.training import step
 
@@ -59,10 +59,10 @@ def main():
             print(json.dumps(figures))
         return
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    contestants = [(1, ALONE, 0)]
+    contestants = [(1, ONE_PROCESS, 0)]
     feature_map, settings = feature_map_of(arguments.fields, arguments.ids), {**SETTINGS, "batch_size": arguments.batch}
     for num_ranks in arguments.ranks:
-        found, _ = estimates(DCNv2_ME, feature_map, settings, num_ranks, None, num_ranks)
+        found, _ = estimate_engines(DCNv2_ME, feature_map, settings, num_ranks, None, num_ranks)
         contestants += [(num_ranks, estimate.engine, estimate.sent) for estimate in found]
     rounds = [[run(*of[:2], arguments) for of in contestants] for _ in range(arguments.rounds)]
     print(f"| {' | '.join(COLUMNS)} |")
@@ -104,7 +104,7 @@ def one(engine, groups, arguments):
     torch.set_num_threads(1)
     ranks, model_class = None, DCNv2_ME
     if "RANK" in os.environ:
-        ranks, _ = start()
+        ranks, _ = join_process_group()
         model_class = distribute(DCNv2_ME, ranks, engine, groups)
     collectives = count_sent() if ranks else []
     small = {**SETTINGS, "embedding_dim": 2, "batch_size": 8}
@@ -116,7 +116,7 @@ def one(engine, groups, arguments):
     if ranks:
         of_all = ranks.gather(torch.tensor(list(found.values()), dtype=torch.float64))
         found = dict(zip(found, torch.stack(of_all).amax(dim=0).tolist(), strict=True))
-        stop()
+        leave_process_group()
         if not ranks.is_first:
             return None
     return {**found, "seconds": seconds}

@@ -3,7 +3,6 @@
 import argparse
 
 from fuxictr_me.commands.shared_arguments import add_experiment, add_gpu
-from fuxictr_me.errors import UsageError
 
 HELP = "train and evaluate one experiment of a config"
 DESCRIPTION = """\
@@ -44,17 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, in this process alone or with the others that torchrun started."""
-    from fuxictr_me.runs.experiment import run_expid
+    from fuxictr_me.runs.experiment import run_expid  # torch and FuxiCTR take seconds, and --help needs neither
+    from fuxictr_me.runs.runtime import open_runtime
 
-    if arguments.engine is None:
-        if arguments.resume or arguments.set_groups is not None:
-            option = "--resume" if arguments.resume else "--set-groups"
-            raise UsageError(f"{option} is of runs on several processes: it needs --engine, and torchrun")
-        run_expid(arguments.expid, arguments.config, arguments.gpu)
-        return
-    from fuxictr_me import distributed
-
-    ranks, gpu = distributed.start(arguments.gpu)
-    several = {"ranks": ranks, "engine": arguments.engine, "set_groups": arguments.set_groups}
-    run_expid(arguments.expid, arguments.config, gpu, resume=arguments.resume, **several)
-    distributed.stop()
+    with open_runtime(arguments.gpu, arguments.engine, arguments.set_groups, arguments.resume) as runtime:
+        run_expid(arguments.expid, arguments.config, runtime=runtime)

@@ -1,40 +1,43 @@
-"""Which rows of a batch are a rank's."""
+"""The rows of a batch that one rank trains on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from torch import Tensor
 
 
 @dataclass
-class Part:
-    """Rows ``start`` to ``stop`` of a batch of ``total``: of the batch that a model is trained on at present.
+class BatchPart:
+    """Rows ``start`` to ``stop`` of the current batch of ``total`` rows.
 
-    Everything that depends on the whole batch looks here: the mean of the loss, batch norm, dropout.
+    Whatever depends on the whole batch reads it: the mean of the loss, batch norm, dropout.
     """
 
     total: int = 0
     start: int = 0
     stop: int = 0
 
-    def set(self, total, start, stop):
-        """The batch that comes next."""
+    def set(self, total: int, start: int, stop: int) -> None:
+        """Set the rows of the next batch."""
         self.total, self.start, self.stop = total, start, stop
 
-    def cut(self, batch, member, members):
-        """The rows of member g of G out of a batch, field -> (B, ...)."""
+    def slice_batch(self, batch: dict[str, Tensor], member: int, members: int) -> dict[str, Tensor]:
+        """Return the rows of member g of G out of a batch, field -> (B, ...)."""
         total = len(next(iter(batch.values())))
         self.set(total, member * total // members, (member + 1) * total // members)
         return {name: x[self.start : self.stop] for name, x in batch.items()}
 
 
-class PartOfMean:
-    """A loss function of FuxiCTR's, of some rows: their part of the mean over the whole batch.
+class PartialMeanLoss:
+    """A loss function of FuxiCTR's on a rank's rows: their part of the mean over the whole batch.
 
     Args:
-        loss_fn (callable): (y_pred, y_true, reduction) -> Tensor ().
-        part (Part)
+        loss_fn: (y_pred, y_true, reduction) -> Tensor ().
+        part: the rows of this rank.
     """
 
-    def __init__(self, loss_fn, part):
+    def __init__(self, loss_fn: Callable[..., Tensor], part: BatchPart):
         self.loss_fn, self.part = loss_fn, part
 
-    def __call__(self, y_pred, y_true, reduction="mean"):
+    def __call__(self, y_pred: Tensor, y_true: Tensor, reduction: str = "mean") -> Tensor:
         return self.loss_fn(y_pred, y_true, reduction="sum") / self.part.total

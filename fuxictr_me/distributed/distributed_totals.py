@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from fuxictr_me.distributed.sharded_table import sharded_tables
-from fuxictr_me.distributed.weights_by_set import of_no_set
+from fuxictr_me.distributed.sharded_table import find_sharded_tables
+from fuxictr_me.distributed.weights_by_set import select_shared
 from fuxictr_me.training.step import LocalTotals
 
 if TYPE_CHECKING:
-    from fuxictr_me.distributed.distributed_model import Distributed
+    from fuxictr_me.distributed.distributed_model import DistributedModel
 
 
 class DistributedTotals(LocalTotals):
@@ -21,17 +21,17 @@ class DistributedTotals(LocalTotals):
     of its group. Of a sharded table each rank counts its own rows.
     """
 
-    def __init__(self, model: "Distributed"):
+    def __init__(self, model: "DistributedModel"):
         self.grid, self.tables_by_rows = model.grid, model.engine.name != "ddp"
-        self.heads = {id(p) for p in of_no_set(dict(model.named_parameters())).values()}
-        self.sharded = {id(table.weight) for table in sharded_tables(model).values()}
+        self.heads = {id(p) for p in select_shared(dict(model.named_parameters())).values()}
+        self.sharded = {id(table.weight) for table in find_sharded_tables(model).values()}
 
     def select_counted(self, parameters: list[Parameter]) -> list[Parameter]:
         """Return the parameters that this rank counts."""
         is_first, is_member_0 = self.grid.all.is_first, self.grid.within.is_first
         return [p for p in parameters if id(p) in self.sharded or (is_first if id(p) in self.heads else is_member_0)]
 
-    def join(self, square: Tensor, loss: Tensor, penalty: Tensor | float) -> tuple[Tensor, Tensor]:
+    def join(self, square: Tensor | float, loss: Tensor, penalty: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return the total of ‖gradient‖² and the loss with regularisers, in one all-reduce of two numbers."""
         value = penalty + loss if self.grid.across.is_first else penalty  # all groups compute the same predictions
         parts = torch.stack([torch.as_tensor(x, dtype=loss.dtype, device=loss.device) for x in (square, value)])

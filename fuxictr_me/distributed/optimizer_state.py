@@ -1,48 +1,49 @@
-"""The optimizer's state of a model under the names of its state dict, so that it can be cut by sets as weights are."""
+"""The optimizer's state of a model under the names of its state dict, so that it can be divided by sets as weights."""
+
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
+from fuxictr_me.models import MultiEmbeddingModel
 from fuxictr_me.nn.embedding_sets import MultiEmbedding
 
 
-def moments(model):
-    """What an optimizer remembers of each parameter, e.g. Adam's ``exp_avg``, ``exp_avg_sq``, ``step``.
-
-    Args:
-        model (MultiEmbeddingModel): with its ``optimizer``.
+def collect_moments(model: MultiEmbeddingModel) -> dict[str, dict[str, Tensor]]:
+    """Return what an optimizer remembers of each parameter, e.g. Adam's ``exp_avg``, ``exp_avg_sq``, ``step``.
 
     Returns:
-        dict: name of the moment -> (name in the state dict -> Tensor). Those of a fused table are views, a set and
-        field each; a number for a whole parameter, such as ``step``, stands under every name of it.
+        Name of the moment -> (name in the state dict -> tensor). Those of a fused table are views, one per set and
+        field. A number for a whole parameter, such as ``step``, stands under every name of the parameter.
     """
-    found = {}
+    found: dict[str, dict[str, Tensor]] = {}
     for name, parameter in model.named_parameters():
         for moment, value in model.optimizer.state.get(parameter, {}).items():
-            if isinstance(value, torch.Tensor):
-                found.setdefault(moment, {}).update(_named(model, name, value))
+            if isinstance(value, Tensor):
+                found.setdefault(moment, {}).update(_name_views(model, name, value))
     return found
 
 
-def make_room(model, kinds_of):
+def allocate_moments(model: MultiEmbeddingModel, kinds_of: Callable[[str], dict[str, bool]]) -> None:
     """Give a fresh optimizer moments of zeros, to be filled.
 
     Args:
-        model (MultiEmbeddingModel): with its ``optimizer``.
-        kinds_of (callable): name in the state dict -> name of a moment -> whether it is one number a parameter.
+        model: with its optimizer.
+        kinds_of: maps a name in the state dict to {name of a moment: whether it is one number per parameter}.
     """
     state = model.optimizer.state_dict()
-    places = {id(p): at for at, p in enumerate(p for group in model.optimizer.param_groups for p in group["params"])}
+    places = {id(p): i for i, p in enumerate(p for group in model.optimizer.param_groups for p in group["params"])}
     for name, parameter in model.named_parameters():
-        kinds = kinds_of(next(iter(_named(model, name, parameter))))
+        kinds = kinds_of(next(iter(_name_views(model, name, parameter))))
         state["state"][places[id(parameter)]] = {
             moment: torch.zeros(()) if is_number else torch.zeros_like(parameter) for moment, is_number in kinds.items()
         }
-    state["state"] = {at: of for at, of in state["state"].items() if of}
+    state["state"] = {i: moments for i, moments in state["state"].items() if moments}
     model.optimizer.load_state_dict(state)
 
 
-def _named(model, name, value):
-    """A parameter's tensor by the names of the state dict: those of a fused table are M · F."""
+def _name_views(model: MultiEmbeddingModel, name: str, value: Tensor) -> dict[str, Tensor]:
+    """Return a parameter's tensor by its names in the state dict. A fused table has M · F of them."""
     if not name.endswith(".table.weight"):
         return {name: value}
     layer = model.get_submodule(name.removesuffix(".table.weight"))

@@ -18,7 +18,8 @@ from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER
 from fuxictr_me.quickstart.flights import write_csv
 from fuxictr_me.reports.tables import Table, to_markdown
-from fuxictr_me.runs.experiment import load_trained, run_expid
+from fuxictr_me.runs.experiment import run_expid
+from fuxictr_me.runs.finished_run import load_trained
 from fuxictr_me.tables.model_tables import FieldTables, field_tables
 from fuxictr_me.training.callbacks.information_abundance import ALL
 

@@ -1,12 +1,16 @@
-"""The files of a finished run of any FuxiCTR model: settings, feature map, checkpoint."""
+"""A finished run of any FuxiCTR model: its settings, feature map, checkpoint and trained model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.torch_utils import get_initializer
+from torch import Tensor
 
 from fuxictr_me.collapse import id_counts
+from fuxictr_me.compat import BaseModel
 from fuxictr_me.config import check_dataset, find_config, is_built, read_params
 from fuxictr_me.config.expressions import check_initializer
 from fuxictr_me.data import build_dataset, build_h5, feature_maps
@@ -14,46 +18,49 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.errors import missing as missing_file
 from fuxictr_me.io.checkpoints import check_no_nan, load_state_dict
 from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER, paper_initializer
+from fuxictr_me.runs.run_data import load_feature_map, load_split
+from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.tables.checkpoint_keys import ID_TYPES
+from fuxictr_me.zoo.find_model import find_model
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run as its files tell it.
+class FinishedRun:
+    """A run as its files describe it.
 
     Attributes:
-        expid (str)
-        params (dict): its merged settings.
-        folder (Path): of the config.
-        feature_map (FeatureMap)
-        checkpoint (Path)
-        model_dir (Path): ``<model_root>/<dataset_id>``.
+        expid: experiment id.
+        params: merged settings.
+        folder: that of the config.
+        feature_map: of the built data set.
+        checkpoint: path of the best weights.
+        model_dir: ``<model_root>/<dataset_id>``.
     """
 
     expid: str
-    params: dict
+    params: dict[str, Any]
     folder: Path
     feature_map: FeatureMap
     checkpoint: Path
     model_dir: Path
 
-    def state_dict(self) -> dict:
-        """Return the weights, never run as code.
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the weights. No code in the file is run.
 
         Raises:
-            UsageError: the file is damaged, of another kind, or holds NaN.
+            UsageError: the file is damaged, not a checkpoint, or holds NaN.
         """
         state_dict = load_state_dict(self.checkpoint)
         check_no_nan(state_dict, self.checkpoint)
         return state_dict
 
     @property
-    def initializer_name(self):
-        """``embedding_initializer`` of the config, else FuxiCTR's default."""
+    def initializer_name(self) -> Any:
+        """``embedding_initializer`` of the config, or FuxiCTR's default."""
         return self.params.get("embedding_initializer") or FUXICTR_INITIALIZER
 
-    def initializer(self):
-        """The callable of that name."""
+    def initializer(self) -> Callable[[Tensor], Any]:
+        """Return the function that ``initializer_name`` names."""
         name = self.initializer_name
         check_initializer(name)
         if name != "paper":
@@ -63,10 +70,8 @@ class Run:
         rows = sum(s["vocab_size"] for s in specs if s["type"] in ID_TYPES and "share_embedding" not in s)
         return paper_initializer(rows, dim[0] if isinstance(dim, list | tuple) else dim)
 
-    def id_counts(self, num_ids):
-        """How often the training split has each id; ``num_ids`` as ``fuxictr_me.collapse.id_counts`` takes it."""
-        from fuxictr_me.runs.experiment import load_split
-
+    def id_counts(self, num_ids: dict[str, int]) -> dict[str, Tensor]:
+        """Count how often the training split has each id, see ``fuxictr_me.collapse.id_counts``."""
         params = {**self.params, "gpu": -1, "shuffle": False}
         check_dataset(params, self.folder)
         if not is_built(params):
@@ -74,19 +79,16 @@ class Run:
         return id_counts(load_split(self.feature_map, params, "train"), num_ids)
 
 
-def find_run(expid, config=None, checkpoint=None):
-    """Find the files of a run, of any model; neither its code nor its raw data are needed.
+def find_run(expid: str, config: str | None = None, checkpoint: str | None = None) -> FinishedRun:
+    """Find the files of a run of any model. Neither the model's code nor the raw data are needed.
 
-    ``data_root`` and ``model_root`` are looked for from the working directory, then from the folder that holds
-    the config folder, where FuxiCTR's scripts would have changed to.
+    ``data_root`` and ``model_root`` are searched from the working directory, then from the parent of the config folder,
+    to which FuxiCTR's scripts would have changed.
 
     Args:
-        expid (str): experiment id.
-        config (str): config folder; the bundled entry that has ``expid`` if None.
-        checkpoint (str): in place of ``<model_root>/<dataset_id>/<expid>.model``.
-
-    Returns:
-        Run
+        expid: experiment id.
+        config: config folder; the bundled entry that has ``expid`` if None.
+        checkpoint: a file to use in place of ``<model_root>/<dataset_id>/<expid>.model``.
 
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.
@@ -97,16 +99,32 @@ def find_run(expid, config=None, checkpoint=None):
     for key, default in (("data_root", None), ("model_root", "./checkpoints/")):
         if not isinstance(params.setdefault(key, default), str):
             raise UsageError(f"{key} must be set for {expid}, got {params[key]!r}")
-        params[key] = _seen_from(folder, params[key], dataset_id)
+        params[key] = _locate_root(folder, params[key], dataset_id)
     feature_map = feature_maps.load(Path(params["data_root"]) / dataset_id, dataset_id, params)
     model_dir = Path(params["model_root"]) / dataset_id
     path = Path(checkpoint or model_dir / f"{expid}.model")
     if not path.is_file():
         raise missing_file("checkpoint", path)
-    return Run(expid, params, folder, feature_map, path, model_dir)
+    return FinishedRun(expid, params, folder, feature_map, path, model_dir)
 
 
-def _seen_from(folder, root, dataset_id):
-    """``root`` as it is where it holds the data set, else as seen from the folder that holds the config folder."""
+def load_trained(expid: str, config: str) -> BaseModel:
+    """Return the model of a finished run on the CPU, with its best weights.
+
+    Args:
+        expid, config: as ``run_expid`` got them, seen from the same working directory.
+
+    Raises:
+        UsageError: there is no such run, or its checkpoint does not fit the config.
+    """
+    params = load_settings(config, expid)
+    feature_map = load_feature_map(Path(params["data_root"]) / params["dataset_id"], params)
+    model = find_model(params["model"])(feature_map, **params)
+    model.load_weights(model.checkpoint)
+    return model
+
+
+def _locate_root(folder: Path, root: str, dataset_id: str) -> str:
+    """Return ``root`` as seen from the working directory, or from the config folder's parent if only that has it."""
     beside = folder.resolve().parent / root
     return str(beside) if not (Path(root) / dataset_id).is_dir() and (beside / dataset_id).is_dir() else root

@@ -1,4 +1,4 @@
-"""One process at a time trains an experiment: what two of them write into one folder would be neither's."""
+"""A lock, so that one process at a time trains an experiment. Files of two would get mixed up in one folder."""
 
 import contextlib
 import errno
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from fuxictr_me.errors import RunError
 
-SUFFIXES = (".model", ".log", ".ia.csv", ".json")  # of the files that a run writes beside each other
+SUFFIXES = (".model", ".log", ".ia.csv", ".json")  # of the files that a run writes
 
 
 @contextlib.contextmanager
 def locked_run(model_dir: Path, expid: str) -> Iterator[None]:
-    """Hold the lock of an experiment, ``<model_dir>/.<expid>.lock``, which ends with this process at the latest.
+    """Hold the lock of an experiment, ``<model_dir>/.<expid>.lock``. It is released when this process ends.
 
     Raises:
-        RunError: another process trains it, or something that is no file of a run lies where one goes.
+        RunError: another process trains the experiment, or the path of one of its files is not a plain file.
         OSError: no permission.
     """
     model_dir.mkdir(parents=True, exist_ok=True)
@@ -27,33 +27,33 @@ def locked_run(model_dir: Path, expid: str) -> Iterator[None]:
     file = _lock(path)
     if file is None:
         raise RunError(
-            f"{expid} is being trained in {model_dir} by another process{_holder(path)}: wait for it, or set another "
-            "expid or model_root"
+            f"{expid} is being trained in {model_dir} by another process{_describe_holder(path)}: wait for it, or set "
+            "another expid or model_root"
         )
     try:
         os.truncate(file, 0)
         os.write(file, f"{os.getpid()}\n".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)  # before the lock ends, so that it is this process's own file
+        path.unlink(missing_ok=True)  # before the lock is released, so that no other process's file is removed
         os.close(file)
 
 
 def check_writable(path: Path) -> None:
-    """Check that a file can be written at ``path``: nothing is there, or a plain file.
+    """Check that a file can be written at ``path``: it does not exist, or is a plain file.
 
     Raises:
-        RunError: a folder or a link is there, or there is no permission.
+        RunError: it is a folder or a link, or there is no permission.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "no plain file"
+        kind = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "not a plain file"
         raise RunError(f"{path} is {kind}, and a run writes a file of that name: move it away")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise RunError(f"{path} cannot be written: no permission")
 
 
 def _lock(path: Path) -> int | None:
-    """Return the open, locked file; None where another process holds the lock."""
+    """Return the open, locked file; None if another process holds the lock."""
     while True:
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -68,10 +68,10 @@ def _lock(path: Path) -> int | None:
         except BlockingIOError:
             os.close(file)
             return None
-        os.close(file)  # its holder removed it in between: this lock is of a file that nobody else sees
+        os.close(file)  # its holder has removed it: nobody else would see this lock
 
 
-def _holder(path: Path) -> str:
+def _describe_holder(path: Path) -> str:
     try:
         return f" (process {int(path.read_text())})"
     except (OSError, ValueError):

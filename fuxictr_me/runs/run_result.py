@@ -1,7 +1,7 @@
-"""The result of a run: a json file beside the checkpoint and a row in a csv file, both or neither.
+"""The result of a run: a json file beside the checkpoint and a row in a csv file, which are written together.
 
-A run that is killed between the two leaves ``.<expid>.result``, which holds both. The next run in that folder puts them
-in place: nothing is lost, and no row is written twice.
+A run that is killed between the two leaves ``.<expid>.result``, which holds both. The next run in that folder completes
+them: nothing is lost, and no row is written twice.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from fuxictr_me.io.atomic import append_atomically, write_atomically
 ROW = re.compile(r" \d{8}-\d{6},\[command\] [^\n]*\n")
 
 
-def result_row(command: str, result: dict) -> str:
-    """Return FuxiCTR's row of a result."""
+def format_row(command: str, result: dict) -> str:
+    """Return the row of a result in FuxiCTR's format."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     return (
         f" {stamp},[command] python -m fuxictr_me {command},[exp_id] {result['expid']},"
@@ -40,23 +40,23 @@ def write_result(model_dir: Path, result: dict, csv: str, row: str) -> None:
     text = json.dumps(result, indent=2, default=str) + "\n"
     pending = model_dir / f".{result['expid']}.result"
     content = json.dumps({"json": text, "csv": csv, "folder": str(Path.cwd()), "row": row})
-    with _uninterrupted():
+    with _delay_signals():
         write_atomically(pending, lambda path: path.write_text(content))
-        _put_in_place(pending)
+        _complete(pending)
 
 
 def finish_results(model_dir: Path, expid: str) -> None:
-    """Put in place the result of an earlier run of ``expid`` that was killed while it wrote it. Its lock must be held.
+    """Complete the result of an earlier run of ``expid`` that was killed while it wrote it. Its lock must be held.
 
-    A row goes into the working directory alone: one that belongs elsewhere waits for a run that starts there.
+    A row is only written into the working directory. One that belongs elsewhere waits for a run that starts there.
     """
     pending = model_dir / f".{expid}.result"
-    if pending.is_file() and not pending.is_symlink() and _put_in_place(pending):
-        logging.info(f"The result of an earlier run of {expid}, which was killed while it wrote it, is in place now")
+    if pending.is_file() and not pending.is_symlink() and _complete(pending):
+        logging.info(f"The result of an earlier run of {expid}, which was killed while it wrote it, is complete now")
 
 
-def _put_in_place(pending: Path) -> bool:
-    """Write what a pending result holds, unless it is there already; whether it could be."""
+def _complete(pending: Path) -> bool:
+    """Write what a pending result holds, unless that was done already. Return False if it cannot be used here."""
     try:
         content = json.loads(pending.read_text())
         text, csv, folder, row = (str(content[key]) for key in ("json", "csv", "folder", "row"))
@@ -74,17 +74,17 @@ def _put_in_place(pending: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _delay_signals() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait for the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    arrived = []
+    arrived: list[int] = []
     before = {n: signal.signal(n, lambda n, _: arrived.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in arrived:
-            signal.raise_signal(number)
+        for received in arrived:
+            signal.raise_signal(received)

@@ -1,4 +1,4 @@
-"""The settings of a run: those of its config, checked against the model that they name."""
+"""The settings of a run: its config, checked against the model that it names."""
 
 from pathlib import Path
 
@@ -11,23 +11,23 @@ from fuxictr_me.config.yaml_files import LoaderName
 from fuxictr_me.data import H5DataLoader
 from fuxictr_me.zoo.find_model import find_model
 
-DEFAULTS = {"model_root": "./checkpoints/", "metrics": ["AUC", "logloss"], "verbose": 1}  # FuxiCTR has none
+DEFAULTS = {"model_root": "./checkpoints/", "metrics": ["AUC", "logloss"], "verbose": 1}  # FuxiCTR has no defaults
 
 
 def load_settings(config: str | Path, expid: str, gpu: int = -1, find_data: bool = True) -> dict:
     """Return the merged settings of an experiment, with every key, value, name and path in them checked.
 
-    A path of raw data that does not exist as seen from the working directory is looked for from the folder that holds
-    the config folder, where FuxiCTR's scripts would have changed to. ``metrics`` also has what ``monitor`` watches.
+    A path of raw data that does not exist from the working directory is searched from the parent of the config folder,
+    to which FuxiCTR's scripts would have changed. ``metrics`` also contains what ``monitor`` watches.
 
     Args:
         config: the folder.
         expid: experiment id.
-        gpu: device.
-        find_data: whether the raw data must be there.
+        gpu: CUDA device, -1 for the CPU.
+        find_data: whether the raw data must exist.
 
     Returns:
-        The settings, ``gpu`` and ``model_id`` included.
+        The settings, with ``gpu`` and ``model_id``.
 
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.

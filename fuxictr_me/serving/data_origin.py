@@ -12,7 +12,7 @@ from fuxictr_me.data.building.processor import PreparingProcessor
 from fuxictr_me.data.manifest import is_unchanged, read_manifest
 from fuxictr_me.data.raw.find_files import raw_files, separator
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.runs.finished_run import Run
+from fuxictr_me.runs.finished_run import FinishedRun
 
 DEFAULT_FILLS = {"str": "", "int": 0, "float": 0.0}  # FuxiCTR's values of fill_na
 
@@ -66,7 +66,7 @@ class DataOrigin:
         return processor.preprocess(rows)
 
 
-def find_origin(run: Run) -> DataOrigin:
+def find_origin(run: FinishedRun) -> DataOrigin:
     """Return what the data set of a run was built from, by its manifest, or by the config if FuxiCTR built it.
 
     Raises:
@@ -88,7 +88,7 @@ def find_origin(run: Run) -> DataOrigin:
     return DataOrigin(dataset_id, folder, made_from["settings"], files, is_recorded=True)
 
 
-def _read_config(run: Run, folder: Path) -> tuple[dict[str, Any], dict[str, list[Path]]]:
+def _read_config(run: FinishedRun, folder: Path) -> tuple[dict[str, Any], dict[str, list[Path]]]:
     params = dict(run.params)
     if not params.get("feature_cols") or is_built(params):
         raise UsageError(f"neither a manifest in {folder} nor feature_cols in the config say how its ids were made")

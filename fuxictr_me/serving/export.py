@@ -19,7 +19,7 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.formatting import format_bytes
 from fuxictr_me.io.atomic import atomic_folder
 from fuxictr_me.io.checksums import hash_file
-from fuxictr_me.runs.finished_run import Run, find_run
+from fuxictr_me.runs.finished_run import FinishedRun, find_run
 from fuxictr_me.serving import predict
 from fuxictr_me.serving.check_vocabulary import check_vocabulary
 from fuxictr_me.serving.compare_predictions import (
@@ -94,7 +94,7 @@ def export_run(
     return _summarize(manifest, out)
 
 
-def load_model(run: Run) -> BaseModel:
+def load_model(run: FinishedRun) -> BaseModel:
     """Return the model of a run with its weights, on the CPU, in float32 and in evaluation mode.
 
     Raises:
@@ -111,7 +111,7 @@ def load_model(run: Run) -> BaseModel:
     return model.eval()
 
 
-def _describe_run(run: Run, file_format: str) -> dict[str, Any]:
+def _describe_run(run: FinishedRun, file_format: str) -> dict[str, Any]:
     """Return what the manifest says of a run."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES[file_format]}
     return {
@@ -127,7 +127,7 @@ def _describe_run(run: Run, file_format: str) -> dict[str, Any]:
     }
 
 
-def _export_model(model: BaseModel, run: Run, path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _export_model(model: BaseModel, run: FinishedRun, path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Write a model to ``path`` and compare the file with it. Afterwards the model cannot be trained.
 
     Returns:
@@ -149,7 +149,7 @@ def _export_model(model: BaseModel, run: Run, path: Path, manifest: dict[str, An
     }
 
 
-def _export_vocabulary(run: Run, folder: Path, file_format: str) -> dict[str, Any]:
+def _export_vocabulary(run: FinishedRun, folder: Path, file_format: str) -> dict[str, Any]:
     """Write ``vocabulary.json`` and, for ONNX, ``predict.py``, if raw values can be mapped to ids.
 
     Returns:

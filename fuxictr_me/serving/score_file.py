@@ -20,7 +20,7 @@ from fuxictr_me.data.building.processor import PreparingProcessor, explain_error
 from fuxictr_me.data.raw.find_files import is_parquet, raw_files, separator
 from fuxictr_me.errors import UsageError, check_positive_int, unknown
 from fuxictr_me.io.atomic import write_atomically
-from fuxictr_me.runs.finished_run import Run, find_run
+from fuxictr_me.runs.finished_run import FinishedRun, find_run
 from fuxictr_me.serving.data_origin import DataOrigin, find_origin
 from fuxictr_me.serving.encode_frame import FrameEncoder
 from fuxictr_me.serving.export import load_model
@@ -121,7 +121,7 @@ def _as_tables(data: Path, stack: contextlib.ExitStack) -> list[Path]:
     return [table]
 
 
-def _labels_in(files: list[Path], origin: DataOrigin, found: Run) -> list[str]:
+def _labels_in(files: list[Path], origin: DataOrigin, found: FinishedRun) -> list[str]:
     """Return the labels of the run if the files have all of them, else none."""
     header = _schema_of(files[0], origin)
     labels = list(found.feature_map.labels)

@@ -8,7 +8,7 @@ import torch
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.errors import UsageError, require_extra, unknown
 from fuxictr_me.io.checkpoints import load_state_dict
-from fuxictr_me.runs.finished_run import Run
+from fuxictr_me.runs.finished_run import FinishedRun
 from fuxictr_me.serving.compare_predictions import Tensors, predict_rows, random_rows
 from fuxictr_me.serving.traced_graph import read_onnx, read_pt2, trace, write_onnx, write_pt2
 
@@ -32,7 +32,7 @@ def check_format(file_format: str) -> None:
 
 
 def write_model(
-    model: BaseModel, run: Run, path: Path, outputs: list[str], metadata: dict[str, str]
+    model: BaseModel, run: FinishedRun, path: Path, outputs: list[str], metadata: dict[str, str]
 ) -> Callable[[Tensors], Tensors]:
     """Write a model and read it back. Afterwards ``model`` can be evaluated, but not trained.
 
@@ -61,7 +61,7 @@ def write_model(
 
 
 def _write_safetensors(
-    model: BaseModel, run: Run, path: Path, metadata: dict[str, str]
+    model: BaseModel, run: FinishedRun, path: Path, metadata: dict[str, str]
 ) -> Callable[[Tensors], Tensors]:
     """Write the state dict of the run under its names. Tensors that share memory are written separately."""
     from safetensors.torch import load_file, save_file  # part of an extra

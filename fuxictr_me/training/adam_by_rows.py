@@ -1,11 +1,11 @@
-"""Adam's arithmetic on some rows of a table, without a question to the device."""
+"""Adam's arithmetic on some rows of a table, without waiting for the device."""
 
 import torch
 from torch import Tensor
 
 
 def adam_state(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict:
-    """Return Adam's state of a parameter, made if there is none, where and as PyTorch's fused Adam keeps it."""
+    """Return Adam's state of a parameter, created if needed, in the form of PyTorch's fused Adam."""
     state = optimizer.state[weight]
     if not state:
         w = weight.detach()
@@ -23,7 +23,7 @@ def learning_rate(group: dict, like: Tensor) -> Tensor:
 
 
 def corrections(step: Tensor, betas: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Return Adam's bias corrections 1 - β₁ᵗ and 1 - β₂ᵗ at step t, each a Tensor () of float64: they begin small."""
+    """Return Adam's bias corrections 1 - β₁ᵗ and 1 - β₂ᵗ at step t: Tensors () of float64, as they start small."""
     step = step.double()
     return 1 - torch.pow(betas[0], step), 1 - torch.pow(betas[1], step)
 
@@ -38,11 +38,11 @@ def move_rows(
     group: dict,
     lazily: bool = False,
 ) -> None:
-    """Let Adam step on some rows of a table.
+    """Take a step of Adam on some rows of a table.
 
     Args:
         weight: (D, K), changed in place, as ``exp_avg`` and ``exp_avg_sq`` (D, K) in ``state`` are.
-        rows: (n,); a row may stand there twice, with one gradient.
+        rows: (n,); a row may occur twice, with the same gradient.
         gradient: (n, K).
         lr: ().
         corrected: the bias corrections, see ``corrections``.

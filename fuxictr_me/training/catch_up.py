@@ -1,12 +1,15 @@
-"""Dense Adam by rows: a row's missed steps are made up for when it is read next."""
+"""Dense Adam by rows: a row catches up on its missed steps when it is read next."""
 
 import math
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.training.adam_by_rows import adam_state, learning_rate
-from fuxictr_me.training.table_updates import dense_rows, find_kernels
+from fuxictr_me.training.table_updates import DenseRows, dense_rows, find_kernels
 from fuxictr_me.training.touched_rows import TouchedRows
 
 FIRST_STEPS = 200  # dense: only then do Adam's bias corrections change slowly enough for the series below
@@ -16,33 +19,42 @@ CHUNK_ROWS = 1 << 17
 
 
 class CaughtUpRows(TouchedRows):
-    """``embedding_updates: catch_up``: dense Adam to rounding, though only the rows of the batch are touched.
+    """``embedding_updates: catch_up``: dense Adam up to rounding, although only the rows of the batch are touched.
 
     Without a gradient, dense Adam still moves a row: in the j-th step after step s by
 
         Δ_j = -lr β₁ʲ m / (1 - β₁^(s+j)) / (√(β₂ʲ v) / √(1 - β₂^(s+j)) + ε) = -lr m A_j / (√v B_j + ε),
 
     with A_j = β₁ʲ / (1 - β₁^(s+j)) and B_j = β₂^(j/2) / √(1 - β₂^(s+j)). The sum over the missed steps has no closed
-    form, for each entry has a √v of its own. But B_j hardly changes while A_j dies away, so 1 / (√v B_j + ε) is
+    form, because each entry has its own √v. But B_j hardly changes while A_j vanishes, so 1 / (√v B_j + ε) is
     expanded around B, the A-weighted mean of the B_j: with y = √v B / (√v B + ε), which lies between 0 and 1,
 
         Σ_j Δ_j = -lr m / (√v B + ε) · Σ_n (-y)ⁿ Σ_j A_j ((B_j - B) / B)ⁿ,
 
-    where the sums over j depend on s and the number of missed steps alone. A row is caught up before it is read;
-    evaluations, checkpoints and a new learning rate catch up every row first (``settle``).
+    where the sums over j depend only on s and the number of missed steps. A row is caught up before it is read;
+    evaluations, checkpoints and a new learning rate first let every row catch up (``settle``).
 
     The first ``FIRST_STEPS`` steps are dense.
     """
 
-    def __init__(self, table, optimizer, on_cpu=None, kernels=None):
+    last: Tensor  # (ΣD,), int32, the step up to which each row is updated
+    settled_at: int  # step after which every row was up to date
+
+    def __init__(
+        self,
+        table: FusedTable,
+        optimizer: torch.optim.Optimizer,
+        on_cpu: bool | None = None,
+        kernels: ModuleType | None = None,
+    ):
         super().__init__(table, optimizer, on_cpu=on_cpu, kernels=kernels or find_kernels(table.weight))
         self.group = optimizer.param_groups[0]
-        self.lr, self.steps = self.group["lr"], None  # steps done, as the host counts them
-        self.dense = dense_rows(table, optimizer, on_cpu=on_cpu, kernels=kernels)  # in the first steps
-        self.missed = None  # behind them
+        self.lr: Any = self.group["lr"]  # of the missed steps
+        self.steps: int | None = None  # steps so far, counted on the host
+        self.dense: DenseRows | None = dense_rows(table, optimizer, on_cpu=on_cpu, kernels=kernels)  # in first steps
 
-    def prepare(self):
-        if self.steps is None:  # an optimizer that was loaded has done some
+    def prepare(self) -> None:
+        if self.steps is None:  # a loaded optimizer has taken some
             self.steps = int(self.optimizer.state.get(self.table.weight, {}).get("step", 0))
         lr = self.group["lr"]
         if not isinstance(lr, Tensor) and lr != self.lr:
@@ -53,37 +65,40 @@ class CaughtUpRows(TouchedRows):
         if self.dense:
             self.dense.prepare()
 
-    def count(self):
-        self.steps += 1
+    def count(self) -> None:
+        self.steps = (self.steps or 0) + 1
 
-    def state_tensors(self):
+    def state_tensors(self) -> list[Tensor]:
         return self.dense.state_tensors() if self.dense else [self.last]
 
     @property
-    def graph_key(self):
+    def graph_key(self) -> tuple:
         """Changes once, when rows are no longer updated densely."""
         return (True, *self.dense.graph_key) if self.dense else (False, *super().graph_key)
 
-    def begin(self):
+    def begin(self) -> None:
         if self.dense:
             return self.dense.begin()
         super().begin()
         self.missed.go_to(self._state()["step"])
 
-    def read(self, rows, padded):
+    def read(self, rows: Tensor, padded: Tensor) -> Tensor:
         if self.dense:
             return self.dense.read(rows, padded)
         lr = learning_rate(self.group, self.table.weight)
         self._catch_up(rows.unique() if self.on_cpu else rows.flatten(), lr)
         return super().read(rows, padded)
 
-    def collect(self):
-        return (self.dense or super()).collect()
+    def collect(self) -> tuple[Tensor | float, Tensor | float]:
+        return self.dense.collect() if self.dense else super().collect()
 
-    def scale(self, factor):
-        (self.dense or super()).scale(factor)
+    def scale(self, factor: Tensor) -> None:
+        if self.dense:
+            self.dense.scale(factor)
+        else:
+            super().scale(factor)
 
-    def finish(self):
+    def finish(self) -> None:
         if self.dense:
             return self.dense.finish()
         touched = self.touched
@@ -91,8 +106,8 @@ class CaughtUpRows(TouchedRows):
         self.last[touched] = self._state()["step"].int()
 
     @torch.no_grad()
-    def settle(self):
-        """Catch up every row: the table is then what dense Adam would have made of it."""
+    def settle(self) -> None:
+        """Let every row catch up: the table is then that of dense Adam."""
         if self.dense or self.settled_at == self.steps:
             return
         self.missed.go_to(self._state()["step"])
@@ -100,20 +115,21 @@ class CaughtUpRows(TouchedRows):
         for start in range(0, len(self.last), CHUNK_ROWS):
             stop = min(start + CHUNK_ROWS, len(self.last))
             self._catch_up(torch.arange(start, stop, device=self.last.device), lr)
-        self.settled_at = self.steps
+        self.settled_at = self.steps or 0
 
-    def _leave_dense(self):
+    def _leave_dense(self) -> None:
+        steps = self.steps or 0
         self.table.weight.grad = None  # of the last dense step
-        self.last = torch.full_like(self.table.weight.detach()[:, 0], self.steps, dtype=torch.int32)  # step up to which
-        self.missed = MissedSteps(self.group["betas"], self.steps, self.last.device)  # a row is done
-        self.settled_at, self.dense = self.steps, None
+        self.last = torch.full_like(self.table.weight.detach()[:, 0], steps, dtype=torch.int32)
+        self.missed = MissedSteps(self.group["betas"], steps, self.last.device)
+        self.settled_at, self.dense = steps, None
 
     def _state(self) -> dict:
         return adam_state(self.optimizer, self.table.weight)
 
     @torch.no_grad()
     def _catch_up(self, rows: Tensor, lr: Tensor) -> None:
-        """Let rows (n,) of the table make up for their missed steps; a row may stand there twice."""
+        """Let rows (n,) of the table catch up on their missed steps. A row may occur twice."""
         weight, state, last = self.table.weight.detach(), self._state(), self.last[rows]
         step, coefficients = state["step"], self.missed.coefficients(last).to(weight.dtype)
         if self.kernels:
@@ -125,11 +141,11 @@ class CaughtUpRows(TouchedRows):
 
 
 def make_up(weight: Tensor, state: dict, rows: Tensor, coefficients: Tensor, lr: Tensor, eps: float) -> None:
-    """Let rows of a table make the steps that they have missed.
+    """Take the steps that rows of a table have missed.
 
     Args:
         weight: (D, K), changed in place, as ``exp_avg`` and ``exp_avg_sq`` (D, K) in ``state`` are.
-        rows: (n,); a row may stand there twice.
+        rows: (n,); a row may occur twice.
         coefficients: (n, TERMS + 4), see ``MissedSteps.coefficients``.
         lr: ().
         eps: Adam's ε.
@@ -150,49 +166,48 @@ def make_up(weight: Tensor, state: dict, rows: Tensor, coefficients: Tensor, lr:
 class MissedSteps:
     """B and Σ_j A_j ((B_j - B) / B)ⁿ, n = 0 … ``TERMS``, for the steps that a row has missed (see ``CaughtUpRows``).
 
-    They depend on the number of missed steps and on the last one before them. Up to ``WINDOW`` missed steps, the table
-    has them by their number, for the step to which ``go_to`` went last. Of a row that was left longer ago, only the
-    first ``WINDOW`` missed steps count; those sums stand by the last step, each noted down when ``go_to`` passes by.
-    Once β₂ˢ is below the rounding of float64, they no longer depend on it.
+    They depend on the number of missed steps and on the step before them. For up to ``WINDOW`` missed steps, the table
+    has them by this number, for the step of the last ``go_to``. Of a row that was updated longer ago, only the first
+    ``WINDOW`` missed steps count. Their sums are indexed by the step before them, and stored when ``go_to`` passes by.
+    Once β₂ˢ is below the rounding of float64, they no longer depend on that step.
 
     Args:
-        betas (tuple of float): of Adam.
-        first (int): the earliest step after which a row can have been left.
-        device (torch.device)
+        betas: of Adam.
+        first: the earliest step that can be the last one of a row.
+        device: of the table.
     """
 
     def __init__(self, betas: tuple[float, float], first: int, device: torch.device):
         self.betas, self.first = betas, first
         self.noted = max(1, math.ceil(math.log(2**-53) / math.log(betas[1])) - first)
-        options = {"dtype": torch.float64, "device": device}
-        self.table = torch.zeros(WINDOW + 1 + self.noted, TERMS + 2, **options)
-        self.ago = torch.arange(WINDOW, **options)  # steps before the one to which ``go_to`` went
+        self.table = torch.zeros(WINDOW + 1 + self.noted, TERMS + 2, dtype=torch.float64, device=device)
+        self.ago = torch.arange(WINDOW, dtype=torch.float64, device=device)  # steps before that of ``go_to``
         number = torch.arange(1, WINDOW + 1, device=device)
         self.place = (number.unsqueeze(1) - number).clamp_(min=0)  # [missed, j]: how long ago the j-th of them was
         self.counts = number.unsqueeze(1) >= number
         self.A = torch.pow(betas[0], number.double()) * self.counts
         self.B = torch.pow(betas[1], number.double() / 2)
-        self.step = torch.zeros((), **options)
+        self.step = torch.zeros((), dtype=torch.float64, device=device)
 
     def go_to(self, step: Tensor) -> None:
-        """Let rows be caught up to a step, a Tensor (): the next after the one before, or the same again."""
+        """Set the step, a Tensor (), up to which rows catch up: the one after the last call's, or the same again."""
         self.step.copy_(step)
         beta1, beta2 = self.betas
         before = self.step - self.ago
         A = self.A * (1 / (1 - torch.pow(beta1, before)))[self.place]
         B_j = self.B * (1 - torch.pow(beta2, before)).rsqrt()[self.place]
         B = (A * B_j).sum(1, keepdim=True) / A.sum(1, keepdim=True)
-        distance, sums = B_j / B - 1, [B]
+        distance, terms = B_j / B - 1, [B]
         for _ in range(TERMS + 1):
-            sums.append(A.sum(1, keepdim=True))
+            terms.append(A.sum(1, keepdim=True))
             A = A * distance
-        sums = torch.cat(sums, dim=1)
-        self.table[1 : WINDOW + 1] = sums  # those of steps before ``first`` are nonsense that nobody looks up
+        sums = torch.cat(terms, dim=1)
+        self.table[1 : WINDOW + 1] = sums  # those of steps before ``first`` are meaningless and never read
         noted = (self.step - WINDOW - self.first).clamp(0, self.noted - 1).long() + WINDOW + 1
         self.table.index_copy_(0, noted.view(1), sums[-1:])
 
     def coefficients(self, last: Tensor) -> Tensor:
-        """For rows whose last step was ``last`` (n,): B, the sums, and the moments' decay since, (n, TERMS + 4)."""
+        """Return B, the sums, and the moments' decay since the last step ``last`` (n,) of rows: (n, TERMS + 4)."""
         missed = self.step - last
         noted = (last - self.first).clamp(max=self.noted - 1) + WINDOW + 1
         place = torch.where(missed <= WINDOW, missed, noted).long()

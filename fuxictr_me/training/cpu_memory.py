@@ -1,4 +1,4 @@
-"""What glibc does with memory that a step frees."""
+"""The C library's treatment of memory that a step frees."""
 
 import ctypes
 
@@ -7,11 +7,11 @@ LARGEST_KEPT = 256 << 20  # bytes: activations, not embedding tables
 NEVER = 2**31 - 1
 
 
-def keep_freed_memory():
-    """Let blocks of up to ``LARGEST_KEPT`` stay with the process when they are freed.
+def keep_freed_memory() -> None:
+    """Let the process keep freed blocks of up to ``LARGEST_KEPT`` bytes.
 
-    By default glibc gives blocks of 32 MB and more back to the system at once, so that each step faults in the pages of
-    its activations anew. Where the C library is another, nothing happens.
+    By default glibc returns blocks of 32 MB and more to the system at once, so each step would fault in the pages of
+    its activations again. With another C library nothing happens.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

@@ -1,4 +1,4 @@
-"""Recorders: what turns a function of static tensors into one that is replayed."""
+"""Recorders, which turn a function of static tensors into one that is replayed."""
 
 import warnings
 from collections.abc import Callable
@@ -8,23 +8,20 @@ import torch
 
 
 class Recorder(Protocol):
-    """What ``RecordedSteps`` needs to record a function of static tensors and to replay it."""
+    """The interface of recorders that ``RecordedSteps`` uses."""
 
     def warm_up(self, function: Callable[[], Any]) -> tuple[Any, str]:
-        """Run ``function``; returns its result, and where it waited for the device (empty: nowhere)."""
+        """Run ``function``. Return its result, and where it waited for the device (empty: nowhere)."""
 
     def record(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """Return a function that does what ``function`` does."""
 
 
 class CudaGraphRecorder:
-    """Record the kernels that a function launches as one CUDA graph.
+    """Record the kernels that a function launches as one CUDA graph."""
 
-    Args:
-        device (torch.device): a CUDA device.
-    """
-
-    streams: ClassVar[dict] = {}  # one a device: for each, cuBLAS takes memory that it never gives back
+    # One per device, because cuBLAS allocates memory for each stream and never frees it.
+    streams: ClassVar[dict[torch.device, torch.cuda.Stream]] = {}
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -33,7 +30,7 @@ class CudaGraphRecorder:
         self.stream = self.streams[device]
 
     def warm_up(self, function: Callable[[], Any]) -> tuple[Any, str]:
-        """Run ``function`` on a side stream, as PyTorch asks for before a recording.
+        """Run ``function`` on a side stream, as PyTorch requires before a recording.
 
         Returns:
             Its result, and where it waited for the device (empty: nowhere), which cannot be recorded.
@@ -57,22 +54,23 @@ class CudaGraphRecorder:
         return result, ", ".join(dict.fromkeys(waits))
 
     def record(self, function: Callable[[], Any]) -> Callable[[], Any]:
-        """Record ``function``, which is called once and whose kernels do not run.
+        """Record ``function``. It is called once, and its kernels do not run.
 
         Returns:
-            What runs the kernels and returns what ``function`` returned: tensors that the next replay overwrites.
+            A function that runs the kernels and returns what ``function`` returned: tensors that the next replay
+            overwrites.
         """
         with torch.cuda.device(self.device):
             generator = torch.cuda.default_generators[torch.cuda.current_device()]
             state, graph = generator.clone_state(), torch.cuda.CUDAGraph()
-            # thread_local: a loader's thread may pin memory meanwhile
+            # thread_local, because a loader's thread may pin memory during the recording
             recording = torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local")
         try:
-            # the outer stream is there to come back to, for a recording that fails stays on its own
+            # A recording that fails stays on its own stream; the outer context restores the current one.
             with torch.cuda.device(self.device), torch.cuda.stream(torch.cuda.current_stream(self.device)), recording:
                 result = function()
         except BaseException:
-            generator.graphsafe_set_state(state)  # a recording that failed would leave it waiting for its end
+            generator.graphsafe_set_state(state)  # or the generator would wait for the end of the recording
             raise
 
         def replay() -> Any:
@@ -84,12 +82,12 @@ class CudaGraphRecorder:
 
 
 class CallRecorder:
-    """The same interface without a graph: a replay calls the function again. It runs on any device."""
+    """A recorder without a graph: a replay calls the function again. It works on any device."""
 
     def warm_up(self, function: Callable[[], Any]) -> tuple[Any, str]:
-        """As ``CudaGraphRecorder.warm_up``; nothing is known of waits."""
+        """Run ``function``. Waits for the device are not detected."""
         return function(), ""
 
     def record(self, function: Callable[[], Any]) -> Callable[[], Any]:
-        """As ``CudaGraphRecorder.record``."""
+        """Return ``function``."""
         return function

@@ -10,11 +10,12 @@ ROWS, STEPS, L2 = 50, 2, 1e-3
 
 @torch.no_grad()
 def find_error(device: torch.device, dim: int) -> str:
-    """Let ``sweep`` and PyTorch's Adam make the same steps; returns what is wrong, or an empty text."""
+    """Take the same steps with the kernels and with PyTorch's Adam. Return what is wrong, or an empty text."""
     generator = torch.Generator().manual_seed(0)
     mine = torch.nn.Parameter(torch.randn(ROWS, dim, generator=generator).to(device))
     theirs = torch.nn.Parameter(mine.detach().double().cpu())
     optimizer, exact = torch.optim.Adam([mine]), torch.optim.Adam([theirs])
+    sums = mine.new_zeros(1)
     slots = torch.arange(ROWS, dtype=torch.int32, device=device) - ROWS // 2  # the first half has no gradient
     slots.clamp_(min=-1)
     state, group = adam_state(optimizer, mine), optimizer.param_groups[0]
@@ -23,7 +24,8 @@ def find_error(device: torch.device, dim: int) -> str:
         state["step"] += 1
         factor, lr = torch.full((), 0.5, device=device), learning_rate(group, mine)
         bias = corrections(state["step"], group["betas"])
-        sums = table_kernels.sweep(mine.detach(), state, slots, g.to(device), factor, lr, bias, group, l2=L2)
+        partial_sums = table_kernels.sweep(mine.detach(), state, slots, g.to(device), factor, lr, bias, group, l2=L2)
+        sums = sums if partial_sums is None else partial_sums
         theirs.grad = 0.5 * L2 * theirs
         theirs.grad[ROWS // 2 :] += 0.5 * g
         exact.step()

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,7 @@ class FastTraining(CallsCallbacks, BaseModel):
 
 
 def _length(batches: Iterable) -> int | None:
-    return len(batches) if hasattr(batches, "__len__") else None
+    return len(batches) if isinstance(batches, Sized) else None
 
 
 def _to_array(parts: list[Tensor]) -> np.ndarray:

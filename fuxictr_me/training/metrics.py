@@ -1,4 +1,4 @@
-"""Metrics on tensors where they lie: FuxiCTR's AUC and logloss, and the errors of a regression, which it lacks."""
+"""Metrics of tensors on any device: FuxiCTR's AUC and logloss, and the errors of a regression, which it lacks."""
 
 import re
 from collections import OrderedDict
@@ -17,16 +17,16 @@ RANK_IN_GROUPS = re.compile(r"NDCG\((?:k=)?(\d+)\)")
 def auc(y_true: Tensor, y_pred: Tensor) -> float:
     """Area under the ROC curve, from exact counts (Mann and Whitney, 1947).
 
-    Of the P · N pairs of a positive and a negative row, the share in which the positive one is predicted
-    higher; a tie counts half. Twice the number of such pairs is an int64, which P · N < 2⁶² cannot overflow;
-    one float division comes last.
+    It is the share of the P · N pairs of a positive and a negative row in which the positive one is predicted higher; a
+    tie counts half. Twice the number of such pairs is an int64, which does not overflow for P · N < 2⁶². One float
+    division comes last.
 
     Args:
-        y_true (Tensor): (n,), 0 or 1, any dtype.
-        y_pred (Tensor): (n,), finite floats, on the device of ``y_true``.
+        y_true: (n,), 0 or 1, any dtype.
+        y_pred: (n,), finite floats, on the device of ``y_true``.
 
     Returns:
-        float: ``sklearn.metrics.roc_auc_score`` without its rounding errors; nan where a class is missing.
+        ``sklearn.metrics.roc_auc_score`` without its rounding errors; nan if a class is missing.
     """
     positive = y_true.bool()
     keys = _sortable(y_pred)
@@ -40,15 +40,12 @@ def auc(y_true: Tensor, y_pred: Tensor) -> float:
 def logloss(y_true: Tensor, y_pred: Tensor) -> float:
     """Mean negative log-likelihood of the labels, in nats.
 
-    As ``sklearn.metrics.log_loss``, the probability of each label is clipped to [ε, 1 - ε], with the machine
-    epsilon of the dtype of ``y_pred``; all else is float64. FuxiCTR's own is that of ``y_pred.double()``.
+    As in ``sklearn.metrics.log_loss``, the probability of each label is clipped to [ε, 1 - ε], with the machine epsilon
+    of the dtype of ``y_pred``; everything else is float64. FuxiCTR computes it from ``y_pred.double()``.
 
     Args:
-        y_true (Tensor): (n,), 0 or 1, any dtype.
-        y_pred (Tensor): (n,), floats in [0, 1], on the device of ``y_true``.
-
-    Returns:
-        float: the mean over the rows.
+        y_true: (n,), 0 or 1, any dtype.
+        y_pred: (n,), floats in [0, 1], on the device of ``y_true``.
     """
     eps = torch.finfo(y_pred.dtype).eps
     p = y_pred.double()
@@ -61,7 +58,7 @@ def mean_squared_error(y_true: Tensor, y_pred: Tensor) -> float:
 
 
 def root_mean_squared_error(y_true: Tensor, y_pred: Tensor) -> float:
-    """Return the square root of the mean squared error: in the unit of the labels."""
+    """Return the square root of the mean squared error, in the unit of the labels."""
     return mean_squared_error(y_true, y_pred) ** 0.5
 
 
@@ -81,35 +78,35 @@ def evaluate_metrics(
 ) -> OrderedDict[str, float]:
     """Compute what ``fuxictr.metrics.evaluate_metrics`` computes, and MSE, MAE and RMSE.
 
-    AUC and logloss are computed by the functions above. As ``evaluate`` of FuxiCTR's models hands them over, labels
-    and predictions count as float64. Group metrics are FuxiCTR's own functions, in this process: its pool of half the
-    cores cannot start on one core. Where a label is neither 0 nor 1, a class is missing or a prediction is no
-    probability, AUC and logloss are left to FuxiCTR: its errors, warnings and conventions hold there.
+    AUC and logloss are computed by the functions above. Labels and predictions count as float64, as in ``evaluate`` of
+    FuxiCTR's models. Group metrics are FuxiCTR's own functions, called in this process, because its pool of half the
+    cores cannot start on one core. If a label is neither 0 nor 1, a class is missing or a prediction is not a
+    probability, FuxiCTR computes AUC and logloss, with its errors, warnings and conventions.
 
     Args:
-        y_true (Tensor or array): (n,), labels.
-        y_pred (Tensor or array): (n,), predictions.
-        metrics (list of str): AUC, logloss, binary_crossentropy, gAUC, avgAUC, MRR, NDCG(k=...), MSE, MAE, RMSE.
-        group_id (Tensor or array, optional): (n,), what the group metrics group by.
+        y_true: (n,), labels.
+        y_pred: (n,), predictions.
+        metrics: AUC, logloss, binary_crossentropy, gAUC, avgAUC, MRR, NDCG(k=...), MSE, MAE, RMSE.
+        group_id: (n,), the groups of the group metrics.
 
     Returns:
-        OrderedDict: metric to float, in the order of ``metrics``.
+        metric -> value, in the order of ``metrics``.
 
     Raises:
         What FuxiCTR's function raises: ValueError for a metric that it does not know.
     """
     y_pred = _as_tensor(y_pred)
     y_true = _as_tensor(y_true).to(y_pred.device)
-    ours = dict(REGRESSION)
-    if any(metric not in ours for metric in metrics) and _are_clicks(y_true, y_pred):
-        ours |= {"AUC": auc, "logloss": _double_logloss, "binary_crossentropy": _double_logloss}
-    values = {metric: ours[metric](y_true, y_pred) for metric in metrics if metric in ours}
-    if theirs := [metric for metric in metrics if metric not in ours]:
+    functions: dict[str, Callable[[Tensor, Tensor], float]] = dict(REGRESSION)
+    if any(metric not in functions for metric in metrics) and _are_clicks(y_true, y_pred):
+        functions |= {"AUC": auc, "logloss": _double_logloss, "binary_crossentropy": _double_logloss}
+    values = {metric: functions[metric](y_true, y_pred) for metric in metrics if metric in functions}
+    if of_fuxictr := [metric for metric in metrics if metric not in functions]:
         arrays = y_true.double().cpu().numpy(), y_pred.double().cpu().numpy()
         group_id = group_id.cpu().numpy() if isinstance(group_id, Tensor) else group_id
-        in_groups = {} if group_id is None else _group_measures(theirs)
+        in_groups = {} if group_id is None else _group_measures(of_fuxictr)
         values |= _evaluate_groups(*arrays, in_groups, group_id)
-        if rest := [metric for metric in theirs if metric not in in_groups]:
+        if rest := [metric for metric in of_fuxictr if metric not in in_groups]:
             values |= fuxictr_metrics.evaluate_metrics(*arrays, rest, group_id)
     return OrderedDict((metric, values[metric]) for metric in metrics)
 
@@ -124,7 +121,7 @@ def _group_measures(metrics: list[str]) -> dict[str, Callable]:
 def _evaluate_groups(
     y_true: np.ndarray, y_pred: np.ndarray, measures: dict[str, Callable], group_id: np.ndarray | None
 ) -> dict[str, float]:
-    """Average each measure over the groups, weighted as FuxiCTR weighs them: see its ``evaluate_metrics``."""
+    """Average each measure over the groups, with the weights of FuxiCTR's ``evaluate_metrics``."""
     if not measures:
         return {}
     rows = pl.DataFrame({"group_index": group_id, "y_true": y_true, "y_pred": y_pred})
@@ -139,19 +136,19 @@ def _double_logloss(y_true: Tensor, y_pred: Tensor) -> float:
 
 
 def _sortable(values: Tensor) -> Tensor:
-    """Integers in the order of the floats, ties kept: on the CPU torch sorts integers by radix, which is faster."""
+    """Return integers in the order of the floats, ties kept. On the CPU torch sorts them by radix, which is faster."""
     values = values if values.dtype == torch.float64 else values.float()
     bits = (values + 0.0).view(torch.int64 if values.dtype == torch.float64 else torch.int32)  # -0.0 + 0.0 is 0.0
     return torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits)
 
 
 def _as_tensor(values: Tensor | np.ndarray) -> Tensor:
-    """Without a copy where torch can share the array's memory."""
-    return values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.require(values, None, "CW"))
+    """Convert without a copy if torch can share the array's memory."""
+    return values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.require(values, None, ["C", "W"]))
 
 
 def _are_clicks(y_true: Tensor, y_pred: Tensor) -> bool:
-    """Whether the labels are 0 and 1, both of them, and the predictions probabilities."""
+    """Whether the labels are 0 and 1, both occur, and the predictions are probabilities."""
     if y_true.ndim != 1 or y_true.shape != y_pred.shape or len(y_true) == 0:
         return False
     positive, negative = y_true == 1, y_true == 0

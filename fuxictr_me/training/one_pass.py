@@ -1,38 +1,44 @@
-"""Dense Adam in one pass over the table: on a CPU by pieces, on a GPU by a kernel."""
+"""Dense Adam in one pass over the table: in pieces on a CPU, with a kernel on a GPU."""
+
+from types import ModuleType
 
 import torch
+from torch import Tensor
 from torch.optim.adam import adam
 
+from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.training.adam_by_rows import adam_state, corrections, learning_rate
 from fuxictr_me.training.touched_rows import TouchedRows
 
-PIECE = 1 << 20  # numbers of a table that are updated while they lie in the cache
+PIECE = 1 << 20  # entries of a table that are updated at once, which the cache holds
 
 
 class SweptRows(TouchedRows):
-    """Dense Adam on a CPU, piece by piece: what ``DenseRows`` does, in one pass through the memory.
+    """Dense Adam on a CPU, piece by piece: what ``DenseRows`` does, in one pass over the memory.
 
-    The gradient of the whole table is never there: that of a piece is made, used and overwritten while it lies in the
-    cache. The norm for clipping comes before, from ‖W‖ and the batch's rows alone.
+    The gradient of the whole table never exists. That of a piece is computed, used and overwritten while it is in the
+    cache. The norm for clipping is computed before, from ‖W‖ and the batch's rows alone.
     """
 
     capturable = False
+    factor: Tensor | None
 
     @torch.no_grad()
-    def collect(self):
+    def collect(self) -> tuple[Tensor | float, Tensor | float]:
         square, penalty = super().collect()
         return self._with_gradient_of_regulariser(square) if self.regularised else (square, penalty)
 
-    def begin(self):
+    def begin(self) -> None:
         super().begin()
         self.factor = None
 
-    def scale(self, factor):
+    def scale(self, factor: Tensor) -> None:
         self.factor = factor
 
     @torch.no_grad()
-    def finish(self):
-        """One step of Adam on every row."""
+    def finish(self) -> None:
+        """Take a step of Adam on every row."""
+        assert self.gradient is not None  # noqa: S101 - ``collect`` came before
         weight, group = self.table.weight.detach(), self.optimizer.param_groups[0]
         state = adam_state(self.optimizer, self.table.weight)
         options = {key: group[key] for key in ("amsgrad", "lr", "weight_decay", "eps", "maximize")}
@@ -46,12 +52,12 @@ class SweptRows(TouchedRows):
             W, rows = weight[piece], self.touched[first:last] - start
             G = buffer[: len(W)]
             if self.regularised:
-                self._of_regulariser(W, out=G)
+                self._gradient_of_regulariser(W, out=G)
             G.index_add_(0, rows, self.gradient[first:last])
             if self.factor is not None:
                 G.mul_(self.factor)
-            step, moments = state["step"].clone(), ([state[m][piece]] for m in ("exp_avg", "exp_avg_sq"))
-            adam([W], [G], *moments, [], [step], fused=True, **options)
+            exp_avg, exp_avg_sq, step = [state["exp_avg"][piece]], [state["exp_avg_sq"][piece]], state["step"].clone()
+            adam([W], [G], exp_avg, exp_avg_sq, [], [step], fused=True, **options)
             if not self.regularised:
                 G.index_fill_(0, rows, 0)
         state["step"] += 1
@@ -59,31 +65,32 @@ class SweptRows(TouchedRows):
 
 
 class OnePassRows(TouchedRows):
-    """What ``DenseRows`` does, without a gradient of the table's size, and with 24 bytes of traffic an entry.
+    """What ``DenseRows`` does, without a gradient of the table's size, and with 24 bytes of traffic per entry.
 
     The kernel reads W and Adam's two moments, adds the regulariser's gradient to that of the batch's rows, clips it,
-    takes the step, writes all three, and sums up ‖W‖ for the next step's clipping and penalty while it is at it.
+    takes the step, writes all three, and sums up ‖W‖ for the next step's clipping and penalty in the same pass.
 
     Args:
-        table, optimizer, l1, l2: as ``DenseRows`` takes them; the optimizer is ``torch.optim.Adam``.
-        kernels (module): ``table_kernels``.
+        table, optimizer, l1, l2: see ``DenseRows``; the optimizer is ``torch.optim.Adam``.
+        kernels: the module ``table_kernels``.
 
     Attributes:
-        sums (Tensor): (3,), float64: Σw², Σ|w| and the number of w ≠ 0 over the table. They are of the weights as
-            the last step left them; ``prepare`` sums up anew if anybody else has changed them.
+        sums: (3,), float64: Σw², Σ|w| and the number of w ≠ 0 over the table after the last step. ``prepare`` computes
+            them again if something else has changed the weights.
     """
 
-    def __init__(self, table, optimizer, l1, l2, kernels):
+    def __init__(self, table: FusedTable, optimizer: torch.optim.Optimizer, l1: float, l2: float, kernels: ModuleType):
         super().__init__(table, optimizer, l1, l2, on_cpu=False, kernels=kernels)
         weight = table.weight.detach()
-        self.sums, self.summed = weight.new_zeros(3, dtype=torch.float64), None
+        self.sums = weight.new_zeros(3, dtype=torch.float64)
+        self.summed: tuple[int, int] | None = None  # storage and version of the weights that ``sums`` belongs to
         self.no_clipping = weight.new_ones(())
 
     @torch.no_grad()
-    def prepare(self):
-        """Sum up over the table if its weights are not those that the last step left, e.g. loaded ones."""
+    def prepare(self) -> None:
+        """Compute ``sums`` if the weights are not those after the last step, e.g. loaded ones."""
         weight = self.table.weight
-        # PyTorch counts changes in place; those of the kernel it cannot see
+        # PyTorch counts changes in place, except those by the kernel
         seen = weight.untyped_storage()._cdata, weight._version
         if self.regularised and seen != self.summed:
             W, norm = weight.detach(), torch.linalg.vector_norm
@@ -91,23 +98,23 @@ class OnePassRows(TouchedRows):
             self.sums[: len(norms)] = torch.stack(norms)
             self.summed = seen
 
-    def begin(self):
+    def begin(self) -> None:
         super().begin()
         self.factor = self.no_clipping
 
     @torch.no_grad()
-    def collect(self):
+    def collect(self) -> tuple[Tensor | float, Tensor | float]:
         self.slots.fill_(-1)
         square, _ = super().collect()
         of_regulariser, penalty = self._norm_and_penalty() if self.regularised else (0.0, 0.0)
         return square + of_regulariser, penalty
 
-    def scale(self, factor):
+    def scale(self, factor: Tensor) -> None:
         self.factor = factor
 
     @torch.no_grad()
-    def finish(self):
-        """One step of Adam on every row."""
+    def finish(self) -> None:
+        """Take a step of Adam on every row."""
         weight, group = self.table.weight, self.optimizer.param_groups[0]
         state = adam_state(self.optimizer, weight)
         state["step"] += 1
@@ -125,9 +132,10 @@ class OnePassRows(TouchedRows):
         )
         if self.regularised:
             self.sums[: len(partial_sums)] = partial_sums.sum(1, dtype=torch.float64)
-        self.gradient = self.place = self.touched = None
+        self.gradient = None
+        del self.place, self.touched  # to free their memory
 
-    def _norm_and_penalty(self):
+    def _norm_and_penalty(self) -> tuple[Tensor | float, Tensor | float]:
         square, norm1, count = self.sums.to(self.table.weight.dtype)
         of_signs = self.l1**2 * count + 2 * self.l1 * self.l2 * norm1
         return of_signs + self.l2**2 * square, self.l1 * norm1 + self.l2 / 2 * square

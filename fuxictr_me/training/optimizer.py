@@ -1,24 +1,22 @@
-"""FuxiCTR's optimizer, in PyTorch's fused form where there is one."""
+"""FuxiCTR's optimizers, in PyTorch's fused form if there is one."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from fuxictr.pytorch.torch_utils import get_optimizer
+from torch.nn import Parameter
 
 FUSED = ("Adam", "AdamW", "SGD")
 
 
-def build_optimizer(name, parameters, lr):
-    """What FuxiCTR's ``get_optimizer`` gives; the same arithmetic in one kernel for Adam, AdamW and SGD.
+def build_optimizer(name: str, parameters: Iterable[Parameter], lr: float) -> torch.optim.Optimizer:
+    """Return the optimizer of FuxiCTR's ``get_optimizer``; Adam, AdamW and SGD with the same arithmetic in one kernel.
 
     Args:
-        name (str): of a class in ``torch.optim``, or ``adam``.
-        parameters (iterable of Parameter)
-        lr (float)
-
-    Returns:
-        Optimizer
+        name: of a class in ``torch.optim``, or ``adam``.
+        parameters: to optimize.
+        lr: learning rate.
     """
     parameters = list(parameters)
     cls = "Adam" if name == "adam" else name
@@ -29,10 +27,10 @@ def build_optimizer(name, parameters, lr):
 
 
 class RatesAsTensors:
-    """The learning rates of an Adam optimizer as tensors, which a recorded step reads anew in each replay.
+    """The learning rates of an Adam optimizer as tensors, which a recorded step reads in each replay.
 
     Args:
-        optimizer: Adam or AdamW, whose groups hold them as numbers, as FuxiCTR's ``lr_decay`` leaves them.
+        optimizer: Adam or AdamW, whose groups hold the rates as numbers, because FuxiCTR's ``lr_decay`` sets numbers.
         device: of the parameters.
     """
 
@@ -43,7 +41,7 @@ class RatesAsTensors:
         self.tensors = [torch.tensor(rate, dtype=dtype, device=device) for rate in self.rates]
 
     def update(self) -> None:
-        """Take over what the optimizer's groups hold now."""
+        """Copy the present rates of the optimizer's groups into the tensors."""
         for i, group in enumerate(self.groups):
             if group["lr"] != self.rates[i]:
                 self.rates[i] = group["lr"]
@@ -51,7 +49,7 @@ class RatesAsTensors:
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Let the optimizer's groups hold the tensors, and be capturable, meanwhile."""
+        """Put the tensors into the optimizer's groups, and make them capturable, for the duration of the context."""
         before = [(group["lr"], group["capturable"]) for group in self.groups]
         for group, tensor in zip(self.groups, self.tensors, strict=True):
             group.update(lr=tensor, capturable=True)

@@ -1,6 +1,6 @@
 """One training step, equal to FuxiCTR's, with fewer passes over the tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import torch
@@ -33,15 +33,15 @@ class LocalTotals:
         """Return the parameters whose norms this process adds to the total: all of them."""
         return parameters
 
-    def join(self, square: Tensor, loss: Tensor, penalty: Tensor | float) -> tuple[Tensor, Tensor]:
+    def join(self, square: Tensor | float, loss: Tensor, penalty: Tensor | float) -> tuple[Tensor, Tensor]:
         """Return the total of ‖gradient‖² and the loss with regularisers.
 
         Args:
-            square: (), ‖gradient‖² of the counted parameters.
+            square: (), ‖gradient‖² of the counted parameters; 0.0 if this process counts none.
             loss: (), the task loss of this process.
             penalty: the regularisers' value of the counted parameters.
         """
-        return square, loss + penalty
+        return torch.as_tensor(square), loss + penalty
 
 
 class Step:
@@ -87,8 +87,8 @@ class Step:
             table.updates = rows
         self.parameters = of_embeddings + of_networks
         self.counted = self.totals.select_counted(self.parameters)
-        self.penalised = [
-            (parameters, self.totals.select_counted(parameters), p, weight)
+        self.penalised: list[tuple[list[Tensor], list[Tensor], int, float]] = [
+            ([*parameters], [*self.totals.select_counted(parameters)], p, weight)
             for parameters, regularizer in (
                 (of_embeddings, model._embedding_regularizer),
                 (of_networks, model._net_regularizer),
@@ -160,7 +160,7 @@ class Step:
             for parameter in parameters:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-            grads = [parameter.grad for parameter in parameters]
+            grads = _grads(parameters)
             if p == 2:
                 torch._foreach_add_(grads, parameters, alpha=weight)
             else:
@@ -185,7 +185,7 @@ class Step:
             rows.scale(factor)
 
 
-def _grads(parameters: list[Parameter]) -> list[Tensor]:
+def _grads(parameters: Sequence[Tensor]) -> list[Tensor]:
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 

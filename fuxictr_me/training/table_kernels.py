@@ -1,6 +1,6 @@
-"""Triton kernels that update a fused table; import this module only if Triton is there.
+"""Triton kernels that update a fused table. Import this module only if Triton is installed.
 
-Tables are float32. Offsets are int64, for a table of 45 million ids x 100 has more than 2³¹ entries. On a CPU the
+Tables are float32. Offsets are int64, because a table of 45 million ids x 100 has more than 2³¹ entries. On a CPU the
 kernels run in Triton's interpreter (``TRITON_INTERPRET=1``).
 """
 
@@ -12,11 +12,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK, WARPS = 1024, 8  # per program of ``sweep``: entries of the table, and warps; the fastest on an H200
-TILE = 1024  # entries per program of the kernels that go by rows
+BLOCK, WARPS = 1024, 8  # per program of ``sweep``: entries of the table, and warps; fastest on an H200
+TILE = 1024  # entries per program of the kernels that process rows
 
 
-# ruff: noqa: SIM108 - an if that is settled at compilation must stay a statement
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+# Triton gives the arguments of kernels their types: pointers and numbers.
+# ruff: noqa: SIM108 - an ``if`` on a constant must stay a statement for Triton to compile one branch
 
 
 @triton.jit
@@ -95,11 +97,11 @@ def sweep(
     block: int = BLOCK,
     warps: int = WARPS,
 ) -> Tensor | None:
-    """Let Adam step on all rows of a table.
+    """Take a step of Adam on all rows of a table.
 
     Args:
         weight: (D, K), changed in place, as ``exp_avg`` and ``exp_avg_sq`` (D, K) in ``state`` are.
-        slots: (D,), int32; where in ``gradient`` the gradient of a row is, or -1.
+        slots: (D,), int32; the position of a row's gradient in ``gradient``, or -1.
         gradient: (n, K), of the loss.
         factor: (), with which clipping multiplies the gradients of loss and regulariser.
         lr: ().
@@ -161,13 +163,13 @@ def sum_by_row(gradient: Tensor, embeddings: Tensor, place: Tensor, l1: float = 
     """Add the gradients of a row's repetitions in a batch to that at its place.
 
     Args:
-        gradient: (n, K), changed in place: rows that are nobody's place are left over.
+        gradient: (n, K), changed in place; rows that are no place keep a part of a sum.
         embeddings: (n, K), the rows of the table, w.
-        place: (n,), int64; where the gradient is added, for one of the equal rows its own; -1: nowhere.
+        place: (n,), int64; where the gradient is added, which is one of the positions of the row; -1: nowhere.
         l1, l2: of the regulariser, whose gradient is G = λ₁ sign(w) + λ₂ w.
 
     Returns:
-        Tensor: (), ‖ΔG‖² + 2⟨ΔG, G⟩, where ΔG is the sum.
+        (), ‖ΔG‖² + 2⟨ΔG, G⟩, where ΔG is the sum.
     """
     grid, constants = _by_rows(len(place), gradient.shape[1])
     if not len(place):
@@ -217,7 +219,7 @@ def move_rows(
     group: dict,
     lazily: bool = False,
 ) -> None:
-    """Do what ``adam_by_rows.move_rows`` does, where ``moves`` (n,) says so; a row may do so at one place only."""
+    """Do what ``adam_by_rows.move_rows`` does, where ``moves`` (n,) is true, at most once per row."""
     (beta1, beta2), count = group["betas"], len(rows)
     tensors = weight, state["exp_avg"], state["exp_avg_sq"], rows, moves, gradient, lr, *corrected
     grid, constants = _by_rows(count, weight.shape[1])
@@ -257,7 +259,7 @@ def _catch_up(
 def catch_up(
     weight: Tensor, state: dict, rows: Tensor, moves: Tensor, coefficients: Tensor, lr: Tensor, eps: float
 ) -> None:
-    """Do what ``catch_up.make_up`` does, where ``moves`` (n,) says so; a row may do so at one place only."""
+    """Do what ``catch_up.make_up`` does, where ``moves`` (n,) is true, at most once per row."""
     tensors = weight, state["exp_avg"], state["exp_avg_sq"], rows, moves, coefficients, lr
     grid, constants = _by_rows(len(rows), weight.shape[1])
     if len(rows):
@@ -265,7 +267,7 @@ def catch_up(
 
 
 def _by_rows(count: int, dim: int) -> tuple[tuple[int], dict]:
-    """Return the grid and the shape of tiles of kernels that go by rows."""
+    """Return the grid and the shape of tiles of kernels that process rows."""
     width = triton.next_power_of_2(dim)
     group = max(1, TILE // width)
     return (triton.cdiv(count, group),), {"K": dim, "WIDTH": width, "GROUP": group, "num_warps": 4}
@@ -273,12 +275,12 @@ def _by_rows(count: int, dim: int) -> tuple[tuple[int], dict]:
 
 @functools.lru_cache
 def work_on(device: torch.device, dim: int) -> bool:
-    """Check on a small table that the kernels run here and are right; if not, say why in one line of the log."""
-    from fuxictr_me.training import kernel_check
+    """Check on a small table that the kernels run here and are right. If not, a log line says why."""
+    from fuxictr_me.training import kernel_check  # it imports this module
 
     try:
         wrong = kernel_check.find_error(device, dim)
-    except Exception as error:  # noqa: BLE001 - a compiler that is missing, a driver that is too old, ...
+    except Exception as error:  # noqa: BLE001 - a missing compiler, an old driver, ...
         wrong = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if wrong:
         logging.warning(f"tables are updated without Triton kernels: {wrong}")

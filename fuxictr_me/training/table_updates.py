@@ -1,91 +1,92 @@
-"""What reads the rows of a fused table in a training step, and takes their gradients: dense, or by rows.
+"""Reading the rows of a fused table in a training step, and updating them from their gradients.
 
-A step calls ``prepare``; then ``begin``, ``read`` (by the table), ``collect``, ``scale``, ``finish``; then ``count``.
-On a GPU, those between never wait for the device, their tensors have the same shapes in every step with the same batch
-size, and they can be replayed as a CUDA graph.
+A step calls ``prepare``; then ``begin``, ``read`` (through the table), ``collect``, ``scale``, ``finish``; then
+``count``. On a GPU, the calls from ``begin`` to ``finish`` never wait for the device, their tensors have the same
+shapes in every step with the same batch size, and they can be replayed as a CUDA graph.
 """
 
+from collections.abc import Iterator
 from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fuxictr_me.nn.fused_table import FusedTable
+
 UPDATES = ("dense", "catch_up", "lazy")
 
 
 class DenseRows:
-    """Every row is updated in every step, by the model's optimizer, as in FuxiCTR.
+    """The model's optimizer updates every row in every step, as in FuxiCTR.
 
-    The gradient of the table begins with the regulariser's, to which the batch's is added; the norm of the sum is known
-    without another sweep.
+    The gradient of the table starts as the regulariser's, to which that of the batch is added. The norm of the sum is
+    known without another pass over the table.
 
     Args:
-        table (FusedTable)
-        optimizer (Optimizer): of the model; holds ``table.weight`` among its parameters.
-        l1, l2 (float): the regulariser λ₁‖W‖₁ + λ₂/2 ‖W‖²: FuxiCTR's ``embedding_regularizer``.
+        table: the fused table.
+        optimizer: of the model; has ``table.weight`` among its parameters.
+        l1, l2: of the regulariser λ₁‖W‖₁ + λ₂/2 ‖W‖², FuxiCTR's ``embedding_regularizer``.
 
     Attributes:
-        reading (bool): whether ``FusedTable.forward`` hands its rows to ``read``.
-        capturable (bool): whether a step can be recorded as a CUDA graph.
+        reading: whether ``FusedTable.forward`` calls ``read``.
+        capturable: whether a step can be recorded as a CUDA graph.
     """
 
     capturable = True
 
-    def __init__(self, table, optimizer, l1=0.0, l2=0.0):
+    def __init__(self, table: FusedTable, optimizer: torch.optim.Optimizer, l1: float = 0.0, l2: float = 0.0):
         self.table, self.optimizer, self.l1, self.l2 = table, optimizer, l1, l2
         self.regularised = bool(l1 or l2)
-        self.reading, self.reads = False, []
+        self.reading = False
+        self.reads: list[tuple[Tensor, Tensor, Tensor]] = []  # the arguments and the result of ``read``
 
     @property
     def graph_key(self) -> tuple:
-        """A CUDA graph of a step may be replayed while this is what it was at the capture.
+        """A CUDA graph of a step may be replayed while this value is that of the recording.
 
-        It says where the table and Adam's state lie, for a CUDA graph knows nothing else of them.
+        It contains the addresses of the table and of Adam's state, which are fixed in the graph.
         """
         state = self.optimizer.state.get(self.table.weight, {})
         return tuple(x.data_ptr() for x in (self.table.weight, *state.values()) if isinstance(x, Tensor))
 
     def prepare(self) -> None:
-        """Do what must precede a step and cannot be part of a CUDA graph: nothing."""
+        """Do what must precede a step and cannot be part of a CUDA graph: nothing here."""
 
     def state_tensors(self) -> list[Tensor]:
-        """Return what a step changes beside the table and the optimizer's state, and ``prepare`` does not make anew."""
+        """Return what a step changes besides the table and the optimizer's state, unless ``prepare`` recomputes it."""
         return []
 
     def count(self) -> None:
-        """Note on the host that a step was made or replayed: nothing depends on it."""
+        """Count a step on the host, after it was run or replayed: nothing here depends on it."""
 
-    def begin(self):
+    def begin(self) -> None:
         """Forget the last step's reads."""
         self.reads = []
 
-    def read(self, rows, padded):
-        """The embeddings of a batch, a leaf of the step's graph.
+    def read(self, rows: Tensor, padded: Tensor) -> Tensor:
+        """Return the embeddings of a batch as a leaf of the step's graph.
 
         Args:
-            rows (Tensor): (B, F), rows of the table.
-            padded (Tensor): (B, F), where a row is a padding row, which gets no gradient.
+            rows: (B, F), rows of the table.
+            padded: (B, F), whether a row is a padding row, which gets no gradient.
 
         Returns:
-            Tensor: (B, F, ΣK).
+            (B, F, ΣK).
         """
         e = F.embedding(rows, self.table.weight.detach()).requires_grad_()
         self.reads.append((rows, padded, e))
         return e
 
     @torch.no_grad()
-    def collect(self):
-        """Put the gradient together.
-
-        Returns:
-            (Tensor, Tensor or float): its squared norm, and the regulariser's value.
-        """
+    def collect(self) -> tuple[Tensor | float, Tensor | float]:
+        """Sum up the gradient. Return its squared norm, and the regulariser's value."""
         W = self.table.weight.detach()
-        G = self._of_regulariser(W) if self.regularised else torch.zeros_like(W)
+        G = self._gradient_of_regulariser(W) if self.regularised else torch.zeros_like(W)
         square, penalty = self._norm_and_penalty()
         batch = list(self._gradients())
-        before = [F.embedding(rows, G) if self.regularised else 0.0 for rows, _ in batch]
+        before: list[Tensor | float] = [F.embedding(rows, G) if self.regularised else 0.0 for rows, _ in batch]
         for rows, g in batch:
             G.index_add_(0, rows.flatten(), g.flatten(0, 1))
         for (rows, g), G_before in zip(batch, before, strict=True):
@@ -94,33 +95,35 @@ class DenseRows:
         self.table.weight.grad = G
         return square, penalty
 
-    def scale(self, factor):
-        """Multiply the gradient, as clipping does."""
-        self.table.weight.grad.mul_(factor)
+    def scale(self, factor: Tensor) -> None:
+        """Multiply the gradient by a factor (), as clipping does."""
+        if self.table.weight.grad is not None:
+            self.table.weight.grad.mul_(factor)
 
-    def finish(self):
-        """After the optimizer's step: nothing is left to do."""
+    def finish(self) -> None:
+        """Do what follows the optimizer's step: nothing here."""
 
-    def settle(self):
-        """Nothing is put off."""
+    def settle(self) -> None:
+        """Complete postponed updates: there are none here."""
 
-    def _gradients(self):
+    def _gradients(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (rows, gradient) of each read, with the gradients of padding rows set to 0."""
         for rows, padded, e in self.reads:
             if e.grad is not None:
                 yield rows, e.grad.masked_fill_(padded.unsqueeze(-1), 0)
 
-    def _read_gradients(self):
-        """(rows, gradient, embeddings) of each read, after ``_gradients``."""
+    def _read_gradients(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return (rows, gradient, embeddings) of each read, after ``_gradients``."""
         return [(rows, e.grad, e.detach()) for rows, _, e in self.reads if e.grad is not None]
 
-    def _of_regulariser(self, W, out=None):
-        """λ₁ sign(W) + λ₂ W."""
+    def _gradient_of_regulariser(self, W: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return λ₁ sign(W) + λ₂ W."""
         if not self.l1:
             return torch.mul(W, self.l2, out=out)
         return torch.sign(W, out=out).mul_(self.l1).add_(W, alpha=self.l2)
 
-    def _norm_and_penalty(self):
-        """‖λ₁ sign(W) + λ₂ W‖², and λ₁‖W‖₁ + λ₂/2 ‖W‖²."""
+    def _norm_and_penalty(self) -> tuple[Tensor | float, Tensor | float]:
+        """Return ‖λ₁ sign(W) + λ₂ W‖², and λ₁‖W‖₁ + λ₂/2 ‖W‖²."""
         if not self.regularised:
             return 0.0, 0.0
         W = self.table.weight.detach()
@@ -132,18 +135,25 @@ class DenseRows:
         return of_signs + self.l2**2 * square, self.l1 * norm1 + self.l2 / 2 * square
 
 
-def dense_rows(table, optimizer, l1=0.0, l2=0.0, on_cpu=None, kernels=None):
-    """What updates every row in every step: in one pass through the memory where Adam does it, else as ``DenseRows``.
+def dense_rows(
+    table: FusedTable,
+    optimizer: torch.optim.Optimizer,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    on_cpu: bool | None = None,
+    kernels: ModuleType | None = None,
+) -> DenseRows:
+    """Return the fastest dense update: in one pass over the memory with Adam, ``DenseRows`` with other optimizers.
 
     Args:
-        table, optimizer, l1, l2: as ``DenseRows`` takes them.
-        on_cpu (bool or None): where it runs; None: where the table lies.
-        kernels (module or None): None takes those of ``find_kernels``.
+        table, optimizer, l1, l2: see ``DenseRows``.
+        on_cpu: where it runs; None: where the table lies.
+        kernels: None for those of ``find_kernels``.
     """
     on_cpu = table.weight.device.type == "cpu" if on_cpu is None else on_cpu
     if type(optimizer) is not torch.optim.Adam:
         return DenseRows(table, optimizer, l1, l2)
-    from fuxictr_me.training.one_pass import OnePassRows, SweptRows  # which are subclasses of the above
+    from fuxictr_me.training.one_pass import OnePassRows, SweptRows  # they are subclasses of ``DenseRows``
 
     if on_cpu:
         return SweptRows(table, optimizer, l1, l2)
@@ -153,20 +163,21 @@ def dense_rows(table, optimizer, l1=0.0, l2=0.0, on_cpu=None, kernels=None):
     return OnePassRows(table, optimizer, l1, l2, kernels)
 
 
-def find_kernels(weight: Tensor):
+def find_kernels(weight: Tensor) -> ModuleType | None:
     """Return the module ``table_kernels`` if Triton can run it on this table, else None.
 
-    Triton comes with PyTorch's CUDA wheels. If it is there but fails, or is wrong, on a table of a few rows, one line
-    in the log says so.
+    Triton comes with PyTorch's CUDA wheels. If it is installed but fails, or is wrong, on a table of a few rows, one
+    line in the log says so.
     """
     if weight.device.type != "cuda" or weight.dtype != torch.float32 or find_spec("triton") is None:
         return None
-    if torch.are_deterministic_algorithms_enabled():  # the kernels add in any order
+    if torch.are_deterministic_algorithms_enabled():  # the kernels add in an arbitrary order
         return None
-    from fuxictr_me.training import table_kernels
+    from fuxictr_me.training import table_kernels  # needs Triton
 
     return table_kernels if table_kernels.work_on(weight.device, weight.shape[1]) else None
 
 
-def squared_norm(x):
+def squared_norm(x: Tensor) -> Tensor:
+    """Return ‖x‖²."""
     return torch.linalg.vector_norm(x).square()

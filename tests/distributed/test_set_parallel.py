@@ -1,4 +1,4 @@
-"""Sets spread over processes against one process: losses, weights, metrics, files, and what a step moves."""
+"""Sets on several processes against one process: losses, weights, metrics, files, and what a step sends."""
 
 import shutil
 import time
@@ -18,16 +18,18 @@ from helpers.rank_worker import (
     begin,
     feature_map,
     fit,
+    join_ranks,
     make,
     run,
     settings_of,
+    slice_rank,
     train,
 )
 
 from fuxictr_me import DNN_ME, DCNv2_ME, Mixed_ME, UsageError
 from fuxictr_me.commands.main import main
-from fuxictr_me.distributed import distribute, to_rank, to_whole
-from fuxictr_me.distributed.weights_by_set import of_no_set, of_set
+from fuxictr_me.distributed import distribute
+from fuxictr_me.distributed.weights_by_set import select_shared, slice_set
 
 SLOW = pytest.mark.slow
 INSIDE = pytest.mark.usefixtures("own_folder")
@@ -74,12 +76,12 @@ def test_ranks_train_what_one_process_trains(double, tmp_path, name, size, setti
         assert rank["losses"] == pytest.approx(expected["losses"], abs=1e-9)
         assert rank["metrics"] == pytest.approx(expected["metrics"], abs=1e-9)
         assert rank["metrics"] == ranks[0]["metrics"]
-    assert_close(to_whole([(rank["own"], rank["weights"]) for rank in ranks]), expected["weights"])
+    assert_close(join_ranks([(rank["own_sets"], rank["weights"]) for rank in ranks]), expected["weights"])
     assert expected["losses"][0] != pytest.approx(expected["losses"][-1], abs=1e-3)
 
 
 @INSIDE
-def test_a_step_moves_h_and_two_numbers_and_a_rank_holds_its_own_sets(double, tmp_path):
+def test_a_step_sends_h_and_two_numbers_and_a_rank_holds_its_own_sets(double, tmp_path):
     name, settings = "FinalMLP_ME", {"num_sets": 4, "dropout": 0}
     model = make(name, settings)
     torch.save(model.state_dict(), tmp_path / "start.pt")
@@ -99,24 +101,24 @@ def test_a_step_moves_h_and_two_numbers_and_a_rank_holds_its_own_sets(double, tm
 
 @EVERY_FAMILY
 @pytest.mark.parametrize("shares", [[[0, 2], [1, 3]], [[0, 3], [1], [2]], [[0, 1, 2, 3]]])
-def test_weights_are_cut_by_sets_and_put_together_again(plain_map, model_class, shares):
+def test_weights_are_sliced_by_sets_and_joined_again(plain_map, model_class, shares):
     settings = {"hidden_activations": "PReLU"} if model_class is DNN_ME else {}
     model = build(model_class, plain_map, num_sets=4, **settings)
     whole = model.state_dict()
-    parts = [(own, to_rank(whole, own, 4)) for own in shares]
+    parts = [(own, slice_rank(whole, own, 4)) for own in shares]
     for own, part in parts:
         for at, m in enumerate(own):
             of_one = build(model_class, plain_map, num_sets=1, **settings)
             expected = weights_of_set(model, m, of_one.state_dict())
-            mine = of_set(part, at, len(own))
+            mine = slice_set(part, at, len(own))
             assert len(mine) > 3 and all(torch.equal(mine[name], expected[name]) for name in mine)
-    again = to_whole(parts)
+    again = join_ranks(parts)
     assert again.keys() == whole.keys()
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
 @INSIDE
-def test_the_start_depends_on_the_seed_and_the_set_alone(tmp_path):
+def test_initial_weights_depend_only_on_the_seed_and_the_set(tmp_path):
     settings = {"num_sets": 3, "seed": 7, "aggregation": "sum"}
     asked = {1: (1, "set-parallel"), 2: (2, "set-parallel"), 3: (2, "sharded")}
     runs = {}
@@ -129,15 +131,15 @@ def test_the_start_depends_on_the_seed_and_the_set_alone(tmp_path):
         assert_close(wholes[key], wholes[1], 1e-12)
         assert len({rank["drawn"] for rank in ranks}) == 1
         for rank in ranks:
-            assert_close(of_no_set(rank["weights"]), of_no_set(wholes[1]), 1e-12)
-    assert_close(wholes[2], to_whole([(rank["own"], rank["weights"]) for rank in runs[2]]), 1e-12)
+            assert_close(select_shared(rank["weights"]), select_shared(wholes[1]), 1e-12)
+    assert_close(wholes[2], join_ranks([(rank["own_sets"], rank["weights"]) for rank in runs[2]]), 1e-12)
     weight = wholes[1]["interaction.0.crossnet.cross_layers.0.weight"]
     assert not torch.allclose(weight[0], weight[1]) and not torch.allclose(weight[1], weight[2])
     make("DCNv2_ME", settings).load_weights("runs/made/of2.model")  # one process takes it as its own
 
 
 @INSIDE
-def test_a_first_set_that_is_trained_already_starts_set_0(tmp_path):
+def test_a_first_set_checkpoint_initialises_set_0(tmp_path):
     trained = make("DNN_ME", {"num_sets": 1})
     trained.save_weights("trained.model")
     settings = {"num_sets": 3, "first_set_checkpoint": "trained.model"}
@@ -168,7 +170,7 @@ def test_a_checkpoint_of_another_model_is_refused_on_all_ranks(double, tmp_path,
 
 @INSIDE
 @pytest.mark.parametrize("num_sets", [pytest.param(4, marks=SLOW), 3])
-def test_a_run_leaves_what_one_process_leaves(double, tmp_path, num_sets):
+def test_a_run_writes_what_one_process_writes(double, tmp_path, num_sets):
     settings = {**RUN, "num_sets": num_sets, "eval_steps": 4, "callbacks": ["InformationAbundance"]}
     model = make("DCNv2_ME", {**settings, "model_id": "one"})
     model.save_weights("start.model")
@@ -204,7 +206,7 @@ def assert_same_values(factor, table):
 
 
 @INSIDE
-def test_a_run_stopped_on_two_ranks_goes_on_on_one_and_on_four(double, tmp_path):
+def test_a_run_stopped_on_two_ranks_continues_on_one_and_on_four(double, tmp_path):
     def on(size, epochs, folder):
         settings = {**RUN, "model_id": folder, "eval_steps": 4, "monitor": {"AUC": -1}, "early_stop_patience": 99}
         kwargs = {"name": "FinalMLP_ME", "settings": settings, "resume_from": folder}
@@ -223,7 +225,7 @@ def test_a_run_stopped_on_two_ranks_goes_on_on_one_and_on_four(double, tmp_path)
 
 
 @INSIDE
-def test_a_killed_rank_ends_the_others_and_the_run_can_go_on(double, tmp_path):
+def test_a_killed_rank_ends_the_others_and_the_run_can_continue(double, tmp_path):
     settings = {"name": "DNN_ME", "settings": {**RUN, "model_id": "killed"}, "resume_from": "state"}
     whole = run(2, tmp_path / "whole", "fit_task", epochs=6, **{**settings, "resume_from": None})[0]
     processes = begin(2, tmp_path / "killed", "fit_task", epochs=6, pause=0.05, **settings)
@@ -254,7 +256,7 @@ def test_ranks_that_come_apart_stop(tmp_path, what, engine):
         assert rank["error"].startswith(f"RunError: the ranks have come apart: the {what}")
 
 
-# --- what cannot be --------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -266,26 +268,26 @@ def test_ranks_that_come_apart_stop(tmp_path, what, engine):
         (DNN_ME, {"compile": True}, "needs compile: False"),
         (DCNv2_ME, {"norm_alignment_regularizer": 0.1}, "needs norm_alignment_regularizer 0"),
         (DNN_ME, {"optimizer": "LBFGS"}, "every entry by itself, such as adam, got LBFGS"),
-        (DNN_ME, {"callbacks": ["fuxictr_me.Callback"]}, "InformationAbundance alone, got Callback"),
+        (DNN_ME, {"callbacks": ["fuxictr_me.Callback"]}, "only the callback InformationAbundance, got Callback"),
         (Mixed_ME, {"num_sets": None, "interactions": ["DNN", "PNN"]}, "needs one interaction for all sets"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(model_class, settings, message):
+def test_unsupported_settings_are_refused_in_one_line(model_class, settings, message):
     ranks = SimpleNamespace(rank=0, size=2, is_first=True)
     base = settings_of("DNN_ME") if model_class is not DCNv2_ME else settings_of("DCNv2_ME")
     with pytest.raises(UsageError, match=message):
         distribute(model_class, ranks)(feature_map(), **{**base, "num_sets": 2, **settings})
 
 
-def test_a_model_with_a_loss_of_its_own_is_refused():
+def test_a_model_with_another_loss_is_refused():
     class Own(DNN_ME):
         def compute_loss(self, return_dict, y_true):
             return 2 * super().compute_loss(return_dict, y_true)
 
     ranks = SimpleNamespace(rank=0, size=2, is_first=True)
-    with pytest.raises(UsageError, match="Own has one of its own"):
+    with pytest.raises(UsageError, match="Own defines another one"):
         distribute(Own, ranks)
-    with pytest.raises(UsageError, match="Module is none"):
+    with pytest.raises(UsageError, match="Module is not one"):
         distribute(torch.nn.Module, ranks)
 
 
@@ -293,11 +295,11 @@ def test_a_model_with_a_loss_of_its_own_is_refused():
     ("options", "message"),
     [
         (["--engine", "set-parallel"], "started by torchrun --nproc-per-node N -m fuxictr_me ...: RANK is not set"),
-        (["--resume"], "--resume is of runs on several processes: it needs --engine, and torchrun"),
-        (["--set-groups", "2"], "--set-groups is of runs on several processes"),
+        (["--resume"], "--resume is for runs on several processes: it needs --engine, and torchrun"),
+        (["--set-groups", "2"], "--set-groups is for runs on several processes"),
     ],
 )
-def test_what_is_typed_wrong_is_one_line(options, message, capsys, monkeypatch):
+def test_wrong_options_give_one_line(options, message, capsys, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     assert main(["run_expid", "--expid", "DNN_ME_test", *options]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]

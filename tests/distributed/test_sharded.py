@@ -1,4 +1,4 @@
-"""Rows of tables and batches over processes, against one process: losses, weights, metrics, files, what moves."""
+"""Rows on several processes against one process: losses, weights, metrics, files, and what a step sends."""
 
 import json
 import re
@@ -27,7 +27,7 @@ from helpers.rank_worker import (
 
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
-from fuxictr_me.distributed.engines import engine_of
+from fuxictr_me.distributed.engines import make_engine
 from fuxictr_me.distributed.sharded_table import Shard
 from fuxictr_me.estimates.collectives import ALL_REDUCE, ALL_TO_ALL, list_collectives
 
@@ -87,8 +87,8 @@ def compare(folder, size, name, settings, last=9, **asked):
 
 @INSIDE
 @pytest.mark.parametrize("engine", [pytest.param("sharded"), pytest.param("set-parallel", marks=SLOW)])
-def test_a_step_moves_what_the_formula_says_and_a_rank_holds_its_rows(double, tmp_path, engine):
-    """That of benchmarks/scale.md, in float64; all-to-all as evenly as ids fall on ranks."""
+def test_a_step_sends_what_the_formula_says_and_a_rank_holds_its_rows(double, tmp_path, engine):
+    """The formula of benchmarks/scale.md, in float64; all-to-all as evenly as ids are distributed over ranks."""
     (size, groups), settings = ENGINES[engine], {"num_sets": 2, "dropout": 0, **PLAIN}
     model = make("DNN_ME", settings)
     torch.save(model.state_dict(), "start.model")
@@ -98,7 +98,7 @@ def test_a_step_moves_what_the_formula_says_and_a_rank_holds_its_rows(double, tm
     asked = {"engine": engine, "groups": groups, "weights": "start.model", "max_norm": 1.0}
     ranks = run(size, tmp_path, "train_task", name="DNN_ME", settings=settings, **asked)
 
-    rank, of_engine, fields = ranks[0], engine_of(engine, size, 2, groups), ["user", "place"]
+    rank, of_engine, fields = ranks[0], make_engine(engine, size, 2, groups), ["user", "place"]
     sizes = {"ids": len(fields), "width": len(fields) * 4 * 2 // of_engine.groups, "hidden": 6}
     sizes |= {"dense": rank["parameters"][0] - rank["divided"], "entries": 0}
     steps = [list_collectives(of_engine, batch=rows, **sizes) for rows in [16] * (STEPS - 1) + [9]]
@@ -117,7 +117,7 @@ def test_a_step_moves_what_the_formula_says_and_a_rank_holds_its_rows(double, tm
 
 @pytest.mark.parametrize("members", [1, 2, 3, 7])
 @pytest.mark.parametrize("sizes", [[4, 1, 9], [1, 1, 1], [20]])
-def test_rows_are_dealt_out_one_by_one(sizes, members):
+def test_rows_are_distributed_in_turn(sizes, members):
     owners, start = {}, 0
     for field, size in enumerate(sizes):
         shard = Shard(start, size, members)
@@ -135,8 +135,8 @@ def test_rows_are_dealt_out_one_by_one(sizes, members):
 
 @INSIDE
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_run_leaves_what_one_process_leaves(double, tmp_path, engine):
-    """Batches of 12 in lanes: of the last, of 5 rows, some ranks have none in evaluations."""
+def test_a_run_writes_what_one_process_writes(double, tmp_path, engine):
+    """Batches have 12 rows. Of the last, with 5 rows, some ranks have none in evaluations."""
     size, groups = ENGINES[engine]
     settings = {**RUN, "num_sets": 3, "eval_steps": 4, "callbacks": ["InformationAbundance"]}
     model = make("DCNv2_ME", {**settings, "model_id": "one"})
@@ -144,7 +144,7 @@ def test_a_run_leaves_what_one_process_leaves(double, tmp_path, engine):
     torch.manual_seed(5)
     expected = fit(model, epochs=3, share=(0, 1))
     several = {"name": "DCNv2_ME", "settings": {**settings, "model_id": "two"}, "checkpoint": "start.model"}
-    asked = {"engine": engine, "groups": groups, "epochs": 3, "in_lanes": True}
+    asked = {"engine": engine, "groups": groups, "epochs": 3, "in_shares": True}
     for rank in run(size, tmp_path, "fit_task", **several, **asked):
         assert rank["losses"] == pytest.approx(expected["losses"], abs=1e-9)
         assert rank["metrics"] == pytest.approx(expected["metrics"], abs=1e-9)
@@ -154,10 +154,10 @@ def test_a_run_leaves_what_one_process_leaves(double, tmp_path, engine):
 
 
 @INSIDE
-def test_a_run_stopped_on_two_ranks_goes_on_on_others_with_another_engine(double, tmp_path):
+def test_a_run_stopped_on_two_ranks_continues_with_another_engine(double, tmp_path):
     def on(size, epochs, folder, engine="sharded", groups=None):
         settings = {**RUN, "num_sets": 2, "model_id": folder, "eval_steps": 4, "early_stop_patience": 99}
-        asked = {"resume_from": folder, "engine": engine, "groups": groups, "in_lanes": True}
+        asked = {"resume_from": folder, "engine": engine, "groups": groups, "in_shares": True}
         asked |= {"name": "FinalMLP_ME", "settings": settings, "epochs": epochs}
         return run(size, tmp_path / f"of-{folder}", "fit_task", **asked)
 
@@ -192,28 +192,28 @@ def test_a_killed_rank_ends_the_others(double, tmp_path, engine):
     assert (tmp_path / "state").is_dir()
 
 
-# --- what cannot be --------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
         (("tables", 2, 4), "unknown engine 'tables'"),
-        (("sharded", 2, 4, 2), "set groups are of set-parallel; sharded has one, got 2"),
+        (("sharded", 2, 4, 2), "only set-parallel has set groups; sharded has one group, got 2"),
         (("set-parallel", 4, 3, 3), r"must divide 4 processes and be no more than 3 sets: 1, 2, got 3"),
     ],
 )
-def test_engines_that_cannot_be_are_refused_in_one_line(asked, message):
+def test_impossible_engines_are_refused_in_one_line(asked, message):
     with pytest.raises(UsageError, match=message):
-        engine_of(*asked)
+        make_engine(*asked)
 
 
 @pytest.mark.parametrize(
     ("ranks", "sets", "expected"),
     [(1, 4, (1, 1)), (2, 4, (2, 1)), (4, 3, (1, 4)), (6, 4, (2, 3)), (8, 4, (4, 2)), (64, 10, (2, 32)), (2, 1, (1, 2))],
 )
-def test_with_more_ranks_than_sets_the_fullest_has_the_least(ranks, sets, expected):
-    engine = engine_of("set-parallel", ranks, sets)
+def test_with_more_ranks_than_sets_the_fullest_rank_has_the_least(ranks, sets, expected):
+    engine = make_engine("set-parallel", ranks, sets)
     assert (engine.groups, engine.members) == expected
     if ranks > sets:
         fullest = [-(-sets // s) * s / ranks for s in range(1, sets + 1) if ranks % s == 0]
@@ -228,7 +228,7 @@ def test_with_more_ranks_than_sets_the_fullest_has_the_least(ranks, sets, expect
         ("ddp", {"embedding_updates": "lazy"}, "ddp updates every row: it needs embedding_updates: dense, got lazy"),
     ],
 )
-def test_settings_that_an_engine_cannot_have_are_refused(tmp_path, engine, settings, message):
+def test_settings_that_an_engine_does_not_support_are_refused(tmp_path, engine, settings, message):
     for rank in run(2, tmp_path, "start_task", name="DNN_ME", settings={"num_sets": 2, **settings}, engine=engine):
         assert rank["error"].startswith(f"UsageError: {message}")
 
@@ -248,7 +248,7 @@ def test_other_optimizers_step_as_on_one_process(double, tmp_path, engine):
 
 
 @INSIDE
-def test_all_ranks_take_the_engine_that_rank_0_chose(tmp_path):
+def test_all_ranks_use_the_engine_that_rank_0_chose(tmp_path):
     ranks = run(2, tmp_path, "auto_task", settings={"num_sets": 2, "batch_size": 64})
     assert [rank["engine"] for rank in ranks] == ["set-parallel"] * 2
 
@@ -278,9 +278,9 @@ def test_torchrun_trains_on_shares_of_h5(tmp_path):
 
 
 @INSIDE
-def test_a_state_of_ranks_is_converted_to_a_checkpoint_and_back(double, tmp_path, capsys):
+def test_a_resume_state_is_converted_to_a_checkpoint_and_back(double, tmp_path, capsys):
     settings = {**RUN, "num_sets": 2, "model_id": "of-ranks", "eval_steps": 4, "early_stop_patience": 99}
-    asked = {"engine": "sharded", "name": "FinalMLP_ME", "settings": settings, "in_lanes": True}
+    asked = {"engine": "sharded", "name": "FinalMLP_ME", "settings": settings, "in_shares": True}
     run(2, tmp_path / "first", "fit_task", epochs=2, resume_from="state", **asked)
     assert main(["convert-checkpoint", "state", "whole/last.model"]) == 0
     assert "whole/last.model: the weights of state/epoch-2, 2 sets" in capsys.readouterr().out
@@ -302,12 +302,12 @@ def test_a_state_of_ranks_is_converted_to_a_checkpoint_and_back(double, tmp_path
     ("words", "message"),
     [
         (["none", "out"], "no state to resume from, or checkpoint, at none"),
-        (["empty", "out"], "empty holds no whole state to resume from: no epoch-N/.metadata"),
-        (["other.model", "out"], "other.model is no checkpoint of the models of fuxictr_me: it has no embedding sets"),
+        (["empty", "out"], "empty holds no complete state to resume from: no epoch-N/.metadata"),
+        (["other.model", "out"], "other.model is not a checkpoint of a fuxictr-me model: it has no embedding sets"),
         (["other.model", "empty"], "empty exists already"),
     ],
 )
-def test_what_cannot_be_converted_is_one_line(tmp_path, capsys, words, message):
+def test_files_that_cannot_be_converted_give_one_line(tmp_path, capsys, words, message):
     (tmp_path / "empty").mkdir()
     torch.save({"fc.weight": torch.zeros(2)}, "other.model")
     assert main(["convert-checkpoint", *words]) == 2

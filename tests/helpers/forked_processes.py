@@ -1,8 +1,8 @@
-"""Commands in processes of their own that need not import torch and FuxiCTR first, which takes seconds.
+"""Commands in separate processes that need not import torch and FuxiCTR first, which takes seconds.
 
-They are forked off a server that has (``preloaded``), in the folder, with the ``sys.argv`` and ``sys.path`` that
-``python -m fuxictr_me`` and ``python -c`` would have. What depends on the start of Python itself, such as variables
-that it reads then or what an import does, needs a process of ``subprocess``.
+They are forked from a server that has imported them (``preloaded``), with the working directory, ``sys.argv`` and
+``sys.path`` that ``python -m fuxictr_me`` and ``python -c`` would have. Tests that depend on the start of Python
+itself, such as environment variables that it reads or the effects of an import, need a process of ``subprocess``.
 """
 
 import multiprocessing
@@ -18,7 +18,7 @@ PRELOADED = ["helpers.preloaded"]
 
 
 def server() -> multiprocessing.context.BaseContext:
-    """Return the context whose processes are forked off the server, which the first of them starts."""
+    """Return the context whose processes are forked from the server, which the first of them starts."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
@@ -29,15 +29,15 @@ class Forked:
     """A process with the methods of ``subprocess.Popen`` that tests need.
 
     Args:
-        arguments (sequence): of ``fuxictr-me``.
-        code (str): run in place of it.
-        cwd (path): the folder it works in.
+        arguments: of ``fuxictr-me``.
+        code: Python code to run instead.
+        cwd: working directory.
     """
 
     def __init__(self, *arguments: object, code: str | None = None, cwd: str | os.PathLike = ".") -> None:
         self._written = tempfile.TemporaryDirectory(prefix="forked-")
-        asked = ([str(word) for word in arguments], code, str(Path(cwd).resolve()), self._written.name)
-        self._process = server().Process(target=_work, args=asked)
+        work = ([str(word) for word in arguments], code, str(Path(cwd).resolve()), self._written.name)
+        self._process = server().Process(target=_work, args=work)
         self._process.start()
         self.pid = self._process.pid
 
@@ -56,7 +56,7 @@ class Forked:
         self._process.join()
 
     def communicate(self, timeout: float = 120) -> tuple[str, str]:
-        """Return stdout and stderr when the process has ended; one that does not is killed."""
+        """Wait for the end of the process, and return stdout and stderr. It is killed after ``timeout`` seconds."""
         self._process.join(timeout)
         if self.returncode is None:
             self.kill()
@@ -74,7 +74,7 @@ def run_forked(*arguments: object, code: str | None = None, cwd: str | os.PathLi
 
 
 def _work(arguments: list[str], code: str | None, cwd: str, written: str) -> None:
-    """What the process does, with stdout and stderr in files of the folder ``written``."""
+    """Do the work of the process, with stdout and stderr in files of the folder ``written``."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{written}/{name}", os.O_WRONLY | os.O_CREAT, 0o600), number)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell ignores it

@@ -1,4 +1,4 @@
-"""The families on FuxiCTR's own layers."""
+"""Multi-embedding models on FuxiCTR's own layers (benchmarks/plain.py), and their fast counterparts."""
 
 import importlib.util
 

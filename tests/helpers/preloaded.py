@@ -1,6 +1,7 @@
-"""What processes of the tests need, imported once: they are forked off a server that has it.
+"""Imports of the server from which processes of the tests are forked, so that they need not import anything.
 
-Imported by that server alone. ``gc.freeze`` lets no garbage collection of theirs go through, and copy, all of it.
+Only that server imports this module. ``gc.freeze`` keeps garbage collections in forked processes from visiting, and so
+copying, all of this memory.
 """
 
 import atexit
@@ -14,4 +15,4 @@ from helpers import rank_worker  # noqa: F401
 
 gc.collect()
 gc.freeze()
-atexit.register(gc.unfreeze)  # of the server: what libraries hold is given back when it ends
+atexit.register(gc.unfreeze)  # of the server, so that libraries free their memory when it ends

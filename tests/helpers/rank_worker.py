@@ -1,4 +1,4 @@
-"""What ranks do in the tests of several processes, in processes of their own, and one process beside them."""
+"""Tasks of the ranks in tests of several processes, which run in separate processes, and of one process."""
 
 import csv
 import logging
@@ -12,11 +12,12 @@ import torch.distributed as dist
 from fuxictr_me import models
 from fuxictr_me.collapse import FieldTables
 from fuxictr_me.data import RankShares
-from fuxictr_me.distributed import distribute, distribute_as_asked, start, stop
+from fuxictr_me.distributed import distribute, distribute_by_engine, join_process_group, leave_process_group
 from fuxictr_me.distributed import sharded_abundance as abundance
 from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.distributed.grid import Grid
-from fuxictr_me.distributed.sharded_table import Shard, sharded_tables
+from fuxictr_me.distributed.sharded_table import Shard, find_sharded_tables
+from fuxictr_me.distributed.weights_by_set import join_sets, select_shared, slice_set
 from fuxictr_me.errors import RunError, UsageError
 from helpers.batches import make_batch
 from helpers.families import FAMILIES
@@ -26,15 +27,15 @@ from helpers.forked_processes import server
 COMMON = {**MODEL, "embedding_dim": 4, "embedding_initializer": "partial(nn.init.normal_, std=0.5)"}
 STEPS = 16
 REGULARISED = {"embedding_regularizer": 0.01, "net_regularizer": 0.001}
-PLAIN = {"batch_norm": False}  # before it biases have no gradient but rounding, of which L1 and a large step make more
+PLAIN = {"batch_norm": False}  # else gradients of biases are only rounding, which L1 and a large step amplify
 RUN = {"num_sets": 4, "early_stop_patience": 9, "embedding_regularizer": 0.01, "learning_rate": 0.01}
 
 
 def feature_map():
-    """Fields that lie in the fused table, and such that do not."""
+    """Return a feature map with fields that go into the fused table, and others."""
     features = {
         "user": categorical(40),
-        "place": categorical(5, padding_idx=None),  # behind a field with a row of padding
+        "place": categorical(5, padding_idx=None),  # after a field with a padding row
         "item": categorical(7),
         "clicks": sequence(7, 3, share_embedding="item"),
         "tags": sequence(9, 2),
@@ -44,7 +45,7 @@ def feature_map():
 
 
 def batches(count, rows=16, last=9):
-    """The last of them uneven; with padding ids."""
+    """Return batches with padding ids; the last has another number of rows."""
     made = [make_batch(feature_map(), rows=last if i == count - 1 else rows, seed=i) for i in range(count)]
     for batch in made:
         batch["user"][:3] = 0
@@ -52,7 +53,7 @@ def batches(count, rows=16, last=9):
 
 
 def settings_of(name, dropout=0.2, batch_norm=True, **settings):
-    """Of a small model with dropout and batch norm wherever it can have them."""
+    """Return settings of a small model, with dropout and batch norm wherever they are possible."""
     prefixes = ("mlp1_", "mlp2_") if name == "FinalMLP_ME" else ("",)
     layers = {f"{prefix}batch_norm": batch_norm for prefix in prefixes}
     layers |= {f"{prefix}dropout" if prefix else "net_dropout": dropout for prefix in prefixes}
@@ -60,7 +61,7 @@ def settings_of(name, dropout=0.2, batch_norm=True, **settings):
 
 
 def make(name, settings, ranks=None, engine="set-parallel", groups=None):
-    """A model in float64, on one process or on ranks."""
+    """Build a model in float64, on one process or on ranks."""
     model_class = getattr(models, name)
     if ranks is not None:
         model_class = distribute(model_class, ranks, engine, groups)
@@ -68,7 +69,7 @@ def make(name, settings, ranks=None, engine="set-parallel", groups=None):
 
 
 def train(model, max_norm, last=9):
-    """Losses, weights and metrics after ``STEPS`` steps with equal seeds, the last on a batch of another size."""
+    """Return losses, weights and metrics of ``STEPS`` steps with a fixed seed, the last on a batch of another size."""
     model._max_gradient_norm = max_norm
     torch.manual_seed(5)
     model.train()
@@ -92,8 +93,8 @@ class Loader:
             yield self.data[i]
 
 
-class InLanes:
-    """Rows of the batches above as ``H5DataLoader`` feeds those of a member."""
+class ShareLoader:
+    """Yields the rows of one member, as ``H5DataLoader`` does."""
 
     def __init__(self, data, member, members, shuffle, batch_size=12):
         columns = {name: torch.cat([batch[name] for batch in data]) for name in data[0]}
@@ -116,19 +117,19 @@ class InLanes:
 
 
 def fit(model, epochs, pause=0, share=None, **kwargs):
-    """The losses of every step of a run, and what it came to; ``share``: rows are fed in lanes."""
+    """Train, and return the loss of every step and the results. With ``share``, the rows of one member are read."""
     losses, train_step = [], model.train_step
     if share is None:
         data, validation = Loader(batches(6), pause), batches(5)
     else:
-        data, validation = (InLanes(batches(n), *share, shuffle) for n, shuffle in ((6, True), (5, False)))
+        data, validation = (ShareLoader(batches(n), *share, shuffle) for n, shuffle in ((6, True), (5, False)))
 
-    def noted(batch):
+    def record_loss(batch):
         loss = train_step(batch)
         losses.append(loss.item())
         return loss
 
-    model.train_step = noted
+    model.train_step = record_loss
     model.fit(data, epochs=epochs, validation_data=validation, max_gradient_norm=0.5, **kwargs)
     metrics, lr = dict(model.evaluate(validation, ["AUC", "logloss"])), model.optimizer.param_groups[0]["lr"]
     predictions = torch.from_numpy(model.predict(validation))
@@ -162,7 +163,7 @@ def train_task(ranks, name, settings, weights, max_norm, last=9, engine="set-par
     own = sum(p.numel() for p in model.parameters())
     whole = model.num_parameters()
     model.save_weights(f"{engine}.model")
-    divided = sum(table.weight.numel() for table in sharded_tables(model).values())
+    divided = sum(table.weight.numel() for table in find_sharded_tables(model).values())
     counts = {
         "moved": moved,
         "exchanged": moved_to_others,
@@ -170,18 +171,18 @@ def train_task(ranks, name, settings, weights, max_norm, last=9, engine="set-par
         "divided": divided,
         "held": held,
     }
-    return {**result, **counts, "own": list(model.own)}
+    return {**result, **counts, "own_sets": list(model.own_sets)}
 
 
 def start_task(ranks, name, settings, engine="set-parallel", groups=None):
-    """A model as it is drawn; torch's generator behind it; its checkpoint."""
+    """Save a new model. Return a random number drawn after it, its sets and its weights."""
     model = make(name, settings, ranks, engine, groups)
     model.save_weights(model.checkpoint)
-    return {"drawn": torch.rand(1).item(), "own": list(model.own), "weights": model.state_dict()}
+    return {"drawn": torch.rand(1).item(), "own_sets": list(model.own_sets), "weights": model.state_dict()}
 
 
 def optimizers_task(ranks, names, weights, engine):
-    """Losses of a few steps of each optimizer."""
+    """Return the losses of a few steps of each optimizer."""
     losses = {}
     for name in names:
         model = make("DNN_ME", {"num_sets": 2, "optimizer": name, "dropout": 0, **PLAIN}, ranks, engine)
@@ -193,25 +194,25 @@ def optimizers_task(ranks, names, weights, engine):
 
 
 def auto_task(ranks, settings):
-    """The engine that every rank takes."""
+    """Return the engine that each rank uses."""
     params = {**settings_of("DNN_ME", **settings), "gpu": -1}
-    model = distribute_as_asked(models.DNN_ME, feature_map(), params, ranks, "auto")(feature_map(), **params)
+    model = distribute_by_engine(models.DNN_ME, feature_map(), params, ranks, "auto")(feature_map(), **params)
     return {"engine": str(model.engine)}
 
 
 def fit_task(
-    ranks, name, settings, epochs, checkpoint=None, engine="set-parallel", groups=None, in_lanes=False, **kwargs
+    ranks, name, settings, epochs, checkpoint=None, engine="set-parallel", groups=None, in_shares=False, **kwargs
 ):
     model = make(name, settings, ranks, engine, groups)
     if checkpoint:
         model.load_weights(checkpoint)
     model.optimizer.state.clear()
     torch.manual_seed(5)
-    return fit(model, epochs, share=(model.share or (0, 1)) if in_lanes else None, **kwargs)
+    return fit(model, epochs, share=(model.share or (0, 1)) if in_shares else None, **kwargs)
 
 
 def apart_task(ranks, what, engine):
-    """Ranks that differ in what should be the same."""
+    """Let ranks differ in something that should be the same."""
     model = make("DNN_ME", {"num_sets": 2}, ranks, engine)
     if what == "head" and ranks.rank == 1:
         next(model.head.parameters()).data.view(-1)[0] += 1e-12
@@ -226,13 +227,13 @@ def load_task(ranks, checkpoint, settings):
 
 
 def abundance_task(ranks, tables, exclude, groups):
-    """The factor of [E¹ ... Eᴹ], in chunks of a few rows, of which a rank has its own sets, and rows."""
+    """Return the factor of [E¹ ... Eᴹ], computed in chunks of a few rows. A rank has its own sets and rows."""
     abundance.CHUNK_ROWS = 1
     engine = Engine("set-parallel", groups, ranks.size // groups)
     grid, shard = Grid(ranks, engine), Shard(5, len(tables[0]), engine.members) if engine.members > 1 else None
     own, rows = range(grid.group, len(tables), groups), shard.ids(grid.member) if shard else slice(None)
     field = FieldTables("layer", "field", [tables[m][rows] for m in own], exclude, None)
-    factor = abundance.factor_of_all_sets(field, len(tables), grid, shard)
+    factor = abundance.compute_factor(field, len(tables), grid, shard)
     return {"blocks": factor.sets, "num_ids": factor.num_ids, "dims": factor.dims}
 
 
@@ -240,28 +241,28 @@ def abundance_task(ranks, tables, exclude, groups):
 
 
 def of_rank(rank, size, port, folder, task, arguments):
-    """In a process of its own: do ``task``, and leave what it gives, or its error in one line, in ``folder``."""
+    """Run ``task`` in a separate process, and save its result, or its error in one line, in ``folder``."""
     torch.set_num_threads(1)
     torch.Tensor.float = torch.Tensor.double
     logging.getLogger().setLevel(logging.ERROR)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), **address}
-    ranks, _ = start()
+    ranks, _ = join_process_group()
     try:
         result = globals()[task](ranks, **arguments) or {}
     except (UsageError, RunError) as error:
         result = {"error": f"{type(error).__name__}: {error}"}
     torch.save(result, folder / f"rank-{rank}.pt")
     if "error" not in result:
-        stop()
+        leave_process_group()
 
 
 def begin(size, folder, task, **arguments):
     """Start ``size`` ranks."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = str(found.getsockname()[1])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     processes = [
         server().Process(target=of_rank, args=(rank, size, port, folder, task, arguments)) for rank in range(size)
     ]
@@ -271,7 +272,7 @@ def begin(size, folder, task, **arguments):
 
 
 def run(size, folder, task, **arguments):
-    """What each of ``size`` ranks gives for ``task``."""
+    """Run ``task`` on ``size`` ranks, and return the result of each."""
     processes = begin(size, folder, task, **arguments)
     for process in processes:
         process.join(60)
@@ -283,18 +284,32 @@ def run(size, folder, task, **arguments):
     return [torch.load(folder / f"rank-{rank}.pt") for rank in range(size)]
 
 
+# --- weights of ranks -------------------------------------------------------------------------------
+
+
+def slice_rank(state_dict, own_sets, num_sets):
+    """Return the state dict of the rank that owns some sets, out of the whole."""
+    return join_sets([slice_set(state_dict, m, num_sets) for m in own_sets], select_shared(state_dict))
+
+
+def join_ranks(parts):
+    """Return the state dict of one machine from (own sets, state dict) of each rank; the head is that of the first."""
+    sets = {m: slice_set(part, i, len(own_sets)) for own_sets, part in parts for i, m in enumerate(own_sets)}
+    return join_sets([sets[m] for m in range(len(sets))], select_shared(parts[0][1]))
+
+
 # --- what is compared ------------------------------------------------------------------------------
 
 
 def assert_close(mine, theirs, tolerance=1e-9):
-    """Two state dicts are equal."""
+    """Assert that two state dicts are equal within the tolerance."""
     assert mine.keys() == theirs.keys()
     worst = max(float((mine[name].double() - theirs[name].double()).abs().max()) for name in mine)
     assert worst < tolerance
 
 
 def assert_same_abundance(model_id, other_id):
-    """Two runs left the same IA; returns the number of lines."""
+    """Assert that two runs have recorded the same IA, and return the number of rows."""
     files = []
     for name in (model_id, other_id):
         with open(f"runs/made/{name}.ia.csv") as file:

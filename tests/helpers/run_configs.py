@@ -10,7 +10,7 @@ TINY = find_bundled_folder("dataset_configs") / "tiny_flights"
 
 
 def write_config(model=None, data=None, expid="mine", base="DCNv2_ME_test"):
-    """A config folder ./config with one experiment: the bundled test with changes."""
+    """Write a config folder ./config with one experiment, the bundled test with changes, and return its name."""
     entries = yaml.safe_load((find_zoo_configs()[base.removesuffix("_test")] / "model_config.yaml").read_text())
     datasets = yaml.safe_load((TINY / "dataset_config.yaml").read_text())
     dataset = datasets["tiny_flights"]

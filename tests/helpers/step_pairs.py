@@ -1,4 +1,4 @@
-"""Pairs of models that must stay equal, and batches of rare ids."""
+"""Pairs of models that must stay equal during training, and batches of rare ids."""
 
 import torch
 
@@ -8,6 +8,7 @@ from helpers.plain_models import PAIRS, SETTINGS, plain_models
 
 
 def two_models(family, feature_map, num_sets=3, dtype=torch.float64, **settings):
+    """Return a fast and a plain model of a family with equal weights."""
     our_class, plain_class, options = PAIRS[family]
     updates = settings.pop("embedding_updates", "dense")
     settings = {**SETTINGS, **options, **settings}
@@ -21,13 +22,13 @@ def two_models(family, feature_map, num_sets=3, dtype=torch.float64, **settings)
 
 
 def difference(ours, plain):
-    """The largest difference between two models' weights."""
+    """Return the largest difference between two models' weights."""
     mine, theirs = plain_models.to_plain(ours.state_dict(), plain), plain.state_dict()
     return max(float((mine[name] - theirs[name]).abs().max()) for name in theirs)
 
 
 def rare_batches(feature_map, steps):
-    """A few ids a step; user 1 in step 205 and then only in step 205 + WINDOW + 60."""
+    """Yield (step, batch) with a few ids each. User 1 occurs in step 205 and then only in step 205 + WINDOW + 60."""
     for step in range(steps):
         batch = make_batch(feature_map, rows=6, seed=step)
         batch["user"] = batch["user"].clamp(min=2)

@@ -1,4 +1,4 @@
-"""Runs from a config to a result row, and what a user gets to read when something is wrong."""
+"""Runs from a config to a result row, and the messages that a user gets if something is wrong."""
 
 import csv
 import json
@@ -22,7 +22,8 @@ from fuxictr_me.commands.main import main
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
-from fuxictr_me.runs.experiment import load_trained, run_expid
+from fuxictr_me.runs.experiment import run_expid
+from fuxictr_me.runs.finished_run import load_trained
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -69,7 +70,7 @@ def test_zoo_entries_are_complete():
 
 
 @pytest.mark.parametrize("name", ["DNN", "PNN", "NFwFM", "xDeepFM", "DCNv2", "FinalMLP"])
-def test_the_papers_rows_differ_in_size_alone(name):
+def test_the_papers_rows_differ_only_in_size(name):
     """SE and ME at base, 2x, 3x, 4x, 10x on Criteo and Avazu, as FuxiCTR's own loader reads them."""
     folder, base = find_zoo_configs()[f"{name}_ME"], 50 if name == "NFwFM" else 10
     settings = {"weight_decay": 1e-6, "embedding_regularizer": 0, "net_regularizer": 0, "learning_rate": 1e-3}
@@ -117,7 +118,7 @@ def test_a_last_batch_of_one_row_is_named_before_training(data_format):
     assert run_expid("mine", without)["steps"] == 2
 
 
-def test_load_trained_is_what_was_evaluated():
+def test_load_trained_returns_the_model_that_was_evaluated():
     config = write_config()
     run_expid("mine", config)
     model = load_trained("mine", config)
@@ -125,7 +126,7 @@ def test_load_trained_is_what_was_evaluated():
     assert all(torch.equal(best[k], v) for k, v in model.state_dict().items())
 
 
-def test_npz_goes_through_fuxictrs_own_loader():
+def test_npz_is_read_by_fuxictrs_loader():
     import numpy as np
 
     run_expid("mine", write_config())
@@ -143,7 +144,7 @@ def test_npz_goes_through_fuxictrs_own_loader():
         assert of_parquet["test"][metric] == pytest.approx(value, abs=1e-6)
 
 
-def test_the_callbacks_cost_no_result():
+def test_callbacks_do_not_change_the_result():
     with_them = run_expid("mine", write_config())["test"]
     assert run_expid("mine", write_config({"callbacks": None}))["test"] == with_them
 
@@ -207,7 +208,7 @@ def test_wrong_settings_give_one_line(model, data, message, capsys):
     assert message in fails(capsys, "run_expid", "--config", write_config(model, data), "--expid", "mine")
 
 
-def test_wrong_names_and_places_give_one_line(capsys):
+def test_wrong_names_and_paths_give_one_line(capsys):
     config = write_config()
     assert "no config folder at nowhere" in fails(capsys, "run_expid", "--config", "nowhere", "--expid", "x")
     assert "did you mean 'mine'" in fails(capsys, "run_expid", "--config", config, "--expid", "mime")
@@ -231,13 +232,13 @@ def test_wrong_names_and_places_give_one_line(capsys):
 
 
 @pytest.mark.parametrize("text", ["", "run_expid", "run_expid --expid", "nothing", "run_expid --expid x --gpu a"])
-def test_usage_of_argparse_is_exit_2(text, capsys):
+def test_wrong_arguments_exit_with_2(text, capsys):
     with pytest.raises(SystemExit) as stop:
         main(text.split())
     assert stop.value.code == 2 and "usage: fuxictr-me" in capsys.readouterr().err
 
 
-def test_help_says_what_everything_does(capsys):
+def test_help_describes_every_argument(capsys):
     said = ""
     for command in ("", "run_expid", "host", "quickstart", "zoo"):
         with pytest.raises(SystemExit) as stop:
@@ -311,7 +312,7 @@ def test_a_run_that_diverges_fails_with_one_line(capsys):
     assert message in Path("checkpoints/tiny_flights/mine.log").read_text()
 
 
-def test_a_place_that_cannot_be_written_fails_with_one_line(capsys):
+def test_a_path_that_cannot_be_written_fails_with_one_line(capsys):
     Path("checkpoints").write_text("a file, not a folder")
     fails(capsys, "run_expid", "--config", write_config(), "--expid", "mine", code=1)
 
@@ -319,7 +320,7 @@ def test_a_place_that_cannot_be_written_fails_with_one_line(capsys):
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
-def test_ctrl_c_and_sigterm_leave_checkpoint_and_csv_whole(tmp_path, number, code, word):
+def test_ctrl_c_and_sigterm_leave_a_complete_checkpoint_and_csv(tmp_path, number, code, word):
     write_config({"epochs": 10_000, "early_stop_patience": 10_000})
     process = Forked("run_expid", "--config", "config", "--expid", "mine", cwd=tmp_path)
     abundance = tmp_path / "checkpoints" / "tiny_flights" / "mine.ia.csv"
@@ -341,7 +342,7 @@ def test_ctrl_c_and_sigterm_leave_checkpoint_and_csv_whole(tmp_path, number, cod
     assert {path.name for path in abundance.parent.iterdir()} == {"mine.model", "mine.ia.csv", "mine.log"}
 
 
-def test_version_and_errors_in_a_process_of_its_own(tmp_path):
+def test_version_and_errors_in_a_separate_process(tmp_path):
     assert run_cli("--version", cwd=tmp_path).stdout.startswith("fuxictr-me 0.")
     run = run_cli("run_expid", "--expid", "nobody", cwd=tmp_path, OMP_NUM_THREADS="1")  # by itself from its start
     assert run.returncode == 2 and run.stderr.count("\n") == 1 and run.stdout == ""

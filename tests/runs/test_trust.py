@@ -1,4 +1,4 @@
-"""Importing changes nothing, code runs only from where the user said, and nothing of a run is lost or mixed."""
+"""Importing changes nothing, code runs only from folders that the user chose, and no result is lost or mixed up."""
 
 import fcntl
 import json
@@ -34,9 +34,11 @@ from fuxictr_me.compat.loaders import detect_flavour
 from fuxictr_me.distributed.convert_checkpoint import run as convert
 from fuxictr_me.errors import RunError
 from fuxictr_me.io.checkpoints import load_state_dict
-from fuxictr_me.runs.experiment import load_feature_map, load_split, load_trained, run_expid
+from fuxictr_me.runs.experiment import run_expid
+from fuxictr_me.runs.finished_run import load_trained
+from fuxictr_me.runs.run_data import load_feature_map, load_split
 from fuxictr_me.runs.run_lock import locked_run
-from fuxictr_me.runs.run_result import finish_results, result_row, write_result
+from fuxictr_me.runs.run_result import finish_results, format_row, write_result
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.training.callbacks import InformationAbundance, build
 from fuxictr_me.zoo.find_model import find_model
@@ -121,8 +123,8 @@ assert SimpleFilenameProvider.__mro__[1].__module__ == "ray.data.datasource.file
 
 
 @pytest.mark.skipif(detect_flavour() == "main", reason="FuxiCTR's main branch does not use ray")
-def test_fuxictrs_own_parquet_loader_gets_ray_itself_when_it_is_used(tmp_path):
-    """A ray of a few lines stands in the place of the real one, whose start takes half a minute."""
+def test_fuxictrs_parquet_loader_gets_the_real_ray_when_it_is_used(tmp_path):
+    """A package of a few lines replaces the real ray, whose start takes half a minute."""
     package = tmp_path / "ray" / "data" / "datasource"
     package.mkdir(parents=True)
     (tmp_path / "ray" / "__init__.py").write_text(RAY)
@@ -135,7 +137,7 @@ def test_fuxictrs_own_parquet_loader_gets_ray_itself_when_it_is_used(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["", "raise ZeroDivisionError('theirs')", "raise SystemExit(7)"])
-def test_what_host_changes_is_as_before_when_the_script_ends(checkout, monkeypatch, ending):
+def test_host_restores_what_it_changed_when_the_script_ends(checkout, monkeypatch, ending):
     script = checkout / "experiment" / "run_expid.py"
     script.write_text(script.read_text() + f"\n{ending}\n")
     monkeypatch.chdir(checkout)
@@ -218,7 +220,7 @@ def test_code_runs_from_the_working_directory_and_from_a_folder_that_the_environ
         ({"InformationAbundance": ["tensorboard"]}, "arguments must be {argument: value}, got"),
     ],
 )
-def test_what_is_no_callback_is_named_in_one_line(spec, words, monkeypatch):
+def test_wrong_callbacks_are_named_in_one_line(spec, words, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     Path("broken_any.py").write_text("raise SystemExit(3)\n")
     Path("whole_any.py").write_text(MODULE)
@@ -227,7 +229,7 @@ def test_what_is_no_callback_is_named_in_one_line(spec, words, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_a_data_loader_must_give_batches(capsys):
+def test_a_data_loader_must_yield_batches(capsys):
     write_config()
     config = Path("config/dataset_config.yaml")
     data = yaml.safe_load(config.read_text())
@@ -251,7 +253,7 @@ def test_a_second_run_of_one_expid_is_refused_in_one_line(capsys):
     assert main(list(RUN)) == 0
 
 
-def test_the_lock_of_a_file_that_its_holder_removed_counts_for_nothing():
+def test_the_lock_of_a_removed_file_is_ignored():
     with locked_run(FOLDER, "mine"):
         old = os.open(FOLDER / ".mine.lock", os.O_RDWR)
     fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as one that opened it just before
@@ -262,7 +264,7 @@ def test_the_lock_of_a_file_that_its_holder_removed_counts_for_nothing():
 
 @pytest.mark.parametrize("name", ["mine.ia.csv", "mine.model", "mine.log", "mine.json", ".mine.lock"])
 @pytest.mark.parametrize("kind", ["folder", "link"])
-def test_what_lies_in_the_way_is_named_before_the_run(name, kind, capsys):
+def test_a_path_in_the_way_is_named_before_the_run(name, kind, capsys):
     write_config()
     FOLDER.mkdir(parents=True)
     Path("victim").write_text("keep")
@@ -276,7 +278,7 @@ def result_of(expid="mine"):
 
 
 @pytest.mark.parametrize("killed_in", ["before json", "append_atomically", "unlink"])
-def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch, tmp_path):
+def test_a_result_is_complete_whenever_its_writer_is_killed(killed_in, monkeypatch, tmp_path):
     class Killed(BaseException):
         pass
 
@@ -284,7 +286,7 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
         raise Killed
 
     unlink = Path.unlink
-    folder, row = tmp_path / "c", result_row("run_expid --expid mine", result_of())
+    folder, row = tmp_path / "c", format_row("run_expid --expid mine", result_of())
     folder.mkdir()
     with monkeypatch.context() as patch:
         if killed_in == "append_atomically":
@@ -292,7 +294,7 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
         elif killed_in == "unlink":
             patch.setattr(Path, "unlink", lambda p, **more: killed() if p.suffix == ".result" else unlink(p, **more))
         else:
-            patch.setattr("fuxictr_me.runs.run_result._put_in_place", killed)
+            patch.setattr("fuxictr_me.runs.run_result._complete", killed)
         with pytest.raises(Killed):
             write_result(folder, result_of(), "config.csv", row)
     for part in folder.glob("*.part*"):
@@ -305,8 +307,8 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
 
 
 @pytest.mark.parametrize("change", [{"csv": "../x.csv"}, {"csv": ".bashrc"}, {"row": "evil\n"}, {"folder": "/"}])
-def test_a_result_that_somebody_sent_is_written_nowhere_else(change, tmp_path):
-    row = result_row("run_expid --expid mine", result_of())
+def test_a_pending_result_of_a_stranger_is_not_written_elsewhere(change, tmp_path):
+    row = format_row("run_expid --expid mine", result_of())
     content = {"json": "{}", "csv": "config.csv", "folder": os.getcwd(), "row": row, **change}
     folder = tmp_path / "c"
     folder.mkdir()
@@ -329,11 +331,11 @@ def test_sigterm_is_an_interrupt_and_the_handler_ends_with_the_command(monkeypat
         time.sleep(5)
 
 
-def test_a_result_is_written_before_an_interrupt_that_came_in_between(monkeypatch, tmp_path):
+def test_an_interrupt_waits_until_the_result_is_written(monkeypatch, tmp_path):
     append = "fuxictr_me.runs.run_result.append_atomically"
     monkeypatch.setattr(append, lambda path, block: (signal.raise_signal(signal.SIGINT), Path(path).write_bytes(block)))
     with pytest.raises(KeyboardInterrupt):
-        write_result(tmp_path, result_of(), "config.csv", result_row("x", result_of()))
+        write_result(tmp_path, result_of(), "config.csv", format_row("x", result_of()))
     assert Path("config.csv").exists() and not (tmp_path / ".mine.result").exists()
 
 
@@ -347,7 +349,7 @@ def test_a_result_is_written_before_an_interrupt_that_came_in_between(monkeypatc
         (IsADirectoryError(21, "Is a directory", "there"), "Is a directory: 'there'"),
     ],
 )
-def test_what_nothing_foresaw_is_one_line(error, words, monkeypatch, capsys, tmp_path):
+def test_unexpected_errors_are_one_line(error, words, monkeypatch, capsys, tmp_path):
     def fail(_):
         raise error
 
@@ -377,7 +379,7 @@ def test_rows_of_two_runs_never_go_into_one_file(plain_map, caplog):
         callback.on_fit_start(model)
     callbacks[1].on_evaluation_end(second, {})
     whole = Path("r/made/m.ia.csv").read_text()
-    with pytest.raises(RunError, match=r"another run has begun r/made/m.ia.csv anew"):
+    with pytest.raises(RunError, match=r"another run has replaced r/made/m.ia.csv"):
         callbacks[0].on_evaluation_end(first, {})
     assert Path("r/made/m.ia.csv").read_text() == whole
 
@@ -438,7 +440,7 @@ def test_a_regression_of_a_foreign_model_of_several_tasks(plain_map, num_sets):
     assert logs["MSE"] == pytest.approx(model._best_metric, rel=1e-4) and logs["MSE"] < 2
 
 
-def test_labels_that_no_metric_of_classes_takes_are_named(capsys):
+def test_labels_that_metrics_of_classes_cannot_use_are_named(capsys):
     write_config({**REGRESSION, "metrics": ["AUC"], "monitor": "AUC", "monitor_mode": "max"}, regression_data())
     message = fails(capsys, *RUN)
     assert "regression" in message and "MSE" in message
@@ -475,7 +477,7 @@ def test_a_batch_of_one_row_and_batch_norm(capsys):
         (b"(lp0\n.", "is not a checkpoint of weights"),
     ],
 )
-def test_what_is_no_checkpoint_is_named_in_one_line(content, words, capsys):
+def test_files_that_are_not_checkpoints_are_named_in_one_line(content, words, capsys):
     Path("c.model").write_bytes(content) if isinstance(content, bytes) else torch.save(content, "c.model")
     with pytest.raises(UsageError, match=words):
         load_state_dict("c.model")
@@ -503,8 +505,8 @@ def test_a_folder_to_resume_from_runs_no_code(capsys):
     for name, content in (("epoch-1", pickle.dumps(Evil())), ("epoch-2", b"x"), ("epoch-x", pickle.dumps(Evil()))):
         Path("s.resume", name).mkdir(parents=True)
         Path("s.resume", name, ".metadata").write_bytes(content)
-    assert "is no metadata of a saved state" in fails(capsys, "convert-checkpoint", "s.resume", "out")
-    message = fails(capsys, "convert-checkpoint", "s.resume/epoch-1", "out")
+    assert "is not the metadata of a saved state" in fails(capsys, "convert", "s.resume", "out")
+    message = fails(capsys, "convert", "s.resume/epoch-1", "out")
     assert "posix.mkdir, which could run code" in message and not Path("it_ran").exists()
     with pytest.raises(UsageError, match="could run code"):
         convert("s.resume/epoch-x", "out")

@@ -16,7 +16,8 @@ from helpers.run_configs import write_config
 from fuxictr_me import DNN_ME, MultiEmbedding, UsageError
 from fuxictr_me.io.checkpoints import save_state_dict
 from fuxictr_me.io.resources import find_bundled_folder
-from fuxictr_me.runs.experiment import load_trained, run_expid
+from fuxictr_me.runs.experiment import run_expid
+from fuxictr_me.runs.finished_run import load_trained
 from fuxictr_me.serving.export_embeddings import export_embeddings, export_run_embeddings
 from fuxictr_me.tables import table_files as module
 from fuxictr_me.tables.table_files import write_npz, write_parquet

@@ -9,7 +9,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from fuxictr_me.data import H5DataLoader
 from fuxictr_me.errors import UsageError
-from fuxictr_me.runs.experiment import load_trained, run_expid
+from fuxictr_me.runs.experiment import run_expid
+from fuxictr_me.runs.finished_run import load_trained
 from fuxictr_me.serving import score_file as module
 from fuxictr_me.serving.score_file import score_file
 

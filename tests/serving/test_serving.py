@@ -32,8 +32,7 @@ from fuxictr_me.commands.main import main
 from fuxictr_me.data import build_dataset, build_h5
 from fuxictr_me.data.manifest import read_manifest, write_manifest
 from fuxictr_me.io.checkpoints import save_state_dict
-from fuxictr_me.runs.experiment import load_trained
-from fuxictr_me.runs.finished_run import find_run
+from fuxictr_me.runs.finished_run import find_run, load_trained
 from fuxictr_me.serving import compare_predictions, predict
 from fuxictr_me.serving import write_model as model_formats
 from fuxictr_me.serving.check_vocabulary import check_vocabulary

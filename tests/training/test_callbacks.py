@@ -1,4 +1,4 @@
-"""Callbacks on FuxiCTR's training loop: called when, writing what, and never in the way."""
+"""Callbacks: when they are called, what they write, and that they do not affect training."""
 
 import csv
 import logging
@@ -34,7 +34,7 @@ def data(plain_map):
 
 
 class Theirs(BaseModel):
-    """A model as FuxiCTR's users write them; it knows nothing of callbacks."""
+    """A model as FuxiCTR's users write them. Its training loop has no callbacks."""
 
     def __init__(self, feature_map, model_root, **kwargs):
         super().__init__(feature_map, model_id="Theirs", model_root=str(model_root), metrics=["AUC"], **kwargs)
@@ -87,18 +87,19 @@ class Recorder(Callback):
 
 
 @pytest.mark.parametrize("make", [theirs, ours])
-def test_hooks_are_called_in_order_on_any_model(plain_map, data, tmp_path, make):
+def test_hooks_are_called_in_order_for_any_model(plain_map, data, tmp_path, make):
     model, recorder = make(plain_map, tmp_path), Recorder()
     cls = type(model)
     assert attach(model, [recorder]) is model
     assert isinstance(model, cls) and type(model).__name__ == cls.__name__
+    assert (type(model) is cls) == (make is ours)  # only the class of a foreign model is extended
     model.fit(data, epochs=2, validation_data=data)
     evaluation = ("evaluation", ["AUC"], True)
     first, second = [[("epoch_start", e), evaluation, "epoch_end"] for e in (0, 1)]
     assert recorder.calls == ["fit_start", *first, *second, "fit_end"]
 
 
-def test_base_hooks_do_nothing_and_attach_of_nothing_changes_nothing(plain_map, data, tmp_path):
+def test_base_hooks_do_nothing_and_attaching_no_callback_changes_nothing(plain_map, data, tmp_path):
     model = theirs(plain_map, tmp_path)
     assert type(attach(model, [])) is Theirs
     attach(attach(model, [Callback()]), [Callback()])
@@ -110,7 +111,7 @@ class Failing(Callback):
         raise ZeroDivisionError("nothing to divide by")
 
 
-def test_a_failing_callback_names_itself_and_costs_nothing(plain_map, data, tmp_path, caplog):
+def test_a_failing_callback_is_named_in_the_log_and_training_continues(plain_map, data, tmp_path, caplog):
     model, recorder = theirs(plain_map, tmp_path), Recorder()
     attach(model, [Failing(), recorder])
     with caplog.at_level(logging.ERROR):
@@ -122,7 +123,7 @@ def test_a_failing_callback_names_itself_and_costs_nothing(plain_map, data, tmp_
     assert recorder.calls[-1] == "fit_end" and (tmp_path / "made" / "Theirs.model").exists()
 
 
-def test_callbacks_of_a_config():
+def test_callbacks_are_built_from_a_config():
     built = build([{"InformationAbundance": {"tensorboard": True}}, "test_callbacks.Failing"])
     assert [type(c).__name__ for c in built] == ["InformationAbundance", "Failing"]
     assert built[0].tensorboard and build(None) == []
@@ -134,7 +135,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_abundance_file_of_our_model(plain_map, data, tmp_path):
+def test_abundance_file_of_a_fuxictr_me_model(plain_map, data, tmp_path):
     model = ours(plain_map, tmp_path, callbacks=["InformationAbundance"])
     model.fit(data, epochs=2, validation_data=data)
     rows = rows_of(tmp_path / "made" / "ours.ia.csv")
@@ -161,8 +162,8 @@ def test_abundance_file_of_a_fuxictr_model(plain_map, data, tmp_path):
     assert float(best["ia"]) == pytest.approx(information_abundance(weight), rel=1e-9)
 
 
-class TheirsOfOurs(Theirs):
-    """A model of a user's with our embedding in it, of two sets."""
+class TheirsWithTwoSets(Theirs):
+    """A user's model with a ``MultiEmbedding`` of two sets in it."""
 
     def __init__(self, feature_map, model_root, **kwargs):
         super().__init__(feature_map, model_root, **kwargs)
@@ -174,7 +175,7 @@ class TheirsOfOurs(Theirs):
         return {"y_pred": self.fc(e).sigmoid()}
 
 
-@pytest.mark.parametrize(("backbone", "inner"), [(Theirs, None), (TheirsOfOurs, 2)])
+@pytest.mark.parametrize(("backbone", "inner"), [(Theirs, None), (TheirsWithTwoSets, 2)])
 def test_abundance_file_of_a_wrapped_model(plain_map, data, tmp_path, backbone, inner):
     (tmp_path / "made").mkdir()
     wrapped = MultiEmbeddingOf(backbone, num_sets=2)
@@ -195,7 +196,7 @@ def test_abundance_file_of_a_wrapped_model(plain_map, data, tmp_path, backbone, 
         assert float(row["ia"]) == pytest.approx(information_abundance(chosen), rel=1e-9)
 
 
-def test_watching_changes_nothing(plain_map, data, tmp_path):
+def test_the_callback_does_not_change_training(plain_map, data, tmp_path):
     states = []
     for callbacks in (None, ["InformationAbundance"]):
         torch.manual_seed(5)
@@ -205,7 +206,7 @@ def test_watching_changes_nothing(plain_map, data, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
 
 
-def test_one_line_to_the_log(plain_map, data, tmp_path, caplog):
+def test_each_evaluation_logs_one_line(plain_map, data, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         ours(plain_map, tmp_path, callbacks=["InformationAbundance"]).fit(data, epochs=1, validation_data=data)
     lines = [r.message for r in caplog.records if r.message.startswith("[IA]")]
@@ -213,7 +214,7 @@ def test_one_line_to_the_log(plain_map, data, tmp_path, caplog):
     assert "over 3 fields; of one set" in lines[0] and "lowest" in lines[0]
 
 
-def test_nan_table_is_reported_and_left_empty(plain_map, data, tmp_path, caplog):
+def test_a_table_with_nan_is_reported_and_gets_empty_values(plain_map, data, tmp_path, caplog):
     model = attach(theirs(plain_map, tmp_path), [InformationAbundance()])
     callback = model._callbacks[0]
     callback.on_fit_start(model)
@@ -225,7 +226,7 @@ def test_nan_table_is_reported_and_left_empty(plain_map, data, tmp_path, caplog)
     assert [r["ia"] == "" for r in rows_of(callback.path)] == [False, False, True, True, False, False]
 
 
-def test_tensorboard_gets_the_curves(plain_map, data, tmp_path):
+def test_tensorboard_files_hold_the_curves(plain_map, data, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -238,7 +239,7 @@ def test_tensorboard_gets_the_curves(plain_map, data, tmp_path):
     assert [(s.step, s.value) for s in curve] == [(int(r["step"]), pytest.approx(float(r["ia"]))) for r in rows]
 
 
-def test_an_append_that_is_cut_short_leaves_the_file_whole(tmp_path, monkeypatch):
+def test_an_append_that_is_cut_short_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "a.csv"
     path.write_bytes(b"whole\n")
     real_open = open
@@ -267,8 +268,8 @@ def test_an_append_that_is_cut_short_leaves_the_file_whole(tmp_path, monkeypatch
     assert path.read_bytes() == b"whole\n"
 
 
-def test_trained_on_shared_names(tmp_path):
-    """Two fields of one table: one row set, under the first of them."""
+def test_fields_that_share_a_table_are_measured_once(tmp_path):
+    """The rows have the name of the first field."""
     feature_map = make_feature_map({"item": categorical(9), "last": categorical(9, share_embedding="item")})
     data = Loader([make_batch(feature_map)])
     ours(feature_map, tmp_path, callbacks=["InformationAbundance"]).fit(data, epochs=1, validation_data=data)

@@ -15,7 +15,7 @@ GROUP_METRICS = ["gAUC", "avgAUC", "MRR", "NDCG(k=2)"]
 
 
 def clicks(rows, seed=0):
-    """Labels, and the float64 probabilities that they were drawn with."""
+    """Labels, and the float64 probabilities from which they were sampled."""
     random = np.random.default_rng(seed)
     p = 1 / (1 + np.exp(-random.normal(-1, 1, rows)))
     return (random.random(rows) < p).astype(np.float64), p
@@ -55,7 +55,7 @@ EVERY_CASE = pytest.mark.parametrize(("y", "p"), CASES.values(), ids=CASES)
 
 
 @EVERY_CASE
-def test_auc_is_that_of_scikit_learn(y, p):
+def test_auc_equals_scikit_learns(y, p):
     assert auc(*tensors(y, p)) == pytest.approx(roc_auc_score(y, p), rel=0, abs=1e-12)
 
 
@@ -68,7 +68,7 @@ def test_auc_by_hand():
     assert auc(y, y.float()) == 1 and auc(y, 1 - y.float()) == 0
 
 
-def test_auc_is_the_share_of_pairs_in_order_to_the_last_bit():
+def test_auc_equals_the_share_of_ordered_pairs_to_the_last_bit():
     y, p = clicks(100_000)
     for scores in (p, p.round(3), p.astype(np.float32)):
         twice_ranks = (2 * rankdata(scores)).astype(np.int64)  # mean ranks are halves
@@ -87,14 +87,14 @@ def test_auc_of_scores_of_any_sign_and_width(dtype):
     assert auc(y, scores) == sum(higher) / len(higher)
 
 
-def test_auc_keeps_apart_neighbours_that_float32_would_merge():
+def test_auc_distinguishes_neighbours_that_float32_would_merge():
     p = torch.tensor([np.nextafter(0.5, 0), np.nextafter(0.5, 1), 0.5], dtype=torch.float64)
     assert auc(torch.tensor([0, 1, 0]), p) == 1
     assert auc(torch.tensor([1, 0, 0]), p) == 0
     assert auc(torch.tensor([0, 0, 1]), p) == 0.5
 
 
-def test_auc_does_not_depend_on_strides_and_leaves_its_arguments():
+def test_auc_does_not_depend_on_strides_and_does_not_change_its_arguments():
     y, p = tensors(*clicks(1000))
     both = torch.stack([y, p.float()], dim=1)
     before = both.clone()
@@ -125,7 +125,7 @@ def test_ten_million_rows():
 
 
 @EVERY_CASE
-def test_logloss_is_that_of_scikit_learn(y, p):
+def test_logloss_equals_scikit_learns(y, p):
     p = p.astype(np.float64)
     assert logloss(*tensors(y, p)) == pytest.approx(log_loss(y, p), rel=0, abs=1e-12)
 
@@ -147,7 +147,7 @@ def test_logloss_is_clipped_by_the_epsilon_of_its_dtype(dtype):
 # --- evaluate_metrics --------------------------------------------------------------------------------
 
 
-def test_errors_of_a_regression_are_those_of_scikit_learn():
+def test_regression_errors_equal_scikit_learns():
     random = np.random.default_rng(0)
     y, p = random.normal(3, 5, 1000), random.normal(3, 5, 1000).astype(np.float32)
     squared = mean_squared_error(y, p.astype(float))
@@ -171,7 +171,7 @@ def test_group_metrics_need_no_second_core(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12+, of FuxiCTR's process pool
-def test_evaluate_metrics_is_that_of_fuxictr_in_its_order():
+def test_evaluate_metrics_equals_fuxictrs_and_keeps_the_order():
     y, p = clicks(300)
     p = p.round(2)
     group_id = np.random.default_rng(1).integers(0, 20, 300)
@@ -184,13 +184,13 @@ def test_evaluate_metrics_is_that_of_fuxictr_in_its_order():
         assert all(got[metric] == expected[metric] for metric in GROUP_METRICS)
 
 
-def test_evaluate_metrics_hands_clicks_to_no_one(monkeypatch):
+def test_metrics_of_clicks_do_not_call_fuxictr(monkeypatch):
     monkeypatch.setattr("fuxictr.metrics.evaluate_metrics", None)
     y, p = clicks(1000)
     assert evaluate_metrics(y, p, ["AUC"]) == {"AUC": auc(*tensors(y, p))}
 
 
-def test_predictions_in_float32_count_as_in_evaluate_of_fuxictr():
+def test_float32_predictions_are_evaluated_as_fuxictr_does():
     y, p = with_extremes()
     p = p.astype(np.float32)
     expected = fuxictr_evaluate(y, p.astype(np.float64), ["AUC", "logloss"])
@@ -200,7 +200,7 @@ def test_predictions_in_float32_count_as_in_evaluate_of_fuxictr():
         assert of_tensors == pytest.approx(expected, rel=0, abs=1e-12)
 
 
-def test_arrays_that_torch_cannot_share_are_taken():
+def test_arrays_whose_memory_torch_cannot_share_are_copied():
     y, p = clicks(100)
     expected = fuxictr_evaluate(y, p, ["AUC"])
     p.flags.writeable = False
@@ -215,7 +215,7 @@ def test_arrays_that_torch_cannot_share_are_taken():
         ([0.0, 1.0, 1.0], [-3.0, 0.2, 7.0], ["AUC"]),  # scores rather than probabilities
     ],
 )
-def test_what_is_not_a_click_is_left_to_fuxictr(y, p, metrics):
+def test_labels_and_predictions_that_are_not_clicks_are_evaluated_by_fuxictr(y, p, metrics):
     expected = fuxictr_evaluate(np.array(y), np.array(p), metrics)
     assert evaluate_metrics(np.array(y), np.array(p), metrics) == expected
 
@@ -236,7 +236,7 @@ def test_what_is_not_a_click_is_left_to_fuxictr(y, p, metrics):
         ([0.0, 1.0], [0.3, 0.2], ["AUC", "NDCG(k=2"]),
     ],
 )
-def test_errors_are_those_of_fuxictr(y, p, metrics):
+def test_errors_equal_fuxictrs(y, p, metrics):
     with pytest.raises(Exception) as expected:
         fuxictr_evaluate(np.array(y), np.array(p), metrics)
     with pytest.raises(expected.type) as got:

@@ -31,7 +31,7 @@ def feature_map():
 
 
 def build(family, feature_map, num_sets, **settings):
-    """Ours and the plain model, with equal weights and with running statistics that matter."""
+    """The fast and the plain model, with equal weights and with running statistics that matter."""
     our_class, plain_class, options = PAIRS[family]
     settings = {**SETTINGS, **options, **settings}
     ours, plain = (cls(feature_map, num_sets=num_sets, **settings).double() for cls in (our_class, plain_class))
@@ -105,6 +105,6 @@ def test_models_that_do_not_correspond_are_refused(feature_map):
         plain_models.copy_weights(ours, plain_models.PlainDCNv2ME(feature_map, num_sets=2, **deeper))
 
 
-def test_plain_models_are_fuxictrs_alone():
+def test_plain_models_use_fuxictrs_layers_only():
     source = (ROOT / "benchmarks" / "plain.py").read_text()
     assert not re.search(r"^\s*(from|import) fuxictr_me", source, flags=re.MULTILINE)

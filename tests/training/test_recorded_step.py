@@ -1,4 +1,4 @@
-"""Recorded steps against eager ones. A CPU has no CUDA graphs: there a replay calls the recorded function again."""
+"""Recorded steps against eager ones. Without CUDA graphs, on a CPU, a replay calls the recorded function again."""
 
 import copy
 import logging
@@ -20,7 +20,7 @@ PENALTIES = {"space_similarity_regularizer": 0.1, "set_covariance_regularizer": 
 
 
 class Counting(CallRecorder):
-    """Counts replays."""
+    """A recorder that counts recordings and replays."""
 
     def __init__(self, replay=lambda function: function()):
         self.recordings, self.replays, self.replay = 0, 0, replay
@@ -36,7 +36,7 @@ class Counting(CallRecorder):
 
 
 def two_models(model_class, feature_map, recorder=None, **settings):
-    """An eager model and one whose steps are recorded, alike; both go the ways of a GPU."""
+    """Return an eager model and an equal one whose steps are recorded. Both use the code paths of a GPU."""
     settings = {"dropout": 0.2, "embedding_regularizer": 0.01, "net_regularizer": 0.001, **settings}
     eager, recorded = (build(model_class, feature_map, **settings).double() for _ in range(2))
     recorded.load_state_dict(eager.state_dict())
@@ -62,7 +62,7 @@ def largest_difference(eager, recorded):
 
 
 @EVERY_FAMILY
-def test_recorded_steps_are_the_eager_ones(plain_map, model_class):
+def test_recorded_steps_equal_eager_ones(plain_map, model_class):
     eager, recorded = models = two_models(model_class, plain_map)
     for step in range(50):
         rows = 7 if step % 10 == 9 else 16  # the last batch of an epoch
@@ -96,7 +96,7 @@ def test_updates_by_rows_are_recorded(plain_map, updates, monkeypatch):
     assert largest_difference(eager, recorded) < 1e-10
 
 
-def test_batches_selected_by_their_rows_are_the_batches(plain_map):
+def test_batches_given_by_row_numbers_equal_whole_batches(plain_map):
     class Data:
         """What H5DataLoader is when its rows lie on the device."""
 
@@ -131,7 +131,7 @@ def test_batches_selected_by_their_rows_are_the_batches(plain_map):
     assert largest_difference(eager, recorded) < 1e-10
 
 
-def test_another_data_set_is_recorded_anew(plain_map):
+def test_steps_on_another_data_set_are_recorded_again(plain_map):
     class Other:
         def __init__(self, seed):
             self.columns = make_batch(plain_map, rows=64, seed=seed)
@@ -148,7 +148,7 @@ def test_another_data_set_is_recorded_anew(plain_map):
     assert recorded.recorder.recordings == 2
 
 
-def test_a_resumed_optimizer_is_recorded_anew(plain_map):
+def test_steps_of_a_loaded_optimizer_are_recorded_again(plain_map):
     eager, recorded = models = two_models(DNN_ME, plain_map)
     for step in range(16):
         if step in (2, 8):
@@ -222,19 +222,19 @@ def half(function):
         (Waiting(), "a step waits for the device, in model.py:7"),
     ],
 )
-def test_where_recording_fails_the_log_says_why_and_training_goes_on(plain_map, recorder, reason, caplog):
+def test_if_recording_fails_the_log_says_why_and_training_continues(plain_map, recorder, reason, caplog):
     eager, recorded = models = two_models(DNN_ME, plain_map, recorder)
     with caplog.at_level(logging.INFO):
         for step in range(10):
             losses = step_both(models, make_batch(plain_map, rows=16, seed=step), seed=step)
             assert losses[0] == pytest.approx(losses[1], abs=1e-12), step
-    said = [r.message for r in caplog.records if "cuda_graph" in r.message]
-    assert len(said) == 1 and said[0].startswith(f"cuda_graph: steps are not recorded: {reason}")
+    messages = [r.message for r in caplog.records if "cuda_graph" in r.message]
+    assert len(messages) == 1 and messages[0].startswith(f"cuda_graph: steps are not recorded: {reason}")
     assert largest_difference(eager, recorded) < 1e-10
 
 
 @pytest.mark.parametrize("group", ["weights", "buffers", "exp_avg", "exp_avg_sq", "step"])
-def test_the_comparison_sees_a_change_of_any_part_of_the_state(plain_map, group, caplog, monkeypatch):
+def test_the_comparison_detects_a_change_of_any_part_of_the_state(plain_map, group, caplog, monkeypatch):
     monkeypatch.setattr(training_state, "SAMPLE", 20)  # of large tensors a part is compared
 
     def change(function):
@@ -250,12 +250,12 @@ def test_the_comparison_sees_a_change_of_any_part_of_the_state(plain_map, group,
     with caplog.at_level(logging.INFO):
         for step in range(8):
             step_both(models, make_batch(plain_map, rows=16, seed=step), seed=step)
-    said = [r.message for r in caplog.records if "cuda_graph" in r.message]
-    assert len(said) == 1 and f"not the eager one: {group} differ by" in said[0]
+    messages = [r.message for r in caplog.records if "cuda_graph" in r.message]
+    assert len(messages) == 1 and f"not the eager one: {group} differ by" in messages[0]
     assert largest_difference(eager, recorded) < 1e-10
 
 
-def test_hooks_are_python_and_run_in_every_step(plain_map, caplog):
+def test_hooks_run_in_every_step(plain_map, caplog):
     _, recorded = two_models(DNN_ME, plain_map)
     seen = []
     with caplog.at_level(logging.INFO):
@@ -276,7 +276,7 @@ def test_hooks_are_python_and_run_in_every_step(plain_map, caplog):
         ({"cuda_graph": True, "recorder": None}, "the model is not on a GPU"),
     ],
 )
-def test_what_cannot_be_recorded_is_not(plain_map, settings, reason, caplog):
+def test_unsuitable_steps_are_not_recorded(plain_map, settings, reason, caplog):
     settings = dict(settings)
     recorder = settings.pop("recorder", Counting())
     _eager, recorded = two_models(DNN_ME, plain_map, **settings)
@@ -284,11 +284,11 @@ def test_what_cannot_be_recorded_is_not(plain_map, settings, reason, caplog):
     with caplog.at_level(logging.INFO):
         for step in range(8):
             recorded.train_step(make_batch(plain_map, rows=16, seed=step))
-    said = [r.message for r in caplog.records if "cuda_graph" in r.message]
-    assert said == [f"cuda_graph: steps are not recorded: {reason}"]
+    messages = [r.message for r in caplog.records if "cuda_graph" in r.message]
+    assert messages == [f"cuda_graph: steps are not recorded: {reason}"]
 
 
-def test_without_a_gpu_nothing_is_said_and_false_records_nothing(plain_map, caplog):
+def test_without_a_gpu_nothing_is_logged_and_false_records_nothing(plain_map, caplog):
     with caplog.at_level(logging.INFO):
         model = build(DNN_ME, plain_map).double()
         model.train()._max_gradient_norm = 1.0
@@ -301,7 +301,7 @@ def test_without_a_gpu_nothing_is_said_and_false_records_nothing(plain_map, capl
 
 
 @pytest.mark.parametrize("choice", ["True", "yes", 1, None])
-def test_impossible_choices_are_named(plain_map, choice):
+def test_wrong_choices_are_named(plain_map, choice):
     with pytest.raises(UsageError, match=f"cuda_graph must be auto, True or False, got {choice!r}"):
         DNN_ME(plain_map, num_sets=2, cuda_graph=choice, **MODEL)
 

@@ -17,7 +17,7 @@ from fuxictr_me.training.table_updates import DenseRows
 
 @pytest.fixture
 def kinds(tmp_path):
-    """Fields that fuse and fields that do not: own dimension, numeric, sequence, shared, pretrained."""
+    """Fields that go into the fused table, and others: own dimension, numeric, sequence, shared, pretrained."""
     write_pretrained(tmp_path, 9, 6)
     pretrained = {"pretrained_emb": "vectors.npz", "pretrain_dim": 6, "oov_idx": 8, "pretrain_usage": "init"}
     features = {
@@ -76,8 +76,8 @@ def give_fuxictrs_losses(steps, kinds, family, settings, max_norm):
 
 
 @pytest.mark.parametrize("regularizer", [None, 0.01, "l1_l2(0.001,0.01)"])
-def test_the_ways_of_a_gpu_give_fuxictrs_losses(float64, kinds, regularizer):
-    """A CPU goes other ways by itself: here the gradient of the whole table, and clipping that does not look."""
+def test_the_code_paths_of_a_gpu_give_fuxictrs_losses(float64, kinds, regularizer):
+    """These are the gradient of the whole table, and clipping without a comparison on the host."""
     ours, plain = two_models("DNN", kinds, embedding_regularizer=regularizer, batch_norm=False)
     ours._step = Step(ours, on_cpu=False)
     assert [type(rows) for rows in ours._step.rows] == [DenseRows]
@@ -90,8 +90,8 @@ def test_the_ways_of_a_gpu_give_fuxictrs_losses(float64, kinds, regularizer):
     assert difference(ours, plain) < 1e-6
 
 
-def test_float32_losses_drift_no_further_than_the_plain_models_own_rounding(kinds, fixed_dropout):
-    """Rounding is all that differs: the loss stays as near to plain float32 as plain float32 is to float64, times 5."""
+def test_float32_losses_drift_no_further_than_rounding_in_the_plain_model(kinds, fixed_dropout):
+    """The distance from plain float32 is at most five times that of plain float32 from float64."""
     ours, plain = two_models("DCNv2", kinds, dtype=torch.float32, embedding_regularizer=0.01)
     exact = PAIRS["DCNv2"][1](kinds, num_sets=3, **SETTINGS, **PAIRS["DCNv2"][2], embedding_regularizer=0.01)
     exact.load_state_dict(plain.state_dict())
@@ -117,7 +117,7 @@ def rare_map():
     return make_feature_map({"user": categorical(300), "item": categorical(50)})
 
 
-def test_catch_up_is_dense_adam(float64, rare_map):
+def test_catch_up_equals_dense_adam(float64, rare_map):
     ours, plain = two_models("DCNv2", rare_map, embedding_updates="catch_up", batch_norm=False, net_dropout=0)
     plain._max_gradient_norm = ours._max_gradient_norm = 0.05
     for step, batch in rare_batches(rare_map, 620):
@@ -135,7 +135,7 @@ def test_catch_up_is_dense_adam(float64, rare_map):
     assert int((rows.last < rows.steps).sum()) == 0
 
 
-def test_what_was_put_off_does_not_come_after_a_checkpoint_is_loaded(rare_map):
+def test_postponed_updates_do_not_change_a_loaded_checkpoint(rare_map):
     ours, _ = two_models("DNN", rare_map, dtype=torch.float32, embedding_updates="catch_up")
     saved = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
     for _, batch in rare_batches(rare_map, FIRST_STEPS + 20):
@@ -144,7 +144,7 @@ def test_what_was_put_off_does_not_come_after_a_checkpoint_is_loaded(rare_map):
     assert all(torch.equal(tensor, saved[name]) for name, tensor in ours.state_dict().items())
 
 
-def test_what_was_put_off_is_done_before_another_optimizer_goes_on(float64, rare_map):
+def test_postponed_updates_are_completed_before_another_optimizer_continues(float64, rare_map):
     ours, plain = two_models("DNN", rare_map, embedding_updates="catch_up", batch_norm=False, net_dropout=0)
     for step, batch in rare_batches(rare_map, FIRST_STEPS + 40):
         if step == FIRST_STEPS + 30:
@@ -176,7 +176,7 @@ def test_sums_over_missed_steps_equal_the_steps_one_by_one(done, first):
             assert series == pytest.approx(exact, rel=2e-10, abs=1e-300)
 
 
-def test_lazy_is_pytorchs_sparse_adam(rare_map):
+def test_lazy_equals_pytorchs_sparse_adam(rare_map):
     """Against FuxiCTR's layers with sparse gradients and two optimizers of PyTorch."""
     ours, plain = two_models(
         "DNN", rare_map, embedding_updates="lazy", dtype=torch.float32, batch_norm=False, net_dropout=0
@@ -217,12 +217,12 @@ def test_lazy_differs_from_dense(rare_map):
         ({"embedding_updates": "lazy", "fused_embedding": False}, "there is no fused table"),
     ],
 )
-def test_updates_by_rows_that_cannot_be_are_refused_at_once(rare_map, settings, message):
+def test_unsupported_updates_by_rows_are_refused_at_once(rare_map, settings, message):
     with pytest.raises(UsageError, match=message):
         DCNv2_ME(rare_map, num_sets=2, **{**SETTINGS, **settings})
 
 
-def test_a_model_with_a_loss_of_its_own_has_it_differentiated_whole(rare_map):
+def test_a_custom_loss_is_differentiated_as_a_whole(rare_map):
     class Doubled(DCNv2_ME):
         def compute_loss(self, return_dict, y_true):
             return 2 * super().compute_loss(return_dict, y_true)
@@ -245,7 +245,7 @@ def test_a_model_with_a_loss_of_its_own_has_it_differentiated_whole(rare_map):
 
 @EVERY_FAMILY
 @pytest.mark.parametrize("regularizer", [None, 0.1, "l1(0.1)"])
-def test_a_step_asks_the_device_nothing(plain_map, model_class, regularizer, monkeypatch):
+def test_a_step_never_waits_for_the_device(plain_map, model_class, regularizer, monkeypatch):
     """On tensors without data, whatever waits for a value raises."""
     monkeypatch.setattr(model_class, "model_to_device", lambda self: None)
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Triton's kernels, in its interpreter where there is no GPU: against PyTorch's way, and plain Adam in float64."""
+"""The Triton kernels, in its interpreter if there is no GPU, against PyTorch and plain Adam in float64."""
 
 import copy
 
@@ -38,7 +38,7 @@ def make_table(dims, dtype):
 
 
 def batch_of(table, step, size=50):
-    """Rows of a batch, among them repeated ones and padding; what the loss multiplies the embeddings by."""
+    """Return rows of a batch, with repeated ones and padding, and the factors of the embeddings in the loss."""
     generator = torch.Generator().manual_seed(step)
     ids = torch.stack([torch.randint(min(D, 6 + step), (size,), generator=generator) for D in SIZES], dim=1).to(DEVICE)
     weights = torch.randn(size, len(SIZES), table.weight.shape[1], generator=generator, dtype=torch.float64)
@@ -46,7 +46,7 @@ def batch_of(table, step, size=50):
 
 
 def step_by(rows, batches, max_norm):
-    """One step as ``Step`` makes it; returns the squared norm and the penalty."""
+    """Take one step as ``Step`` does. Return the squared norm and the penalty."""
     rows.prepare()
     rows.optimizer.zero_grad()
     rows.begin()
@@ -63,7 +63,7 @@ def step_by(rows, batches, max_norm):
 
 
 class PlainAdam:
-    """The dense gradient, its norm, clipping and Adam, written down in float64."""
+    """The dense gradient, its norm, clipping and Adam, written out in float64."""
 
     def __init__(self, weight, l1, l2, decay=0.0, lr=0.01, eps=1e-8):
         self.W = weight.detach().double().cpu().clone()
@@ -95,7 +95,7 @@ class PlainAdam:
     ([390], 16384, 0.0, 0.01, 0.0, 1e9),
     ([7], 1024, 0.1, 0.0, 0.0, 1e9),  # one block, not full
 ])  # fmt: skip
-def test_one_pass_is_dense_adam(dims, block, l1, l2, decay, max_norm, monkeypatch):
+def test_one_pass_equals_dense_adam(dims, block, l1, l2, decay, max_norm, monkeypatch):
     set_block(monkeypatch, block)
     tables = [make_table(dims, torch.float32), make_table(dims, torch.float32)]
     optimizers = [torch.optim.Adam([table.weight], lr=0.01, weight_decay=decay, fused=True) for table in tables]
@@ -120,7 +120,7 @@ def test_one_pass_is_dense_adam(dims, block, l1, l2, decay, max_norm, monkeypatc
     assert float(optimizers[0].state[tables[0].weight]["step"]) == 6
 
 
-def test_weights_and_moments_that_are_loaded_between_steps_are_those_that_count():
+def test_weights_and_moments_loaded_between_steps_are_used():
     table = make_table([7], torch.float32)
     optimizer = torch.optim.Adam([table.weight], lr=0.01, fused=True)
     rows, other = OnePassRows(table, optimizer, 0.0, 0.1, table_kernels), make_table([7], torch.float32)
@@ -140,7 +140,7 @@ def test_weights_and_moments_that_are_loaded_between_steps_are_those_that_count(
     torch.testing.assert_close(table.weight.detach().cpu().double(), plain.W, rtol=0, atol=1e-5)
 
 
-def test_a_lr_that_is_a_tensor_counts_in_every_step():
+def test_a_learning_rate_tensor_is_read_in_every_step():
     table = make_table([7], torch.float32)
     lr = torch.tensor(0.01, device=DEVICE)
     rows = OnePassRows(table, torch.optim.Adam([table.weight], lr=lr, fused=True), 0.0, 0.0, table_kernels)
@@ -155,7 +155,7 @@ def test_a_lr_that_is_a_tensor_counts_in_every_step():
 
 @pytest.mark.parametrize("kernels", [None, table_kernels])
 @pytest.mark.parametrize("dims", [[7], [3, 97]])
-def test_lazy_rows_are_pytorchs_sparse_adam(dims, kernels):
+def test_lazy_rows_equal_pytorchs_sparse_adam(dims, kernels):
     table, other = make_table(dims, torch.float32), make_table(dims, torch.float64)
     rows = LazyRows(table, torch.optim.Adam([table.weight], lr=0.01), on_cpu=False)
     rows.kernels = kernels
@@ -176,7 +176,7 @@ def test_lazy_rows_are_pytorchs_sparse_adam(dims, kernels):
 
 
 @pytest.mark.parametrize("kernels", [None, table_kernels])
-def test_catch_up_with_static_shapes_is_dense_adam(kernels, monkeypatch):
+def test_catch_up_with_static_shapes_equals_dense_adam(kernels, monkeypatch):
     monkeypatch.setattr("fuxictr_me.training.catch_up.CHUNK_ROWS", 30)
     table = make_table([3, 4], torch.float32)
     optimizer = torch.optim.Adam([table.weight], lr=0.01, fused=True)
@@ -196,8 +196,8 @@ def test_catch_up_with_static_shapes_is_dense_adam(kernels, monkeypatch):
     assert float(optimizer.state[table.weight]["step"]) == FIRST_STEPS + 60
 
 
-def test_catch_up_goes_on_from_the_optimizers_step():
-    """As after ``--resume``: by rows at once, with the bias corrections of the steps done."""
+def test_catch_up_continues_from_the_optimizers_step():
+    """After loading a state, rows are updated singly at once, with the bias corrections of the steps so far."""
     first, second = make_table([7], torch.float64), make_table([7], torch.float64)
     optimizers = [torch.optim.Adam([table.weight], lr=0.01) for table in (first, second)]
     whole = CaughtUpRows(first, optimizers[0])
@@ -216,7 +216,7 @@ def test_catch_up_goes_on_from_the_optimizers_step():
     torch.testing.assert_close(first.weight, second.weight, rtol=0, atol=1e-12)
 
 
-def test_without_a_cpu_equal_rows_share_one_place_and_no_shape_depends_on_the_data():
+def test_on_a_gpu_equal_rows_share_one_place_and_no_shape_depends_on_the_data():
     table = make_table([7], torch.float32)
     rows = TouchedRows(table, torch.optim.Adam([table.weight]), on_cpu=False)
     ids = torch.tensor([5, 9, 5, 5, 0, 9], device=DEVICE)
@@ -247,7 +247,7 @@ def test_kernels_that_fail_or_are_wrong_are_not_used(monkeypatch, caplog):
     table_kernels.work_on.cache_clear()
 
 
-def test_a_models_step_with_the_kernel_is_fuxictrs():
+def test_a_models_step_with_the_kernel_equals_fuxictrs():
     feature_map = make_feature_map({"user": categorical(300), "item": categorical(50)})
     settings = {"embedding_regularizer": 0.01, "batch_norm": False, "net_dropout": 0}
     ours, plain = two_models("DNN", feature_map, dtype=torch.float32, **settings)

@@ -1,4 +1,4 @@
-"""FuxiCTR's loop and evaluation without its waits; torch.compile and precisions by choice."""
+"""The training loop and evaluation against FuxiCTR's; torch.compile and precisions."""
 
 import logging
 
@@ -38,16 +38,16 @@ def test_epochs_log_what_fuxictrs_loop_logs(plain_map, tmp_path, caplog):
     assert logs[0] == logs[1]
 
 
-def test_predictions_are_fuxictrs(plain_map):
+def test_predictions_equal_fuxictrs(plain_map):
     model, batches = build(DCNv2_ME, plain_map), batches_of(plain_map, 3)
     mine, theirs = model.predict(batches), BaseModel.predict(model, batches)
     assert mine.dtype == np.float64 and np.array_equal(mine, theirs)
 
 
-def test_training_on_a_gpu_would_name_fields_whose_ids_were_past_the_table(plain_map):
+def test_ids_past_the_table_are_named_after_an_epoch_on_a_gpu(plain_map):
     model = build(DNN_ME, plain_map)
     model.evaluate(batches_of(plain_map))
-    model.embedding_layer.table.out_of_range[1] = True  # what a GPU, which is not asked in each batch, would leave
+    model.embedding_layer.table.out_of_range[1] = True  # as a GPU leaves it, which is read once per epoch
     with pytest.raises(UsageError, match="past the table were read, in the fields item"):
         model.evaluate(batches_of(plain_map))
     model.evaluate(batches_of(plain_map))
@@ -57,7 +57,7 @@ def test_training_on_a_gpu_would_name_fields_whose_ids_were_past_the_table(plain
 
 
 @pytest.mark.parametrize("name", ["adam", "Adam", "AdamW", "SGD"])
-def test_fused_optimizers_are_the_plain_ones(name):
+def test_fused_optimizers_equal_the_plain_ones(name):
     parameters = [[torch.nn.Parameter(torch.arange(6.0, dtype=torch.float64) - 2)] for _ in range(2)]
     fused = build_optimizer(name, parameters[0], 0.1)
     plain = getattr(torch.optim, name.capitalize() if name == "adam" else name)(parameters[1], lr=0.1)
@@ -69,7 +69,7 @@ def test_fused_optimizers_are_the_plain_ones(name):
     torch.testing.assert_close(*[p for (p,) in parameters], rtol=0, atol=1e-14)
 
 
-def test_other_optimizers_are_fuxictrs():
+def test_other_optimizers_come_from_fuxictr():
     optimizer = build_optimizer("RMSprop", [torch.nn.Parameter(torch.ones(2))], 0.1)
     assert type(optimizer) is torch.optim.RMSprop and optimizer.defaults["lr"] == 0.1
     with pytest.raises(NotImplementedError, match="Nonsense"):
@@ -79,7 +79,7 @@ def test_other_optimizers_are_fuxictrs():
 # --- compile and precision -------------------------------------------------------------------------
 
 
-def test_where_compiling_fails_the_log_says_why_and_training_goes_on(plain_map, monkeypatch, caplog):
+def test_if_compiling_fails_the_log_says_why_and_training_continues(plain_map, monkeypatch, caplog):
     def no_compiler(function, **_):
         def fail(*_):
             raise RuntimeError("no C++ compiler\nwas found")
@@ -94,8 +94,8 @@ def test_where_compiling_fails_the_log_says_why_and_training_goes_on(plain_map, 
         losses = [model.train_step(batch).item() for model in map(ready, (compiled, plain))]
         compiled.train_step(batch)
     assert losses[0] == losses[1]
-    said = [r.message for r in caplog.records if "compile" in r.message]
-    assert said == ["compile: True is left out, torch.compile failed: RuntimeError: no C++ compiler was found"]
+    messages = [r.message for r in caplog.records if "compile" in r.message]
+    assert messages == ["compile: True has no effect, torch.compile failed: RuntimeError: no C++ compiler was found"]
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_compiled_models_compute_the_same(plain_map, model_class):
 
 
 def test_only_training_batches_of_the_first_size_are_compiled(plain_map, monkeypatch):
-    """Another size or mode would be another compilation, which takes longer than it saves."""
+    """Another size or mode would need another compilation, which takes longer than it saves."""
     compiled = []
 
     def compile_nothing(function, **options):
@@ -139,7 +139,7 @@ def test_only_training_batches_of_the_first_size_are_compiled(plain_map, monkeyp
     assert compiled == [{"options": options, "dynamic": False}, 16, 16, 16]
 
 
-def test_a_compiled_model_keeps_embeddings_that_a_subclass_computes_otherwise(plain_map, monkeypatch):
+def test_a_compiled_model_uses_an_overridden_embed(plain_map, monkeypatch):
     class Doubled(DNN_ME):
         def embed(self, X):
             return [2 * e for e in super().embed(X)]
@@ -161,7 +161,7 @@ def test_bf16_is_near_float32_and_leaves_the_weights_in_float32(plain_map, model
     assert all(tensor.dtype == torch.float32 for tensor in rounded.state_dict().values() if tensor.is_floating_point())
 
 
-def test_tf32_holds_for_the_step_alone(plain_map):
+def test_tf32_applies_to_the_step_only(plain_map):
     before = torch.get_float32_matmul_precision()
     with matmul_precision("tf32"):
         assert torch.get_float32_matmul_precision() == "high"
@@ -185,7 +185,7 @@ def test_tf32_holds_for_the_step_alone(plain_map):
         ({"fused_embedding": 1}, "fused_embedding must be True or False, got 1"),
     ],
 )
-def test_impossible_choices_are_named(plain_map, setting, message):
+def test_wrong_choices_are_named(plain_map, setting, message):
     with pytest.raises(UsageError, match=message):
         DCNv2_ME(plain_map, num_sets=2, model_root="unused", **MODEL, **setting)
 

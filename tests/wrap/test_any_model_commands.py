@@ -36,8 +36,9 @@ from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.reports.collapse.report import report_run
 from fuxictr_me.reports.study.metric_values import is_lower_better
 from fuxictr_me.reports.study.report import write_study_report
-from fuxictr_me.runs.experiment import load_feature_map, load_split, load_trained, run_expid
-from fuxictr_me.runs.finished_run import find_run
+from fuxictr_me.runs.experiment import run_expid
+from fuxictr_me.runs.finished_run import find_run, load_trained
+from fuxictr_me.runs.run_data import load_feature_map, load_split
 from fuxictr_me.runs.run_settings import load_settings
 from fuxictr_me.study.design import design_study
 from fuxictr_me.study.gather_results import read_abundance

@@ -16,7 +16,7 @@ from fuxictr_me.reports.report_folder import (
     write_csv,
     write_report_json,
 )
-from fuxictr_me.runs.finished_run import Run, find_run
+from fuxictr_me.runs.finished_run import FinishedRun, find_run
 from fuxictr_me.zoo.find_model import get_class_name
 
 UNLISTED = ("report.html", "report.json", "tables.csv", "figures/*")
@@ -64,7 +64,7 @@ def write_collapse_report(
     return _summarise(reports, folder)
 
 
-def report_run(run: Run, gpu: int = -1, data: bool = False) -> dict:
+def report_run(run: FinishedRun, gpu: int = -1, data: bool = False) -> dict:
     """Return the numbers and the verdict of one run, as ``report.json`` holds them; see ``write_collapse_report``."""
     device = "cpu" if gpu < 0 else f"cuda:{gpu}"
     model = get_class_name(run.params.get("model"))

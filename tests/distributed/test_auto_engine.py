@@ -11,7 +11,13 @@ from helpers.paths import ROOT
 
 from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME, UsageError
 from fuxictr_me.distributed import auto_engine as module
-from fuxictr_me.distributed.auto_engine import Estimate, best, choose, divided, estimates
+from fuxictr_me.distributed.auto_engine import (
+    Estimate,
+    choose_engine,
+    estimate_engines,
+    pick_best,
+    shard_feature_map,
+)
 from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.estimates import GPUS
 from fuxictr_me.estimates.collectives import ALL_REDUCE, ALL_TO_ALL, Collective, list_collectives
@@ -33,7 +39,7 @@ def map_of(ids):
 
 def found_of(ids, sets, ranks, gpu=H100, per_node=8, **settings):
     """name of an engine -> Estimate."""
-    found, _ = estimates(DNN_ME, map_of(ids), {**DNN, "num_sets": sets, **settings}, ranks, gpu, per_node)
+    found, _ = estimate_engines(DNN_ME, map_of(ids), {**DNN, "num_sets": sets, **settings}, ranks, gpu, per_node)
     return {str(estimate.engine): estimate for estimate in found}
 
 
@@ -101,7 +107,7 @@ def test_links_are_slower_where_a_node_has_fewer_ranks():
 # --- memory and time by hand ---------------------------------------------------------------------------
 
 
-def test_a_number_of_a_table_takes_16_bytes_and_40_of_traffic_on_the_ranks_that_have_it():
+def test_a_table_entry_takes_16_bytes_and_40_of_traffic_on_the_ranks_that_hold_it():
     found, more = found_of(LARGE, 4, 4), found_of(2 * LARGE, 4, 4)
     whole = LARGE * DIM * 4  # numbers that are added
     assert set(found) == {"ddp", "sharded", "set-parallel", "set-parallel, 2 groups of 2"}
@@ -113,7 +119,7 @@ def test_a_number_of_a_table_takes_16_bytes_and_40_of_traffic_on_the_ranks_that_
         assert more[name].sent - estimate.sent == pytest.approx(links * 450e9)
 
 
-def test_what_is_sent_is_by_hand_that_of_the_model():
+def test_bytes_sent_equal_a_calculation_by_hand():
     found = found_of(LARGE, 4, 4)
     dense = 4 * (FIELDS * DIM * HIDDEN + HIDDEN) + HIDDEN * 4 + 4 + 4 + 1  # four projections, the head
     of_two = 2 * (FIELDS * DIM * HIDDEN + HIDDEN) + HIDDEN * 4 + 4 + 4 + 1
@@ -129,7 +135,7 @@ def test_what_is_sent_is_by_hand_that_of_the_model():
 def test_h_is_as_wide_as_in_the_whole_model():
     hidden = {"mlp1_hidden_units": [16, 4], "mlp2_hidden_units": [12, 6], "nonlinear_projection": False, "num_sets": 2}
     settings = {key: value for key, value in DNN.items() if key != "hidden_units"} | hidden
-    found, _ = estimates(FinalMLP_ME, map_of(1000), settings, 2, H100, 2)
+    found, _ = estimate_engines(FinalMLP_ME, map_of(1000), settings, 2, H100, 2)
     assert str(found[-1].engine) == "set-parallel" and found[-1].sent == pytest.approx(4 * BATCH * (16 + 12) + 8)
 
 
@@ -153,19 +159,19 @@ def test_an_optimizer_without_moments_takes_half():
     assert plain == pytest.approx(adam / 2, rel=1e-3)
 
 
-def test_every_gth_row_of_plain_fields_alone():
+def test_only_rows_of_plain_fields_are_sharded():
     feature_map = map_of(1000)
-    part = divided(feature_map, [(["a", "b"], (990, 8))], 4)
+    part = shard_feature_map(feature_map, [(["a", "b"], (990, 8))], 4)
     assert [part.features[field]["vocab_size"] for field in "abc"] == [245, 3, 10]
     assert [feature_map.features[field]["vocab_size"] for field in "abc"] == [980, 10, 10]
 
 
 @pytest.mark.skipif(not torch.__version__.startswith("2.13"), reason="the page's simulations are of torch 2.13")
-def test_figures_are_those_of_the_page_on_scale():
+def test_figures_equal_those_of_the_page_on_scale():
     paper = load_settings(find_zoo_configs()["DCNv2_ME"], "DCNv2_ME_criteo_base", find_data=False)
     features = {f"f{i}": categorical(3_380_000 if i < 10 else 10) for i in range(39)}
     settings = paper | {"embedding_dim": 10, "num_sets": 4, "batch_size": 10_000}
-    found, _ = estimates(DCNv2_ME, make_feature_map(features), settings, 8, H100, 8)
+    found, _ = estimate_engines(DCNv2_ME, make_feature_map(features), settings, 8, H100, 8)
     told = {str(e.engine): f"{e.memory / 1e9:.3g} GB {e.sent / 1e6:.1f} MB {e.seconds * 1e3:.3g} ms" for e in found}
     assert told["sharded"] == "2.8 GB 36.6 MB 2.59 ms"
     assert told["set-parallel, 4 groups of 2"] == "2.76 GB 24.3 MB 2.58 ms"
@@ -179,53 +185,53 @@ def test_figures_are_those_of_the_page_on_scale():
 
 def test_times_within_five_percent_are_equal_and_the_fewest_bytes_decide():
     shards, sets, mesh = Engine("sharded", 1, 4), Engine("set-parallel", 4, 1), Engine("set-parallel", 2, 2)
-    assert best([Estimate(shards, 1, 9.0, 1.0), Estimate(sets, 1, 3.0, 1.04)]).engine == sets
-    assert best([Estimate(shards, 1, 9.0, 1.0), Estimate(sets, 1, 3.0, 1.06)]).engine == shards
-    assert best([Estimate(shards, 1, 3.0, 1.0), Estimate(mesh, 1, 3.0, 1.01)]).engine == mesh
+    assert pick_best([Estimate(shards, 1, 9.0, 1.0), Estimate(sets, 1, 3.0, 1.04)]).engine == sets
+    assert pick_best([Estimate(shards, 1, 9.0, 1.0), Estimate(sets, 1, 3.0, 1.06)]).engine == shards
+    assert pick_best([Estimate(shards, 1, 3.0, 1.0), Estimate(mesh, 1, 3.0, 1.01)]).engine == mesh
 
 
 @pytest.mark.parametrize("ids, name", [(1000, "ddp"), (LARGE, "sharded")])
 def test_one_set_is_replicated_where_small_and_divided_where_large(ids, name):
-    engine, _ = choose(DNN_ME, map_of(ids), {**DNN, "num_sets": 1, "batch_size": 100_000}, 4, H100)
+    engine, _ = choose_engine(DNN_ME, map_of(ids), {**DNN, "num_sets": 1, "batch_size": 100_000}, 4, H100)
     assert engine == Engine(name, 1, 4)
 
 
 @pytest.mark.parametrize("changed", [{}, {"aggregation": "sum"}, {"nonlinear_projection": False}])
 def test_as_many_large_sets_as_ranks_go_one_to_each(changed):
-    engine, text = choose(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4, **changed}, 4, H100)
+    engine, text = choose_engine(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4, **changed}, 4, H100)
     assert engine == Engine("set-parallel", 4, 1)
     assert [name for name, line in lines_of(text).items() if line[-1] == "chosen"] == ["set-parallel"]
 
 
 def test_ten_large_sets_on_eight_ranks_are_divided_evenly():
-    engine, text = choose(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 10}, 8, H100)
+    engine, text = choose_engine(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 10}, 8, H100)
     assert engine in (Engine("set-parallel", 2, 4), Engine("sharded", 1, 8))
     memory = {name: float(line[0]) for name, line in lines_of(text).items()}
     assert memory["set-parallel"] / memory["set-parallel, 2 groups of 4"] == pytest.approx(2 / 1.25, rel=1e-3)
 
 
-def test_the_text_has_the_figures_and_says_what_does_not_fit():
+def test_the_table_has_the_figures_and_says_what_does_not_fit():
     gpu = Gpu("Small", 30e9, H100.bandwidth, H100.peaks)
-    engine, text = choose(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4}, 4, gpu)
+    engine, text = choose_engine(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4}, 4, gpu)
     lines, found = lines_of(text), found_of(LARGE, 4, 4, gpu, per_node=4)
     assert list(lines) == list(found)
     for name, estimate in found.items():
         figures = [float(figure.replace(",", "")) for figure in lines[name][:3]]
         assert figures == pytest.approx([estimate.memory / 1e9, estimate.sent / 1e6, estimate.seconds * 1e3], rel=5e-3)
     assert lines["ddp"][3] == "does not fit" and lines[str(engine)][3] == "chosen"
-    assert text.startswith("4 processes of 30 GB, 4 a node; Small, links of a DGX H100 assumed\n")
+    assert text.startswith("4 processes of 30 GB, 4 per node; Small, links of a DGX H100 assumed\n")
 
 
 def test_nodes_of_fewer_ranks_make_links_slower():
     arguments = DNN_ME, map_of(1000), {**DNN, "num_sets": 4}, 4, H100
-    alone, together = (lines_of(choose(*arguments, ranks_a_node=n)[1])["ddp"] for n in (1, 8))
+    alone, together = (lines_of(choose_engine(*arguments, ranks_per_node=n)[1])["ddp"] for n in (1, 8))
     assert alone[:2] == together[:2] and float(alone[2]) > float(together[2])
 
 
-def test_what_fits_nowhere_is_told_in_one_line():
+def test_a_model_that_fits_nowhere_is_refused_in_one_line():
     gpu = Gpu("Small", 1e9, H100.bandwidth, H100.peaks)
     with pytest.raises(UsageError) as error:
-        choose(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4}, 4, gpu)
+        choose_engine(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4}, 4, gpu)
     assert re.fullmatch(
         r"no engine fits: the least, set-parallel(, 2 groups of 2)?, needs 12\.\d\d GB on the fullest of 4 processes, "
         r"and each has 1 GB",
@@ -236,41 +242,43 @@ def test_what_fits_nowhere_is_told_in_one_line():
 def test_processes_on_cpus_share_what_is_free(monkeypatch):
     monkeypatch.setattr(module, "free_memory", lambda: 16e9)
     settings, ids = {**DNN, "num_sets": 4}, 10_000_000
-    _, text = choose(DNN_ME, map_of(ids), settings, 4)
-    assert text.startswith("4 processes of 4 GB, 4 a node; speeds of an H100 assumed\n")
+    _, text = choose_engine(DNN_ME, map_of(ids), settings, 4)
+    assert text.startswith("4 processes of 4 GB, 4 per node; speeds of an H100 assumed\n")
     lines = lines_of(text)
     assert lines["ddp"][3] == "does not fit"
     assert float(lines["ddp"][0]) == pytest.approx(16 * ids * DIM * 4 / 1e9, rel=0.01)
     assert float(lines["sharded"][0]) == pytest.approx(12 * ids * DIM / 1e9, rel=0.01)  # its gradient in pieces
-    assert choose(DNN_ME, map_of(1000), settings, 4, ranks_a_node=2)[1].startswith("4 processes of 8 GB, 2 a ")
+    assert choose_engine(DNN_ME, map_of(1000), settings, 4, ranks_per_node=2)[1].startswith(
+        "4 processes of 8 GB, 2 per "
+    )
 
 
 def test_updates_by_rows_refuse_ddp():
-    engine, text = choose(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4, "embedding_updates": "lazy"}, 4, H100)
+    engine, text = choose_engine(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4, "embedding_updates": "lazy"}, 4, H100)
     assert engine.name != "ddp"
     assert re.search(r"\nddp +refused: ddp updates every row, embedding_updates is lazy\n", text)
 
 
 def test_without_a_fused_table_there_are_no_rows_to_divide():
-    engine, text = choose(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4, "fused_embedding": False}, 4, H100)
+    engine, text = choose_engine(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4, "fused_embedding": False}, 4, H100)
     assert engine == Engine("set-parallel", 4, 1)
     assert len(re.findall(r"\n(?:sharded|set-parallel, 2 groups of 2) +refused: there is no fused table", text)) == 2
 
 
 def test_a_batch_smaller_than_the_ranks_is_estimated_too():
     settings = {**DNN, "num_sets": 2, "batch_size": 3, "batch_norm": True}
-    assert choose(DNN_ME, map_of(LARGE), settings, 4, H100)[0].name in ("sharded", "set-parallel")
+    assert choose_engine(DNN_ME, map_of(LARGE), settings, 4, H100)[0].name in ("sharded", "set-parallel")
 
 
 def test_one_process_has_everything():
-    assert choose(DNN_ME, map_of(1000), DNN, 1) == (Engine("set-parallel", 1, 1), "one process")
+    assert choose_engine(DNN_ME, map_of(1000), DNN, 1) == (Engine("set-parallel", 1, 1), "one process")
 
 
-def test_what_all_engines_refuse_is_told_at_once():
+def test_settings_that_all_engines_refuse_are_named_at_once():
     with pytest.raises(UsageError, match="needs aggregation mean or sum, got 'gated'"):
-        choose(DNN_ME, map_of(1000), {**DNN, "num_sets": 4, "aggregation": "gated"}, 4, H100)
-    with pytest.raises(UsageError, match="BaseModel is none"):
-        choose(BaseModel, map_of(1000), DNN, 4, H100)
+        choose_engine(DNN_ME, map_of(1000), {**DNN, "num_sets": 4, "aggregation": "gated"}, 4, H100)
+    with pytest.raises(UsageError, match="BaseModel is not one"):
+        choose_engine(BaseModel, map_of(1000), DNN, 4, H100)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""How a run is spread over processes: in one process, or over those that torchrun has started."""
+
+from types import TracebackType
+from typing import Any
+
+from fuxictr_me.compat import BaseModel
+from fuxictr_me.errors import UsageError
+
+
+class Runtime:
+    """The processes of a run, as one of them sees them. It is a context manager that joins and leaves them.
+
+    This class is a run in one process. ``TorchrunRuntime`` overrides it for several.
+
+    Attributes:
+        gpu: CUDA device of this process, -1 for the CPU.
+        num_processes: how many processes train the model.
+        is_first: whether this process writes files and logs; no other one does.
+        options: what the runtime adds to the command in the row of results.
+    """
+
+    num_processes = 1
+    is_first = True
+    options = ""
+
+    def __init__(self, gpu: int = -1):
+        self.gpu = gpu
+
+    def __enter__(self) -> "Runtime":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Leave the other processes, if there are any."""
+
+    def check_model(self, model_class: type[BaseModel]) -> None:
+        """Raise a ``UsageError`` if these processes cannot train a model of this class."""
+
+    def place_model(self, model_class: type[BaseModel], feature_map: Any, params: dict) -> type[BaseModel]:
+        """Return the class of the part of the model that this process holds."""
+        return model_class
+
+    def find_share(self, model: BaseModel) -> tuple[int, int] | None:
+        """Return which rows this process reads, as ``H5DataLoader`` takes ``share``; None for all rows."""
+        return None
+
+    def fit_arguments(self, model: BaseModel) -> dict[str, Any]:
+        """Return arguments that ``fit`` takes from the runtime."""
+        return {}
+
+    def describe(self, model: BaseModel) -> dict[str, Any]:
+        """Return what a result records of the processes."""
+        return {"processes": self.num_processes}
+
+
+def open_runtime(
+    gpu: int = -1, engine: str | None = None, set_groups: int | None = None, resume: bool = False
+) -> Runtime:
+    """Return the runtime that the arguments of ``run_expid`` ask for.
+
+    Args:
+        gpu: CUDA device, -1 for the CPU.
+        engine: of ``fuxictr_me.distributed``, or ``auto``; None for one process.
+        set_groups, resume: see ``TorchrunRuntime``.
+
+    Raises:
+        UsageError: an argument that one process has no use for.
+    """
+    if engine is None:
+        if resume or set_groups is not None:
+            option = "--resume" if resume else "--set-groups"
+            raise UsageError(f"{option} is for runs on several processes: it needs --engine, and torchrun")
+        return Runtime(gpu)
+    from fuxictr_me.runs.torchrun import TorchrunRuntime  # torch.distributed takes time to import
+
+    return TorchrunRuntime(gpu, engine, set_groups, resume)
