@@ -9,7 +9,7 @@ from fuxictr_me.distributed.sharded_table import sharded_tables
 from fuxictr_me.errors import UsageError
 from fuxictr_me.models import MultiEmbeddingModel
 from fuxictr_me.models.assembly import check_options
-from fuxictr_me.nn.embedding_sets import dims_of_sets
+from fuxictr_me.nn.embedding_settings import resolve_embedding_dims
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.callbacks import InformationAbundance, build
 
@@ -42,7 +42,7 @@ def all_dims(get):
     dims, num_sets, interactions = get("embedding_dim"), get("num_sets"), get("interactions")
     if num_sets is None and not isinstance(dims, list | tuple):
         num_sets = len(interactions) if interactions else 4
-    dims = dims_of_sets(dims, num_sets)
+    dims = resolve_embedding_dims(dims, num_sets)
     if reason := _reason_against(get, dims):
         raise UsageError(f"a model on several processes {reason}")
     check_options(len(dims), get("aggregation"), get("nonlinear_projection"), False, dims)

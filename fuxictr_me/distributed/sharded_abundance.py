@@ -6,7 +6,7 @@ import torch
 
 from fuxictr_me.collapse.spectrum import CHUNK_ROWS
 from fuxictr_me.distributed.sharded_table import shards_of
-from fuxictr_me.tables.model_tables import FieldTables, field_tables
+from fuxictr_me.tables import FieldTables, find_tables
 from fuxictr_me.training.callbacks import InformationAbundance
 
 
@@ -40,7 +40,7 @@ class AbundanceOverRanks(InformationAbundance):
                 self.grid,
                 shards.get(f"{tables.layer}.sets.0.embedding_layer.embedding_layers.{tables.field}.weight"),
             )
-            for tables in field_tables(model)
+            for tables in find_tables(model)
         ]
         self.grid.all.on_first(lambda: record(model, event))
 

@@ -68,7 +68,7 @@ class ShardedTable(FusedTable):
         self.first_rows.copy_(torch.tensor(starts))
         self.ranks, self.shards = ranks, dict(zip(fields, shards, strict=True))
 
-    def _held(self, f, weight):
+    def _select_rows(self, f, weight):
         return weight[self.shards[self.fields[f]].ids(self.ranks.rank)]
 
     def _read(self, rows, padded):

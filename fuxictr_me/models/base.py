@@ -17,7 +17,8 @@ from fuxictr_me.models.penalty_terms import Penalties
 from fuxictr_me.models.training_checks import CheckedModel
 from fuxictr_me.nn import SetLinear
 from fuxictr_me.nn.aggregation import AGGREGATIONS
-from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER, MultiEmbedding
+from fuxictr_me.nn.embedding_sets import MultiEmbedding
+from fuxictr_me.nn.embedding_settings import FUXICTR_INITIALIZER
 from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.nn.head import CutMLP, LinearOfAll
 from fuxictr_me.training import (
@@ -252,7 +253,7 @@ class MultiEmbeddingModel(CheckedModel):
 
     def embed(self, X):
         """e: field -> ids (B,) ... -> a list of (B, M, ΣK), one a group."""
-        return self.embedding_layer.by_group(X, self.groups)
+        return self.embedding_layer.look_up_groups(X, self.groups)
 
     def represent(self, e, X):
         """h⁽ᵐ⁾ = projection⁽ᵐ⁾(interaction⁽ᵐ⁾(e⁽ᵐ⁾)) -> (B, M, H)."""

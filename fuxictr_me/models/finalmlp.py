@@ -71,7 +71,7 @@ class FinalMLP_ME(MultiEmbeddingModel):
 
     def interact(self, e, X):
         """e, and the embeddings of the gates' contexts -> the inputs of the two streams, for each group."""
-        contexts = [context.by_group(X, self.groups) for context in self.contexts]
+        contexts = [context.look_up_groups(X, self.groups) for context in self.contexts]
         return self.interaction(e, *contexts)
 
     def _embed(self, fields):

@@ -8,13 +8,14 @@ from statistics import fmean
 import yaml
 from tqdm import tqdm
 
-from fuxictr_me.collapse import abundance, field_tables, random_abundance, singular_values
+from fuxictr_me.collapse import abundance, random_abundance, singular_values
 from fuxictr_me.errors import require_extra
 from fuxictr_me.io.resources import PACKAGE, bundled
 from fuxictr_me.io.working_folder import working_in
-from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER
+from fuxictr_me.nn.embedding_settings import FUXICTR_INITIALIZER
 from fuxictr_me.quickstart.flights import write_csv
 from fuxictr_me.runs.experiment import load_trained, run_expid
+from fuxictr_me.tables import find_tables
 from fuxictr_me.training.callbacks.information_abundance import ALL
 
 RUNS = {"SE_1x": "SE 1x (1 set of 10)", "SE_4x": "SE 4x (1 set of 40)", "ME_4x": "ME 4x (4 sets of 10)"}
@@ -53,7 +54,7 @@ def run(out="quickstart", fast=False, gpu=-1, seed=2024):
             print(f"{title}: test AUC {results[expid]['test']['AUC']:.4f}", file=sys.stderr)
         text = report(results, fast)
         Path("quickstart.md").write_text(text)
-        models = {expid: field_tables(load_trained(expid, "config")) for expid in RUNS}
+        models = {expid: find_tables(load_trained(expid, "config")) for expid in RUNS}
         from fuxictr_me.quickstart.figure import draw  # matplotlib is an extra
 
         draw(*compare(models["SE_4x"], models["ME_4x"]), Path("quickstart.png"))

@@ -12,8 +12,7 @@ from fuxictr_me.data import build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError
 from fuxictr_me.errors import missing as missing_file
 from fuxictr_me.io.checkpoints import check_no_nan, load_state_dict
-from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER, paper_initializer
-from fuxictr_me.tables.checkpoint_keys import ID_TYPES
+from fuxictr_me.nn.embedding_settings import FUXICTR_INITIALIZER, paper_initializer
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,7 @@ class Run:
         if name != "paper":
             return get_initializer(name)
         dim = self.params.get("embedding_dim", 10)
-        specs = self.feature_map.features.values()
-        rows = sum(s["vocab_size"] for s in specs if s["type"] in ID_TYPES and "share_embedding" not in s)
-        return paper_initializer(rows, dim[0] if isinstance(dim, list | tuple) else dim)
+        return paper_initializer(self.feature_map.features, dim[0] if isinstance(dim, list | tuple) else dim)
 
     def id_counts(self, num_ids):
         """How often the training split has each id; ``num_ids`` as ``fuxictr_me.collapse.id_counts`` takes it."""

@@ -8,14 +8,13 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from fuxictr_me import __version__
-from fuxictr_me.collapse import field_tables
 from fuxictr_me.data.manifest_checks import check_listed_file
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.io.atomic import new_folder
 from fuxictr_me.io.checkpoints import check_no_nan
 from fuxictr_me.nn.embedding_sets import MultiEmbedding
 from fuxictr_me.runs.finished_run import find_run
-from fuxictr_me.tables.checkpoint_tables import checkpoint_layers
+from fuxictr_me.tables import find_checkpoint_layers, find_tables
 from fuxictr_me.tables.table_files import WRITERS
 
 VOCABULARY = "feature_vocab.json"
@@ -40,7 +39,7 @@ def run(expid, config, out, file_format="parquet", fields=None, checkpoint=None)
     found = find_run(expid, config, checkpoint)
     state_dict = found.state_dict()
     check_no_nan(state_dict, found.checkpoint)
-    layers = checkpoint_layers(state_dict, found.feature_map)
+    layers = find_checkpoint_layers(state_dict, found.feature_map)
     tables = [(table, layer.sharing(table.field)) for layer in layers for table in layer.tables]
     return _summary(
         _export(tables, found.feature_map, out, file_format, fields, expid, str(found.checkpoint)), Path(out)
@@ -60,7 +59,7 @@ def export_embeddings(model, out, file_format="parquet", fields=None, checkpoint
     hold what is no letter, digit or one of ``_.-~``. ``index.json`` lists the tables.
 
     A table that several fields share is written once, under the first of them. A pretrained field's table is
-    what its ids look up, of a sequence field that of its items. Left out: what ``field_tables`` leaves out.
+    what its ids look up, of a sequence field that of its items. Left out: what ``find_tables`` leaves out.
     Beside the model, pretrained tables as looked up, and the vocabulary, memory holds ``CHUNK_ROWS`` rows of a table.
 
     Args:
@@ -80,7 +79,7 @@ def export_embeddings(model, out, file_format="parquet", fields=None, checkpoint
     """
     _check(out, file_format)
     tables = []
-    for table in field_tables(model):
+    for table in find_tables(model):
         layers = _embedding_dict(model, table.layer).embedding_layers
         tables.append((table, [field for field, layer in layers.items() if layer is layers[table.field]]))
     feature_map = _embedding_dict(model, tables[0][0].layer)._feature_map if tables else None
@@ -186,7 +185,7 @@ def _chosen(tables, fields):
 
 
 def _embedding_dict(model, layer):
-    """FuxiCTR's FeatureEmbeddingDict (of set 0) in the layer that ``field_tables`` names."""
+    """FuxiCTR's FeatureEmbeddingDict (of set 0) in the layer that ``find_tables`` names."""
     module = model.get_submodule(layer)
     module = module.sets[0] if isinstance(module, MultiEmbedding) else module
     return getattr(module, "embedding_layer", module)

@@ -20,7 +20,7 @@ class FieldTables(nn.Module):
     def __init__(self, table):
         super().__init__()
         self.fields, self.columns = table.fields, table.columns
-        weight = table.settled().detach()
+        weight = table.settle().detach()
         self.tables = nn.ParameterList(nn.Parameter(weight[rows], requires_grad=False) for rows in table.rows)
 
     def forward(self, X):

@@ -59,7 +59,7 @@ class Step:
             by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
             self.rows = [by_rows(table, self.optimizer, on_cpu, kernels) for table in tables]
         for table, rows in zip(tables, self.rows, strict=True):
-            table.settled()  # what an earlier optimizer has put off
+            table.settle()  # what an earlier optimizer has put off
             table.updates = rows
         self.parameters = of_embeddings + of_networks
         self.counted = self.joint.counted(self.parameters)

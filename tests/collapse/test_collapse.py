@@ -7,15 +7,9 @@ from fuxictr.pytorch.layers import FeatureEmbedding, LogisticRegression
 from helpers.feature_maps import MODEL, categorical, make_feature_map, sequence
 
 from fuxictr_me import DNN_ME, information_abundance, singular_values
-from fuxictr_me.collapse import (
-    FieldTables,
-    abundance_of_fields,
-    abundance_of_sets,
-    field_tables,
-    random_abundance,
-    triangular_factor,
-)
+from fuxictr_me.collapse import random_abundance, triangular_factor
 from fuxictr_me.collapse.spectrum import CHUNK_ROWS
+from fuxictr_me.tables import FieldTables, abundance_of_fields, abundance_of_sets, find_tables
 
 
 def svd_abundance(matrix):
@@ -120,7 +114,7 @@ def test_field_tables_of_our_model():
         "clicks": sequence(25, 3),
     }
     model = model_of(make_feature_map(features))
-    found = {tables.field: tables for tables in field_tables(model)}
+    found = {tables.field: tables for tables in find_tables(model)}
     assert list(found) == ["user", "item", "bucket", "clicks"]
     assert {t.layer for t in found.values()} == {"embedding_layer"}
     assert [found[f].num_ids for f in found] == [29, 19, 10, 24] and found["user"].dims == [4, 4, 4]
@@ -135,7 +129,7 @@ def test_field_tables_of_our_model():
 
 def test_field_tables_of_any_fuxictr_layers(plain_map):
     model = torch.nn.ModuleDict({"deep": FeatureEmbedding(plain_map, 6), "wide": LogisticRegression(plain_map)})
-    assert [(t.layer, t.field, t.dims) for t in field_tables(model)] == [
+    assert [(t.layer, t.field, t.dims) for t in find_tables(model)] == [
         ("deep", "user", [6]),
         ("deep", "item", [6]),
         ("deep", "place", [6]),

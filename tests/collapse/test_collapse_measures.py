@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 from scipy.linalg import subspace_angles
-from scipy.spatial.distance import pdist
+from torch.linalg import svdvals
 
 from fuxictr_me import UsageError
 from fuxictr_me.collapse import (
@@ -26,10 +26,8 @@ from fuxictr_me.collapse import (
     stable_rank,
     table_space_similarity,
     triangular_factor,
-    uniformity,
     variance_of_norms,
     weighted_abundance,
-    weighted_singular_values,
     weighted_triangular_factor,
 )
 from fuxictr_me.collapse.spectrum import CHUNK_ROWS
@@ -38,7 +36,7 @@ from fuxictr_me.nn.penalties import norm_alignment, space_similarity
 OF_SPECTRA = (effective_rank, stable_rank, participation_ratio, alpha_req)
 
 
-@pytest.mark.parametrize("name", ["measures", "weighted", "sub_embeddings", "between_sets", "law", "gradient"])
+@pytest.mark.parametrize("name", ["measures", "weighted", "sub_embeddings", "between_sets", "collapse_law", "spectrum"])
 def test_worked_cases_of_the_docstrings(name):
     module = importlib.import_module(f"fuxictr_me.collapse.{name}")
     result = doctest.testmod(module, extraglobs={"np": np, "torch": torch})
@@ -88,50 +86,6 @@ def test_not_a_spectrum(measure, bad):
         measure(torch.tensor(bad))
 
 
-# --- uniformity --------------------------------------------------------------------------------------
-
-
-def plain_uniformity(table):
-    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
-    return np.log(np.mean(np.exp(-2 * pdist(unit) ** 2)))
-
-
-def test_uniformity_equals_the_mean_over_all_pairs():
-    table = torch.randn(700, 6) * 1e-4 + 5e-5
-    expected = plain_uniformity(table.double().numpy())
-    assert uniformity(table) == pytest.approx(expected, rel=1e-12)
-    with_holes = torch.cat([torch.ones(1, 6), table, torch.zeros(3, 6)])  # a padding row, rows of zeros
-    assert uniformity(with_holes, exclude=(0,)) == pytest.approx(expected, rel=1e-12)
-    assert uniformity(with_holes) != pytest.approx(expected, rel=1e-4)
-
-
-def test_uniformity_of_known_tables():
-    line = torch.randn(50, 1).abs() * torch.randn(1, 4)
-    assert uniformity(line) == pytest.approx(0, abs=1e-12)
-    assert uniformity(torch.tensor([[1.0, 0], [-2.0, 0]])) == pytest.approx(-8)
-    assert uniformity(torch.zeros(9, 3)) == uniformity(torch.ones(1, 3)) == uniformity(torch.ones(0, 3)) == 0.0
-
-
-def test_uniformity_of_a_sample_is_near_and_seeded():
-    table = torch.randn(CHUNK_ROWS + 1000, 3) + 0.7
-    table[CHUNK_ROWS:] = torch.tensor([0.0, 0.0, 9.0])
-    state = torch.get_rng_state()
-    estimates = [uniformity(table, sample=1000, seed=seed) for seed in range(5)]
-    assert torch.equal(torch.get_rng_state(), state)
-    exact = plain_uniformity(table[torch.randperm(len(table))[:4000]].double().numpy())
-    assert np.mean(estimates) == pytest.approx(exact, abs=0.05) and len(set(estimates)) == 5
-    assert uniformity(table, sample=1000, seed=3) == estimates[3]
-    pair = uniformity(table[:CHUNK_ROWS], sample=2)  # two different rows
-    assert -8 <= pair < -1e-6
-
-
-def test_uniformity_refuses_what_has_no_rows():
-    with pytest.raises(ValueError, match="1 rows of the table hold NaN or infinity"):
-        uniformity(torch.tensor([[1.0, float("nan")], [1.0, 2.0]]))
-    with pytest.raises(ValueError, match="must be a matrix"):
-        uniformity(torch.ones(3))
-
-
 # --- weighted by the data ----------------------------------------------------------------------------
 
 
@@ -140,13 +94,13 @@ def test_weighted_spectrum_is_that_of_the_rows_the_data_looks_up():
     ids = torch.randint(0, 30, (900,)) ** 2 // 30  # frequent small ids, and none above 28
     counts = id_counts([{"item": ids}], {"item": 40})["item"]
     looked_up = np.linalg.svd(table[ids].double().numpy(), compute_uv=False)
-    np.testing.assert_allclose(weighted_singular_values(table, counts), looked_up, rtol=1e-12)
+    np.testing.assert_allclose(svdvals(weighted_triangular_factor(table, counts)), looked_up, rtol=1e-12)
     expected = looked_up.sum() / looked_up.max()
     assert weighted_abundance(table, counts) == pytest.approx(expected, rel=1e-12)
     assert weighted_abundance(table, 1e6 * counts) == pytest.approx(expected, rel=1e-12)
     assert weighted_abundance(table, counts) != pytest.approx(information_abundance(table), rel=1e-3)
     without = np.linalg.svd(table[ids[ids != 1]].double().numpy(), compute_uv=False)
-    np.testing.assert_allclose(weighted_singular_values(table, counts, exclude=[1]), without, rtol=1e-12)
+    np.testing.assert_allclose(svdvals(weighted_triangular_factor(table, counts, exclude=[1])), without, rtol=1e-12)
 
 
 def test_weighted_factor_of_tall_tables_side_by_side():
@@ -156,9 +110,8 @@ def test_weighted_factor_of_tall_tables_side_by_side():
     R = weighted_triangular_factor(sets, counts)
     assert R.shape == (5, 5) and R.dtype == torch.float64
     np.testing.assert_allclose(R.T @ R, whole.T @ (counts.numpy()[:, None] * whole), rtol=1e-10)
-    np.testing.assert_allclose(
-        weighted_singular_values(sets, torch.ones(len(whole))), np.linalg.svd(whole, compute_uv=False), rtol=1e-12
-    )
+    unweighted = weighted_triangular_factor(sets, torch.ones(len(whole)))
+    np.testing.assert_allclose(svdvals(unweighted), np.linalg.svd(whole, compute_uv=False), rtol=1e-12)
 
 
 def test_weights_of_nothing_and_wrong_weights():

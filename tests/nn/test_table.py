@@ -11,8 +11,8 @@ from helpers.feature_maps import categorical, make_feature_map, sequence
 from helpers.models import gradients
 
 from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME, MultiEmbedding, UsageError
-from fuxictr_me.collapse import abundance_of_sets, field_tables
 from fuxictr_me.collapse.random_tables import is_centred
+from fuxictr_me.tables import abundance_of_sets, find_tables
 
 
 def pair(feature_map, dims=4, num_sets=3, **settings):
@@ -58,7 +58,7 @@ def test_every_kind_of_field_is_read_alike(every_kind, num_sets):
 def test_the_only_kind_of_field_is_read_alike_by_group(plain_map):
     fused, plain = pair(plain_map, [3, 3, 5, 5], None)
     X, groups = inputs_of(plain_map), [slice(0, 2), slice(2, 4)]
-    for mine, theirs in zip(fused.by_group(X, groups), plain.by_group(X, groups), strict=True):
+    for mine, theirs in zip(fused.look_up_groups(X, groups), plain.look_up_groups(X, groups), strict=True):
         assert torch.equal(mine, theirs)
     sources = make_feature_map({"a": {**categorical(4), "source": "user"}, "b": {**categorical(5), "source": "item"}})
     fused, plain = pair(sources)
@@ -129,7 +129,7 @@ def test_measures_see_the_same_tables(plain_map):
     """And what they started from, by which the random reference of a tall table is drawn without the table."""
     models = [build(DCNv2_ME, plain_map, fused_embedding=choice) for choice in (True, False)]
     models[1].load_state_dict(models[0].state_dict())
-    mine, theirs = (field_tables(model) for model in models)
+    mine, theirs = (find_tables(model) for model in models)
     assert [tables.field for tables in mine] == [tables.field for tables in theirs] == list(plain_map.features)
     for a, b in zip(mine, theirs, strict=True):
         assert a.exclude == b.exclude and abundance_of_sets(a) == abundance_of_sets(b)

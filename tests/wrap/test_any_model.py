@@ -13,7 +13,7 @@ from helpers.toy_models import DIM, WIDTH, Fused, Products, Small, Tasks, Tower,
 from torch import nn
 
 from fuxictr_me import DNN_ME, MultiEmbeddingOf, RunError, UsageError
-from fuxictr_me.tables.model_tables import field_tables
+from fuxictr_me.tables import find_tables
 from fuxictr_me.wrap import with_configured_sets
 
 
@@ -734,5 +734,5 @@ def test_defaults_of_the_class_and_keywords_of_its_constructor(feature_map):
 
 def test_every_set_is_seen_by_what_looks_for_collapse(feature_map):
     model = make(Tower, feature_map, num_sets=3)
-    tables = {tables.field: tables for tables in field_tables(model)}
+    tables = {tables.field: tables for tables in find_tables(model)}
     assert {field: len(t.sets) for field, t in tables.items()} == {"user": 3, "item": 3}

@@ -24,8 +24,8 @@ from fuxictr_me.collapse import (
     weighted_abundance,
 )
 from fuxictr_me.collapse.random_tables import random_reference
-from fuxictr_me.tables.checkpoint_blocks import first_interaction
-from fuxictr_me.tables.checkpoint_tables import checkpoint_layers
+from fuxictr_me.tables import find_checkpoint_layers
+from fuxictr_me.tables.first_interaction import find_first_interaction
 
 ALL = "all"  # the sets side by side, [E¹ … Eᴹ]
 
@@ -37,7 +37,7 @@ def measure(state_dict, feature_map, initializer, model=None, count=None, device
         state_dict (dict): name -> Tensor, of a whole model.
         feature_map (FeatureMap): of FuxiCTR.
         initializer (callable): what its tables started from.
-        model (str): its name, see ``first_interaction``.
+        model (str): its name, see ``find_first_interaction``.
         count (callable): {field: D} -> how often the training data have each id, as ``id_counts`` gives it;
             None leaves out what needs it.
         device (str): where the linear algebra is done; tables are moved there one field at a time.
@@ -49,8 +49,8 @@ def measure(state_dict, feature_map, initializer, model=None, count=None, device
     Raises:
         UsageError: a checkpoint that does not fit the feature map.
     """
-    layers = checkpoint_layers(state_dict, feature_map, initializer)
-    found, note = first_interaction(state_dict, layers, model)
+    layers = find_checkpoint_layers(state_dict, feature_map, initializer)
+    found, note = find_first_interaction(state_dict, layers, model)
     rows = {f: len(t.sets[0]) for layer in layers for t in layer.tables for f in layer.sharing(t.field)}
     counts = count(rows) if count else {}
     measured, skipped, factors = [], [], {}

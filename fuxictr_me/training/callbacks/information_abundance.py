@@ -6,9 +6,10 @@ import logging
 from pathlib import Path
 from statistics import fmean
 
-from fuxictr_me.collapse import abundance_of_fields, field_tables, random_reference
+from fuxictr_me.collapse import random_reference
 from fuxictr_me.errors import RunError
 from fuxictr_me.io.atomic import append_whole, replace_whole
+from fuxictr_me.tables import abundance_of_fields, find_tables
 from fuxictr_me.training.callbacks.base import Callback
 
 COLUMNS = (
@@ -81,7 +82,7 @@ class InformationAbundance(Callback):
 
     def _tables(self, model):
         """What is measured: a list of FieldTables."""
-        return field_tables(model)
+        return find_tables(model)
 
     def _rows(self, tables, measured):
         """One row a set, and one for all sets side by side."""
