@@ -43,7 +43,7 @@ def assemble(embedding, interaction, cuts, join, aggregation="mean", shared=Fals
     Args:
         embedding (MultiEmbedding)
         interaction (callable, or a list of M): (num_sets, field_dims) -> an interaction module.
-        cuts (list of CutMLP): the hidden layers of each branch.
+        cuts (list of SplitMLP): the hidden layers of each branch.
         join (callable): (number of heads, widths of the branches) -> the module that ends the head.
         aggregation (str): one of ``AGGREGATIONS``.
         shared (bool): one interaction module and projection for all sets.
@@ -61,12 +61,12 @@ def assemble(embedding, interaction, cuts, join, aggregation="mean", shared=Fals
         size = 1 if shared else group.stop - group.start
         crossing = makers[group.start](size, list(embedding.field_dims[group.start].values()))
         inputs = list(zip(cuts, crossing.output_dims, strict=True))
-        projecting = Projections([cut.projection(size, width) for cut, width in inputs])
+        projecting = Projections([cut.build_projection(size, width) for cut, width in inputs])
         if shared:
             crossing, projecting = (SharedBySets(part, embedding.num_sets) for part in (crossing, projecting))
         interactions.append(crossing)
         projections.append(projecting)
-        widths.append([cut.projected(width) for cut, width in inputs])
+        widths.append([cut.projection_width(width) for cut, width in inputs])
     if any(of_group != widths[0] for of_group in widths):
         raise UsageError(
             f"sets of dimensions {embedding.embedding_dims} give branches of widths "
@@ -92,8 +92,8 @@ def group_sets(makers, field_dims):
 def build_head(cuts, widths, num_heads, join):
     """The hidden layers behind the cuts, for branches of ``widths``, and what joins them."""
     inputs = list(zip(cuts, widths, strict=True))
-    towers = [cut.tower(num_heads, width) for cut, width in inputs]
-    return Head(widths, towers, join(num_heads, [cut.output_dim(width) for cut, width in inputs]))
+    towers = [cut.build_tower(num_heads, width) for cut, width in inputs]
+    return Head(widths, towers, join(num_heads, [cut.tower_width(width) for cut, width in inputs]))
 
 
 def check_options(num_sets, aggregation, nonlinear_projection, shared_interaction, embedding_dims):

@@ -20,7 +20,7 @@ from fuxictr_me.nn.aggregation import AGGREGATIONS
 from fuxictr_me.nn.embedding_sets import MultiEmbedding
 from fuxictr_me.nn.embedding_settings import FUXICTR_INITIALIZER
 from fuxictr_me.nn.fused_table import FusedTable
-from fuxictr_me.nn.head import CutMLP, LinearOfAll
+from fuxictr_me.nn.head import SplitMLP, LinearOfAll
 from fuxictr_me.training import (
     PRECISIONS,
     CompiledOrEager,
@@ -197,7 +197,7 @@ class MultiEmbeddingModel(CheckedModel):
         Raises:
             UsageError: branches of unequal width that nothing projects, or a penalty that cannot be here.
         """
-        cuts = [CutMLP(mlp, depth, self.nonlinear_projection) for mlp in mlps]
+        cuts = [SplitMLP(mlp, depth, self.nonlinear_projection) for mlp in mlps]
         parts = assemble(self.embedding_layer, interaction, cuts, join, self.aggregation_name, self.shared_interaction)
         self.groups = parts.groups
         self.interaction, self.projection = parts.interaction, parts.projection

@@ -1,4 +1,4 @@
-"""Interaction modules: each computes all M embedding sets in one pass, (B, M, ·) -> (B, M, ·)."""
+"""Layers. An interaction module computes all M embedding sets in one pass, (B, M, ·) -> (B, M, ·)."""
 
 from fuxictr_me.nn.cin import CompressedInteraction
 from fuxictr_me.nn.cross_network import CrossNetwork, CrossNetworkMix

@@ -71,8 +71,8 @@ class MultiEmbedding(nn.Module):
         embedding_dim: int | Sequence[int],
         num_sets: int | None = None,
         embedding_initializer: str | Callable[[Tensor], object] = FUXICTR_INITIALIZER,
-        required_feature_columns: Sequence[str] | None = None,
-        not_required_feature_columns: Sequence[str] | None = None,
+        required_feature_columns: list[str] | None = None,
+        not_required_feature_columns: list[str] | None = None,
         use_pretrain: bool = True,
         use_sharing: bool = True,
         fused: bool = False,
@@ -86,7 +86,7 @@ class MultiEmbedding(nn.Module):
             check_feature_encoder(f"feature_encoder of field {field!r}", spec.get("feature_encoder"))
         required, excluded = required_feature_columns, not_required_feature_columns
         check_widths(feature_map, self.embedding_dims, required, excluded, use_pretrain)
-        columns = {"required_feature_columns": required, "not_required_feature_columns": excluded}
+        columns: dict[str, Any] = {"required_feature_columns": required, "not_required_feature_columns": excluded}
         columns |= {"use_pretrain": use_pretrain, "use_sharing": use_sharing}
         self.register_module("table", None)  # registered before the sets, so that a state dict reaches it first
         self.sets = nn.ModuleList()
@@ -169,7 +169,7 @@ class MultiEmbedding(nn.Module):
         """
         return self.per_set(X, flatten_emb=True) if self.whole_table is None else [self.whole_table(X)]
 
-    def arrange(self, looked_up: Sequence[Tensor], groups: Sequence[slice]) -> list[Tensor]:
+    def arrange(self, looked_up: list[Tensor], groups: Sequence[slice]) -> list[Tensor]:
         """Arrange the result of ``look_up`` by groups of sets. It can be compiled together with what follows."""
         if self.whole_table is None:
             return [torch.stack(looked_up[group], dim=1) for group in groups]
@@ -251,7 +251,7 @@ class MultiEmbedding(nn.Module):
         if self.table is not None:
             self.table.drop_views()
         try:
-            return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # PyTorch's is untyped
+            return super()._apply(fn, recurse)
         finally:
             if self.table is not None:
                 self.table.make_views()

@@ -260,4 +260,5 @@ def _compose_table(parts: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Tens
 def _widths(field: str, spec: Mapping[str, Any], sets: list[TableParts], tables: FieldTables | None) -> list[int]:
     if tables is not None:
         return [spec.get("emb_output_dim", dim) if dim > 1 else dim for dim in tables.dims]
-    return [len(parts[field].get(ENCODER, parts[field].get("weight"))) for parts in sets]  # of a Linear (K, in)
+    part = ENCODER if ENCODER in sets[0][field] else "weight"  # of a Linear (K, in)
+    return [len(parts[field][part]) for parts in sets]

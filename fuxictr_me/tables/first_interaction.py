@@ -92,7 +92,8 @@ def find_first_interaction(
         if rest:  # the sets of the model share this layer
             continue
         blocks: list[Blocks | None] = [None] * layer.num_sets
-        kinds, keys = {}, {}
+        kinds: dict[str, None] = {}  # as an ordered set
+        keys: dict[str, None] = {}
         for outer, own in enumerate(weights_of_sets):
             for weights in interactions[outer]:
                 try:

@@ -164,6 +164,6 @@ def test_block_norms_are_those_of_our_cross_network():
     network = CrossNetwork(2, [3, 3, 3], num_layers=1)
     network.init_paper_weights()
     for m in range(2):
-        ours = block_norms(cross_blocks(network.weights()[0][m], [3, 3, 3]))
+        ours = block_norms(cross_blocks(network.effective_weights()[0][m], [3, 3, 3]))
         expected = network.field_pair_norms()[m, 0].detach().double().T  # there j comes before i
         torch.testing.assert_close(ours.square(), expected, rtol=1e-5, atol=0)

@@ -41,7 +41,7 @@ def test_finds_cross_layers(plain, weighted, shared):
     fill(model)
     found, _ = found_in(model, plain)
     network = model.interaction[0].network.crossnet if shared else model.interaction[0].crossnet
-    weights = network.weights()[0].detach()
+    weights = network.effective_weights()[0].detach()
     assert found.fields == ["a", "n", "b"] and found.layer == "embedding_layer" and len(found.blocks) == 3
     for m in range(3):
         assert_blocks(found.blocks[m], weights[0 if shared else m], 2)
