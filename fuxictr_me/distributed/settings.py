@@ -9,12 +9,12 @@ from fuxictr_me.distributed.sharded_table import sharded_tables
 from fuxictr_me.errors import UsageError
 from fuxictr_me.models import MultiEmbeddingModel
 from fuxictr_me.models.assembly import check_options
+from fuxictr_me.models.penalty_terms import PENALTIES
 from fuxictr_me.nn.embedding_settings import resolve_embedding_dims
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.callbacks import InformationAbundance, build
 
 NOT_BY_ENTRY = ("Adafactor", "LBFGS", "Muon")  # optimizers whose step of one entry depends on others
-PENALTIES = ("norm_alignment", "space_similarity", "singular_value", "restricted_interaction", "set_covariance")
 
 
 def check_class(model_class):

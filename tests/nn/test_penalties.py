@@ -240,16 +240,20 @@ def test_penalties_are_logged_beside_the_loss(plain_map, caplog):
             {"norm_alignment_regularizer": 1.0},
             "needs a weight for each pair of fields, which",
         ),
-        (DNN_ME, {"restricted_interaction_regularizer": 1e-5}, "needs full-matrix cross layers, which SideBySide has"),
+        (
+            DNN_ME,
+            {"restricted_interaction_regularizer": 1e-5},
+            "needs full-matrix cross layers, which FlatEmbeddings does not have",
+        ),
         (
             DCNv2_ME,
             {"restricted_interaction_regularizer": 1e-5, "use_low_rank_mixture": True},
-            "needs full-matrix cross layers, which CrossNetworkMix has not",
+            "needs full-matrix cross layers, which CrossNetworkMix does not have",
         ),
         (
             Mixed_ME,
             {"interactions": ["DCNv2", "PNN"], "num_sets": 2, "restricted_interaction_regularizer": 1e-5},
-            "needs full-matrix cross layers, which CrossNetwork or FieldProducts has not",
+            "needs full-matrix cross layers, which CrossNetwork or FieldProducts does not have",
         ),
         (
             DNN_ME,
