@@ -13,7 +13,7 @@ from fuxictr_me.config.user_code import FOLDERS, import_named, named_import_erro
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.models.training_checks import Checked
 from fuxictr_me.training.callbacks import attach, build
-from fuxictr_me.wrap import MultiEmbeddingOf, own_keys
+from fuxictr_me.wrap import MultiEmbeddingOf, find_own_keys
 
 ZOO, BASES = "model_zoo", "fuxictr.pytorch.models"
 SOURCE, MODULES = "FUXICTR_SRC", FOLDERS  # environment variables
@@ -43,7 +43,7 @@ def find_model(name: object, beside: Path | str | None = None, named: Path | str
     model_class = _find(name, beside, named)
     if is_ours(model_class) or backbone_of(model_class) is not model_class:
         return model_class
-    return _checked(model_class) if own_keys(model_class) else MultiEmbeddingOf(model_class)
+    return _checked(model_class) if find_own_keys(model_class) else MultiEmbeddingOf(model_class)
 
 
 def is_ours(model_class: type) -> bool:

@@ -27,7 +27,7 @@ from fuxictr_me.errors import UsageError, missing, unknown
 from fuxictr_me.io.working_folder import working_in
 from fuxictr_me.training.callbacks import attach, build
 from fuxictr_me.training.metrics import evaluate_metrics
-from fuxictr_me.wrap import with_configured_sets
+from fuxictr_me.wrap import wrap_if_configured
 
 ZOOS = ("model_zoo", "src")  # what scripts look models up in
 
@@ -124,7 +124,7 @@ class _Configured:
     """Mixed in front of FuxiCTR's base classes for the models of a script."""
 
     def __new__(cls, *args: object, **kwargs: object) -> object:
-        return object.__new__(with_configured_sets(cls, kwargs))
+        return object.__new__(wrap_if_configured(cls, kwargs))
 
     def __init__(self, *args: object, callbacks: list | None = None, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)

@@ -14,7 +14,7 @@ from torch import nn
 
 from fuxictr_me import DNN_ME, MultiEmbeddingOf, RunError, UsageError
 from fuxictr_me.tables import find_tables
-from fuxictr_me.wrap import with_configured_sets
+from fuxictr_me.wrap import wrap_if_configured
 
 
 class Crossed(Small):
@@ -404,10 +404,10 @@ def test_it_says_what_it_chose(feature_map, caplog):
     for line in (
         "Crossed with 2 embedding sets",
         "Merge points: cross>, >dnn.mlp.2",
-        "cross>: what comes out of cross (Products) is averaged over the sets, with no hidden layer before it",
-        ">dnn.mlp.2: what goes into dnn.mlp.2 (Linear) is averaged over the sets, behind a hidden layer",
-        "Of each set: embedding_layer, cross, dnn.mlp.0",
-        "There once, behind the merge: dnn.mlp.2, fc",
+        "cross>: the output of cross (Products) is averaged over the sets, with no hidden layer before it",
+        ">dnn.mlp.2: the input of dnn.mlp.2 (Linear) is averaged over the sets, behind a hidden layer",
+        "In every set: embedding_layer, cross, dnn.mlp.0",
+        "Once, behind the merge: dnn.mlp.2, fc",
         "Sets 1 ... run in turn",
     ):
         assert line in caplog.text
@@ -707,17 +707,17 @@ def test_sets_that_part_ways_in_training_end_it(feature_map):
 
 
 def test_keys_of_a_config_make_the_class(feature_map):
-    assert with_configured_sets(Tower, {"num_sets": 2}) is MultiEmbeddingOf(Tower)
-    assert with_configured_sets(Tower, {"merge": "dnn"}) is MultiEmbeddingOf(Tower)
-    assert with_configured_sets(Tower, {"embedding_dim": 2, "num_sets": None}) is Tower
-    assert with_configured_sets(DNN_ME, {"num_sets": 2}) is DNN_ME
-    assert with_configured_sets(MultiEmbeddingOf(Tower), {"num_sets": 2}) is MultiEmbeddingOf(Tower)
+    assert wrap_if_configured(Tower, {"num_sets": 2}) is MultiEmbeddingOf(Tower)
+    assert wrap_if_configured(Tower, {"merge": "dnn"}) is MultiEmbeddingOf(Tower)
+    assert wrap_if_configured(Tower, {"embedding_dim": 2, "num_sets": None}) is Tower
+    assert wrap_if_configured(DNN_ME, {"num_sets": 2}) is DNN_ME
+    assert wrap_if_configured(MultiEmbeddingOf(Tower), {"num_sets": 2}) is MultiEmbeddingOf(Tower)
 
     class Own(Tower):
         def __init__(self, feature_map, num_sets=3, **kwargs):
             super().__init__(feature_map, **kwargs)
 
-    assert with_configured_sets(Own, {"num_sets": 2}) is Own
+    assert wrap_if_configured(Own, {"num_sets": 2}) is Own
     with pytest.raises(UsageError, match="Own takes num_sets itself and cannot be wrapped: rename it"):
         MultiEmbeddingOf(Own)
 
