@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 from fuxictr.utils import load_config
-from helpers.bad_configs import DATASET, MODEL, error_of, write
+from helpers.bad_configs import (
+    DATASET,
+    MODEL,
+    error_of,
+    folder,  # noqa: F401 - a fixture
+    write,
+)
 
 from fuxictr_me.config import read_params
 from fuxictr_me.errors import UsageError

@@ -32,7 +32,7 @@ BUILD = ["data", "build", "shop", "--config", "config"]
         ("task", "x", "unknown task 'x'"),
     ],
 )
-def test_data_build_checks_settings_of_runs_in_the_entry_of_a_data_set(folder, capsys, key, value, words):  # noqa: F811
+def test_data_build_checks_settings_of_runs_in_the_entry_of_a_data_set(folder, capsys, key, value, words):
     write("dataset", key, value)
     code, line = error_of(BUILD, capsys)
     assert code == 2 and words in line and not Path("data").exists()
@@ -46,7 +46,7 @@ def test_data_build_checks_settings_of_runs_in_the_entry_of_a_data_set(folder, c
         ([{"InformationAbundance": {5: 1}}], "arguments must be {argument: value}, got {5: 1}"),
     ],
 )
-def test_callbacks_that_cannot_be(folder, capsys, callbacks, words):  # noqa: F811
+def test_callbacks_that_cannot_be(folder, capsys, callbacks, words):
     write("model", "callbacks", callbacks)
     code, line = error_of(RUN, capsys)
     assert code == 2 and words in line
@@ -61,21 +61,21 @@ def test_callbacks_that_cannot_be(folder, capsys, callbacks, words):  # noqa: F8
         (["run_expid", "--expid", "x", "--config", "a" * 5000], "File name too long"),
     ],
 )
-def test_paths_that_cannot_be(folder, capsys, arguments, words):  # noqa: F811
+def test_paths_that_cannot_be(folder, capsys, arguments, words):
     write("model", "seed", 1)
     code, line = error_of(arguments, capsys)
     assert code == 2 and words in line
 
 
 @pytest.mark.parametrize("text", ["x: {shuffle: !!bool foo}", "x: {seed: !!int [1]}", "x: {a: !!timestamp foo}"])
-def test_a_tag_on_a_value_that_it_cannot_have(folder, capsys, text):  # noqa: F811
+def test_a_tag_on_a_value_that_it_cannot_have(folder, capsys, text):
     write("model", "seed", 1)
     Path("config/model_config.yaml").write_text(text)
     code, line = error_of(RUN, capsys)
     assert code == 2 and "config/model_config.yaml is not valid YAML" in line
 
 
-def test_a_penalty_that_diverges_says_so(folder, capsys):  # noqa: F811
+def test_a_penalty_that_diverges_says_so(folder, capsys):
     write("model", "singular_value_regularizer", 1e300)
     code, line = error_of(RUN, capsys)
     assert code == 1 and "singular_value_regularizer 1e+300: the embeddings are not finite" in line
@@ -100,7 +100,7 @@ def host_state():
 
 
 @pytest.mark.parametrize("where", ["feature map", "feature_specs", "preprocess", "initializer", "metrics"])
-def test_scripts_of_fuxictr_evaluate_no_code_of_a_config_or_a_data_folder(checkout, capsys, monkeypatch, where):  # noqa: F811
+def test_scripts_of_fuxictr_evaluate_no_code_of_a_config_or_a_data_folder(checkout, capsys, monkeypatch, where):
     monkeypatch.chdir(checkout)
     path = Path("data/made/feature_map.json" if where == "feature map" else "config/model_config.yaml")
     content = yaml.safe_load(path.read_text())
@@ -134,7 +134,7 @@ def test_scripts_of_fuxictr_evaluate_no_code_of_a_config_or_a_data_folder(checko
         ({"kinds": ["SE", {"other": {"group_id": "user"}}]}, "group_id must be equal for all kinds"),
     ],
 )
-def test_a_study_checks_every_cell_before_its_first_run(folder, capsys, part, words):  # noqa: F811
+def test_a_study_checks_every_cell_before_its_first_run(folder, capsys, part, words):
     write("model", "seed", 1)
     entry = {key: value for key, value in MODEL.items() if key not in ("dataset_id", "num_sets", "seed")}
     Path("config/model_config.yaml").write_text(yaml.safe_dump({"DCNv2_ME_default": entry}))
@@ -144,7 +144,7 @@ def test_a_study_checks_every_cell_before_its_first_run(folder, capsys, part, wo
     assert code == 2 and words in line and not Path("s").exists() and not Path("data").exists()
 
 
-def test_the_folder_of_a_study_is_no_file(folder, capsys):  # noqa: F811
+def test_the_folder_of_a_study_is_no_file(folder, capsys):
     code, line = error_of(["study", "status", "rows.csv"], capsys)
     assert code == 2 and "rows.csv is a file, not the folder of a study" in line
 

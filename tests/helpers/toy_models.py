@@ -1,6 +1,5 @@
 """Small FuxiCTR models of many structures, as strangers write them."""
 
-import pytest
 import torch
 from fuxictr.pytorch.layers import FeatureEmbedding, LogisticRegression, MLP_Block
 from fuxictr.pytorch.models import BaseModel, MultiTaskModel
@@ -111,8 +110,8 @@ class Tasks(MultiTaskModel):
         return dict(zip(names, activated, strict=True))
 
 
-@pytest.fixture
-def feature_map():
+def make_toy_map():
+    """Make the feature map of ``FIELDS``."""
     return make_feature_map(FIELDS, embedding_dim=DIM)
 
 

@@ -136,7 +136,7 @@ def test_fuxictrs_own_parquet_loader_gets_ray_itself_when_it_is_used(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["", "raise ZeroDivisionError('theirs')", "raise SystemExit(7)"])
-def test_what_host_changes_is_as_before_when_the_script_ends(checkout, monkeypatch, ending):  # noqa: F811
+def test_what_host_changes_is_as_before_when_the_script_ends(checkout, monkeypatch, ending):
     script = checkout / "experiment" / "run_expid.py"
     script.write_text(script.read_text() + f"\n{ending}\n")
     monkeypatch.chdir(checkout)

@@ -14,7 +14,12 @@ import yaml
 from fuxictr.utils import print_to_json
 from helpers.command_line import run_cli
 from helpers.forked_processes import Forked, run_forked
-from helpers.studies import STUB, TINY, started
+from helpers.studies import (
+    STUB,
+    TINY,
+    started,
+    stub,  # noqa: F401 - a fixture
+)
 
 from fuxictr_me.commands.study import run, status
 from fuxictr_me.errors import RunError, UsageError

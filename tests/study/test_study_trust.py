@@ -232,7 +232,7 @@ def test_the_digest_of_ids_that_fuxictr_built_is_that_of_their_files(kind):
 
 
 @pytest.mark.parametrize("change", ["swapped", "replaced", "renamed"])
-def test_changed_data_are_noticed_and_old_runs_no_longer_count(change, stub, capsys):  # noqa: F811
+def test_changed_data_are_noticed_and_old_runs_no_longer_count(change, stub, capsys):
     stub()
     study = own_data()
     if change == "renamed":  # the sorted characters of the settings stay the same
@@ -265,7 +265,7 @@ def test_changed_data_are_noticed_and_old_runs_no_longer_count(change, stub, cap
     assert len(started("s")) == 2
 
 
-def test_touched_data_keep_their_runs(stub):  # noqa: F811
+def test_touched_data_keep_their_runs(stub):
     stub()
     study = own_data()
     run(out="s", **study)
@@ -274,7 +274,7 @@ def test_touched_data_keep_their_runs(stub):  # noqa: F811
     assert len(started("s")) == 1
 
 
-def test_a_setting_that_is_taken_away_is_a_change(stub):  # noqa: F811
+def test_a_setting_that_is_taken_away_is_a_change(stub):
     stub()
     run(out="s", **ONE, settings={"net_dropout": 0.3, "early_stop_patience": 7})
     plan, counted = read_plan("s"), read_state(read_plan("s"), Path("s")).counted
@@ -286,7 +286,7 @@ def test_a_setting_that_is_taken_away_is_a_change(stub):  # noqa: F811
     assert read_state(plan, Path("s")).counted == 0
 
 
-def test_a_corrected_run_whose_expid_stays_is_started_again(stub):  # noqa: F811
+def test_a_corrected_run_whose_expid_stays_is_started_again(stub):
     stub("if settings['hidden_units'] == [12, 21]: print('fuxictr-me: error: wrong'); sys.exit(1)")
     models = {"DNN_ME": {"expid": "DNN_ME_test", "hidden_units": [12, 21]}}
     with pytest.raises(Exception, match="1 failed"):
@@ -298,7 +298,7 @@ def test_a_corrected_run_whose_expid_stays_is_started_again(stub):  # noqa: F811
     assert started("s") == [expid, expid]
 
 
-def test_a_set_that_is_built_is_used(stub, capsys):  # noqa: F811
+def test_a_set_that_is_built_is_used(stub, capsys):
     stub()
     study = own_data()
     assert main(["data", "build", "mine", "--config", "cfg"]) == 0
@@ -421,7 +421,7 @@ def test_a_plan_without_runs_is_one_line(command, folder, capsys):
         ({"FUXICTR_SRC": ["../pp"]}, "runs code that lies in .*/pp: if you trust it, name it"),
     ],
 )
-def test_a_folder_runs_no_code_that_the_user_has_not_named(environment, words, folder, capsys, stub):  # noqa: F811
+def test_a_folder_runs_no_code_that_the_user_has_not_named(environment, words, folder, capsys, stub):
     import re
 
     stub()
@@ -492,9 +492,9 @@ def test_a_linked_lock_does_not_empty_what_it_leads_to(folder, capsys):
     "at",
     [*(pytest.param(at, marks=pytest.mark.slow) for at in ("make_plan", "prepare_data", "run_study")), "write_plan"],
 )
-def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):  # noqa: F811
+def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):
     stub()
-    code = "import os, signal; from fuxictr_me.study import commands\n"
+    code = "import os, signal; from fuxictr_me.commands import study as commands\n"
     code += f"commands.{at} = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
     code += "from fuxictr_me.commands.main import main; main(['study', 's.yaml'])"
     write_study(scales=[1], seeds=[1])
@@ -503,7 +503,7 @@ def test_killed_between_any_two_steps_the_same_command_goes_on(at, stub):  # noq
     assert "1 of 1 runs finished" in run("s.yaml")
 
 
-def test_a_plan_that_was_only_half_put_in_place_is_laid_out_again(stub):  # noqa: F811
+def test_a_plan_that_was_only_half_put_in_place_is_laid_out_again(stub):
     stub()
     for name in (".planning-s-abcd_123", ".planning-other-abcd_123", ".planning-s-mine"):
         Path(name, "config").mkdir(parents=True)
@@ -517,7 +517,7 @@ def test_a_plan_that_was_only_half_put_in_place_is_laid_out_again(stub):  # noqa
     assert left == [".planning-other-abcd_123", ".planning-s-mine", ".planning-s-mine_too"]
 
 
-def test_a_file_of_the_users_in_the_folder_stays(stub):  # noqa: F811
+def test_a_file_of_the_users_in_the_folder_stays(stub):
     stub()
     write_study(scales=[2], seeds=[1])
     run("s.yaml")
@@ -530,7 +530,7 @@ def test_a_file_of_the_users_in_the_folder_stays(stub):  # noqa: F811
     assert not Path("s/tuner/DNN_ME_SE_2x").exists() and not Path("s/tuner/DNN_ME_SE_2x.yaml").exists()
 
 
-def test_a_run_left_behind_takes_its_slot(stub, capsys):  # noqa: F811
+def test_a_run_left_behind_takes_its_slot(stub, capsys):
     """One job at a time: while a run of a killed study goes on, no other is started beside it."""
     stub()
     Path("s").mkdir()

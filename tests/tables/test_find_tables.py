@@ -9,7 +9,7 @@ from fuxictr.pytorch.layers import FeatureEmbedding, FeatureEmbeddingDict, Logis
 from helpers.embedding_layers import FFM, INITIALIZER, Holder, assert_same_tables, fill, wrapped
 from helpers.families import FAMILIES, build
 from helpers.feature_maps import categorical, make_feature_map, sequence
-from helpers.toy_models import DIM, FIELDS, Tasks, Tower, Wide, make
+from helpers.toy_models import Tasks, Tower, Wide, make, make_toy_map
 from torch import nn
 
 from fuxictr_me import DCNv2_ME, Mixed_ME, MultiEmbedding, NFwFM_ME, UsageError
@@ -66,7 +66,7 @@ def test_models_and_checkpoints_have_the_same_tables_in_all_families():
 
 @pytest.mark.parametrize("backbone", [Tower, Wide, Tasks])
 def test_models_and_checkpoints_have_the_same_tables_in_wrapped_models(backbone):
-    feature_map = make_feature_map(FIELDS, embedding_dim=DIM)
+    feature_map = make_toy_map()
     feature_map.labels = ["click", "like"] if backbone is Tasks else ["label"]
     merge = {"merge": ["towers.0", "towers.1"]} if backbone is Tasks else {}
     model = make(backbone, feature_map, num_sets=3, **merge)

@@ -16,7 +16,10 @@ import pytest
 import yaml
 from helpers.command_line import run_cli
 from helpers.forked_processes import run_forked
-from helpers.fuxictr_checkout import SCRIPT
+from helpers.fuxictr_checkout import (
+    SCRIPT,
+    checkout,  # noqa: F401 - a fixture
+)
 
 
 def host(checkout, expid):
