@@ -379,7 +379,7 @@ def test_trains_saves_and_loads_the_best(feature_map, own_folder):
 )
 def test_a_point_can_be_named(feature_map, backbone, merge, points):
     if points is None:
-        with pytest.raises(UsageError, match="something has been merged before"):
+        with pytest.raises(UsageError, match="depends on one that was merged before"):
             make(backbone, feature_map, num_sets=2, merge=merge)
         return
     model = make(backbone, feature_map, num_sets=2, merge=merge)
@@ -624,9 +624,9 @@ class OnlyLinear(BaseModel):
         (ReadsItAgain, {"merge": ">fc"}, "reaches the prediction past >fc"),
         (ReadsItDetached, {}, "depends on embeddings past cross> and >dnn.mlp.2, where no gradient goes"),
         (ChoosesByIndex, {}, "depends on embeddings past cross> and >dnn.mlp.2, where no gradient goes"),
-        (OneAfterTheOther, {"merge": "activation>"}, "something has been merged before"),
-        (Tied, {"merge": "middle>"}, "layer.weight is used both before and behind middle>: no set could own it"),
-        (Tied, {"merge": ">layer"}, "something has been merged before"),
+        (OneAfterTheOther, {"merge": "activation>"}, "depends on one that was merged before"),
+        (Tied, {"merge": "middle>"}, "layer.weight is used both before and behind middle>: it would belong to a set and to the head"),
+        (Tied, {"merge": ">layer"}, "depends on one that was merged before"),
         (NoHead, {}, "no place was found.*average logits"),
         (LinearBeside, {"merge": "products>"}, "nothing trained lies behind products>: no head to share"),
         (Branches, {}, "branches on values that depend on its parameters"),
@@ -638,7 +638,7 @@ class OnlyLinear(BaseModel):
             "reaches the prediction past >head",
         ),
         (Counts, {}, "does not predict in training what it does unmerged.*not the same twice"),
-        (Auxiliary, {}, "an auxiliary loss, which would see set 0 alone"),
+        (Auxiliary, {}, "an auxiliary loss would see only set 0"),
         (Checkpointed, {}, "cross.layer is called, but no prediction depends on its weights"),
         (OwnSets, {}, "an attribute of its own called sets"),
         (Broken, {}, r"its forward and loss fail on a batch made from the feature map \(RuntimeError.*batch= takes"),
@@ -648,7 +648,7 @@ class OnlyLinear(BaseModel):
         (Tower, {"merge": []}, "merge must be logits, a module's path"),
         (Tower, {"merge": "dnn>"}, "nothing trained lies behind dnn>: no head to share"),
         (Wide, {"merge": "linear"}, "nothing that depends on embeddings passes >linear"),
-        (Crossed, {"merge": ["cross>", ">fc"]}, "something has been merged before"),
+        (Crossed, {"merge": ["cross>", ">fc"]}, "depends on one that was merged before"),
         (Tower, {"num_sets": None, "merge": "dnn"}, "merge: dnn says where sets are averaged: set num_sets, too"),
         (Tower, {"num_sets": 0}, "num_sets must be an integer of 1 or more, got 0"),
         (Tower, {"num_sets": True}, "num_sets must be an integer of 1 or more, got True"),
