@@ -85,9 +85,7 @@ def interaction_collapse(
         raise ValueError("IA of a pair of fields that both have tables is missing")
     random = np.random.default_rng(seed)
     return InteractionCollapse(
-        partner=_associate(y, a, permutations, random),
-        own=_associate(y.T, a, permutations, random),
-        num_fields=len(a),
+        partner=_associate(y, a, permutations, random), own=_associate(y.T, a, permutations, random), num_fields=len(a)
     )
 
 

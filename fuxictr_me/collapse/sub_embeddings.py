@@ -120,7 +120,6 @@ def fwfm_blocks(weights: Tensor, dim: int) -> Blocks:
     Args:
         weights: (F, F), as in NFwFM, or (F(F - 1)/2,) for the pairs i < j row by row, as FuxiCTR's FwFM stores them
             (``interaction_weight.weight[0]``).
-        dim: K.
 
     Returns:
         (K, K) blocks; None on the diagonal if the weights belong to pairs.
@@ -166,7 +165,6 @@ def ffm_blocks(num_fields: int, dim: int) -> Blocks:
     tables in ``embedding_layers`` 0 to F - 2; in its FFMv2, the one wide table.
 
     Args:
-        num_fields: F.
         dim: K of each of the tables.
 
     Returns:

@@ -39,7 +39,6 @@ def toy_data(d3: int, dim: int = 10, seed: int = 0) -> ToyData:
 
     Args:
         d3: D₃, the number of ids of field 3.
-        dim: K.
         seed: of the random numbers.
     """
     random, shape = torch.Generator().manual_seed(seed), (NUM_IDS, NUM_IDS)
@@ -73,7 +72,6 @@ def toy(d3: int, dim: int = 10, iterations: int = 5_000, lr: float = 1.0, seed: 
 
     Args:
         d3: D₃; 3 or 100 in the paper.
-        dim: K.
         iterations: SGD steps, each on all rows.
         lr: step size on the mean loss.
         seed: of tables and rows.

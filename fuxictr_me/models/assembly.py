@@ -107,11 +107,7 @@ def build_head(split_mlps: Sequence[SplitMLP], widths: list[int], num_heads: int
 
 
 def check_options(
-    num_sets: int,
-    aggregation: str,
-    nonlinear_projection: bool,
-    shared_interaction: bool,
-    embedding_dims: Sequence[int],
+    num_sets: int, aggregation: str, nonlinear_projection: bool, shared_interaction: bool, embedding_dims: Sequence[int]
 ) -> None:
     """Check that options do not contradict each other.
 

@@ -38,7 +38,6 @@ class MultiEmbeddingModel(CheckedModel):
     alike there is one group.
 
     Args:
-        feature_map: of FuxiCTR.
         model_id: names the checkpoint, the log and the IA file.
         gpu: CUDA device, -1 for the CPU.
         learning_rate, optimizer, loss: as FuxiCTR's ``compile`` takes them.

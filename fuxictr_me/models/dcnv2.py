@@ -27,7 +27,6 @@ class DCNv2_ME(MultiEmbeddingModel):
     With ``num_sets=1`` each structure is FuxiCTR's ``DCNv2``.
 
     Args:
-        feature_map: of FuxiCTR.
         model_structure: ``stacked``, ``parallel``, ``stacked_parallel`` or ``crossnet_only``. The
             default is the paper's, not FuxiCTR's ``parallel``.
         use_low_rank_mixture, low_rank, num_experts: FuxiCTR's ``CrossNetMix`` per set.
@@ -100,8 +99,6 @@ class CrossedFields(nn.Module):
     """The output of a cross network, and optionally the embeddings beside it for a parallel DNN.
 
     Args:
-        num_sets: M.
-        field_dims: width of each field.
         make_network: (num_sets, field_dims) -> the cross network.
         keep_raw: return a second branch, the embeddings.
     """

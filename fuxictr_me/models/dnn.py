@@ -16,7 +16,6 @@ class DNN_ME(MultiEmbeddingModel):
     Paper, section 5.1 (DNN). ``num_sets=1`` is FuxiCTR's ``DNN``.
 
     Args:
-        feature_map: of FuxiCTR.
         hidden_units: of the whole MLP; the first is the width of the projection.
         hidden_activations, net_dropout, batch_norm: as in FuxiCTR's DNN.
         **kwargs: of ``MultiEmbeddingModel``.
@@ -37,12 +36,7 @@ class DNN_ME(MultiEmbeddingModel):
 
 
 class FlatEmbeddings(nn.Module):
-    """No interaction except that of the hidden layers.
-
-    Args:
-        num_sets: M.
-        field_dims: width of each field.
-    """
+    """No interaction except that of the hidden layers."""
 
     def __init__(self, num_sets: int, field_dims: Sequence[int]) -> None:
         super().__init__()

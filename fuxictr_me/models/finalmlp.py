@@ -23,7 +23,6 @@ class FinalMLP_ME(MultiEmbeddingModel):
     ``num_sets=1`` this is FuxiCTR's ``FinalMLP``.
 
     Args:
-        feature_map: of FuxiCTR.
         mlp1_hidden_units, mlp2_hidden_units: of the two streams.
         mlp1_hidden_activations, mlp1_dropout, mlp1_batch_norm, and the same of mlp2: as in FuxiCTR's.
         use_fs: gate the embeddings of each set before either stream (FuxiCTR's feature selection).
@@ -100,8 +99,6 @@ class TwoStreams(nn.Module):
     """The embeddings for each of two streams, gated if there is feature selection.
 
     Args:
-        num_sets: M.
-        field_dims: width of each field.
         gates: one for each stream, or None.
     """
 
@@ -124,8 +121,6 @@ class FusedStreams(nn.Module):
     A linear map of the three is FinalMLP's fusion, except that each part has one factor instead of its own W.
 
     Args:
-        num_sets: M.
-        field_dims: width of each field.
         mlp: of either stream.
         num_parts: of the fusion (FuxiCTR's ``num_heads``).
     """
@@ -147,9 +142,7 @@ class ContextGate(nn.Module):
     """2 sigmoid(MLP(context)), a factor from 0 to 2 for each entry of an embedding (FuxiCTR's FinalMLP).
 
     Args:
-        num_sets: M.
         context_dim: width of the context; 0: a learned vector of the width of a field, which starts at 0.
-        field_dims: width of each field.
         hidden_units: of the MLP, with ReLU; may be empty.
     """
 

@@ -42,7 +42,6 @@ class Mixed_ME(MultiEmbeddingModel):
     Consecutive sets that are alike are computed in one pass, so list equal ``interactions`` one after the other.
 
     Args:
-        feature_map: of FuxiCTR.
         interactions: one of the names above for each set; their number is ``num_sets``.
         hidden_units: the first is the width of the projection of every set.
         hidden_activations, net_dropout, batch_norm: of these layers;
@@ -98,8 +97,7 @@ class Mixed_ME(MultiEmbeddingModel):
         }
         joined = {name: partial(OneBranch, make=make) for name, make in makers.items()}
         self.assemble(
-            [joined[name] for name in interactions],
-            [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)],
+            [joined[name] for name in interactions], [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)]
         )
 
 
@@ -117,8 +115,6 @@ class OneBranch(nn.Module):
     """The branches of an interaction module, side by side as one.
 
     Args:
-        num_sets: M.
-        field_dims: width of each field.
         make: makes the interaction module.
     """
 

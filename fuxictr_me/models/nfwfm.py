@@ -18,7 +18,6 @@ class NFwFM_ME(MultiEmbeddingModel):
     Paper, section 5.1 (NFwFM), which is not part of FuxiCTR. The paper's base dimension for it is 50.
 
     Args:
-        feature_map: of FuxiCTR.
         hidden_units: of the whole MLP; the first is the width of the projection.
         hidden_activations, net_dropout, batch_norm: of the MLP.
         interaction_dropout: rate after the products; None uses the first of ``net_dropout``.
@@ -42,8 +41,7 @@ class NFwFM_ME(MultiEmbeddingModel):
             dropout = net_dropout[0] if isinstance(net_dropout, list | tuple) else net_dropout
         check_dropout(dropout)
         self.assemble(
-            partial(WeightedProducts, dropout=dropout),
-            [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)],
+            partial(WeightedProducts, dropout=dropout), [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)]
         )
 
 
@@ -51,8 +49,6 @@ class WeightedProducts(nn.Module):
     """Σ_ij w_ij (e_i ⊙ e_j), BatchNorm, Dropout.
 
     Args:
-        num_sets: M.
-        field_dims: width of each field.
         dropout: rate.
 
     Raises:

@@ -22,7 +22,6 @@ class PNN_ME(MultiEmbeddingModel):
     is set. With ``num_sets=1`` this is FuxiCTR's ``PNN``.
 
     Args:
-        feature_map: of FuxiCTR.
         hidden_units: of the whole MLP; the first is the width of the projection.
         hidden_activations, net_dropout, batch_norm: as in FuxiCTR's PNN.
         product_type: ``inner``, the only type that FuxiCTR has.
@@ -59,8 +58,6 @@ class FieldProducts(nn.Module):
     """All inner products of two fields, and optionally the embeddings before them.
 
     Args:
-        num_sets: M.
-        field_dims: width of each field.
         concat_embeddings: feed the embeddings too.
 
     Raises:

@@ -23,7 +23,6 @@ class xDeepFM_ME(MultiEmbeddingModel):
     ``cin_activation=None`` and ``use_linear_term=True`` this is FuxiCTR's ``xDeepFM``.
 
     Args:
-        feature_map: of FuxiCTR.
         dnn_hidden_units: of the whole DNN; the first is the width of the projection. Empty: no DNN.
         dnn_activations, net_dropout, batch_norm: of the DNN.
         cin_hidden_units: feature maps of the CIN's layers.
@@ -85,8 +84,6 @@ class CompressedFields(nn.Module):
     """The features of a CIN, and optionally the embeddings beside them for a DNN.
 
     Args:
-        num_sets: M.
-        field_dims: width of each field.
         maps: feature maps of the CIN's layers.
         activation: of the CIN.
         keep_raw: return a second branch, the embeddings.

@@ -30,11 +30,7 @@ class Sum(nn.Module):
 
 
 class Weighted(nn.Module):
-    """h = Σ a_m h⁽ᵐ⁾ with learned weights a, the same for every row. It starts as the mean.
-
-    Args:
-        num_sets: M.
-    """
+    """h = Σ a_m h⁽ᵐ⁾ with learned weights a, the same for every row. It starts as the mean."""
 
     def __init__(self, num_sets: int) -> None:
         super().__init__()
@@ -56,7 +52,6 @@ class Gated(nn.Module):
     A gate instead of the mean, as in Tencent's ads models (KDD 2024, arXiv 2403.00793).
 
     Args:
-        num_sets: M.
         input_dim: width of all embeddings of all sets side by side.
     """
 
@@ -110,7 +105,6 @@ def build_aggregation(name: str, num_sets: int, widths: list[int], gate_dim: int
 
     Args:
         name: one of ``AGGREGATIONS``.
-        num_sets: M.
         widths: H_b of each branch in h.
         gate_dim: width of all embeddings of all sets side by side.
     """

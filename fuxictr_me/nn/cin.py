@@ -19,8 +19,6 @@ class CompressedInteraction(nn.Module):
     linear layer, is this module for one set without φ.
 
     Args:
-        num_sets: M.
-        num_fields: F.
         hidden_units: C, the number of feature maps of each layer.
         activation: name of φ, or None.
     """

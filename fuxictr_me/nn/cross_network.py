@@ -19,7 +19,6 @@ class CrossNetwork(nn.Module):
     restricted DCNv2).
 
     Args:
-        num_sets: M.
         field_dims: width of each field; their sum ΣK is the width of one set.
         num_layers: number of cross layers.
         field_weights: learn N.
@@ -111,7 +110,6 @@ class CrossNetworkMix(nn.Module):
     x_{l+1} = Σ_e softmax_e(g_e·x_l) · x₀ ⊙ (U_e tanh(C_e tanh(V_eᵀ x_l)) + b) + x_l. All layers share the gates g.
 
     Args:
-        num_sets: M.
         field_dims: width of each field; their sum D is the width of one set.
         num_layers: number of cross layers.
         low_rank: R, the rank of an expert.

@@ -11,12 +11,7 @@ from fuxictr_me.compat import FeatureEmbedding, PretrainedEmbedding
 from fuxictr_me.config.expressions import check_feature_encoder
 from fuxictr_me.config.pretrained import check_widths
 from fuxictr_me.errors import UsageError
-from fuxictr_me.nn.embedding_settings import (
-    FUXICTR_INITIALIZER,
-    ID_TYPES,
-    paper_initializer,
-    resolve_embedding_dims,
-)
+from fuxictr_me.nn.embedding_settings import FUXICTR_INITIALIZER, ID_TYPES, paper_initializer, resolve_embedding_dims
 from fuxictr_me.nn.fused_table import FusedTable, arrange_by_sets, find_plain_fields, id_range_error
 from fuxictr_me.nn.matching_layer import find_matching_layer
 
@@ -41,7 +36,6 @@ class MultiEmbedding(nn.Module):
     the feature map, is initialised like any other; FuxiCTR leaves its table at N(0, 1).
 
     Args:
-        feature_map: of FuxiCTR.
         embedding_dim: K, the dimension of ONE set; a list gives each set its own.
         num_sets: M; None uses the length of the list.
         embedding_initializer: as in FuxiCTR's ``FeatureEmbedding``, or ``"paper"``: xavier_uniform over the table of

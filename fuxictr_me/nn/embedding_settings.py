@@ -22,7 +22,6 @@ def paper_initializer(
 
     Args:
         features: field -> its spec in the feature map. Fields that share another's table are counted once.
-        embedding_dim: K.
         required: fields to keep; None keeps all.
         excluded: fields to leave out.
     """

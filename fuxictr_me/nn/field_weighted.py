@@ -8,10 +8,6 @@ class FieldWeightedFM(nn.Module):
     """Σ_ij w_ij (e_i ⊙ e_j) over all ordered pairs of fields, including i = j, within each set.
 
     From the paper's NFwFM (authors' code); FuxiCTR has no such layer. The weights start at N(0, 1).
-
-    Args:
-        num_sets: M.
-        num_fields: F.
     """
 
     def __init__(self, num_sets: int, num_fields: int) -> None:

@@ -113,12 +113,7 @@ class Head(nn.Module):
 
 
 class LinearOfAll(nn.Module):
-    """One linear layer over all branches.
-
-    Args:
-        num_heads: S.
-        widths: of the branches.
-    """
+    """One linear layer over all branches."""
 
     def __init__(self, num_heads: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -130,12 +125,7 @@ class LinearOfAll(nn.Module):
 
 
 class AddedLogits(nn.Module):
-    """The sum of one logit per branch, each from a linear layer (xDeepFM).
-
-    Args:
-        num_heads: S.
-        widths: of the branches.
-    """
+    """The sum of one logit per branch, each from a linear layer (xDeepFM)."""
 
     def __init__(self, num_heads: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -150,7 +140,6 @@ class BilinearFusion(nn.Module):
     """w_x·x + w_y·y + Σ_part x_partᵀ W_part y_part, as FuxiCTR's ``InteractionAggregation`` (FinalMLP).
 
     Args:
-        num_heads: S.
         widths: of the two streams x and y.
         num_parts: number of parts into which both streams are split (FuxiCTR's ``num_heads``).
 

@@ -8,9 +8,6 @@ class InnerProduct(nn.Module):
     """All inner products ⟨e_i, e_j⟩, i < j, within each set (PNN; paper, section 2.1).
 
     FuxiCTR's ``InnerProductInteraction(output="inner_product")`` is this module for one set. It has no weights.
-
-    Args:
-        num_fields: F.
     """
 
     pairs: Tensor

@@ -17,7 +17,6 @@ class SetLinear(nn.Module):
     zeros to a width that its matrix units can load.
 
     Args:
-        num_sets: M.
         in_features, out_features: widths of one set.
     """
 

@@ -15,7 +15,6 @@ class SharedBySets(nn.Module):
 
     Args:
         network: takes tensors (B, 1, ·), or lists of them, and returns one or a list of them.
-        num_sets: M.
     """
 
     def __init__(self, network: nn.Module, num_sets: int) -> None:
@@ -47,7 +46,6 @@ class SharedBatchNorm(nn.BatchNorm1d):
 
     Args:
         norm: the module for one set, H channels.
-        num_sets: M.
     """
 
     momentum: float

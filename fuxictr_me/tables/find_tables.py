@@ -134,7 +134,6 @@ def find_checkpoint_layers(
 
     Args:
         state_dict: name -> Tensor, of a whole model.
-        feature_map: of FuxiCTR.
         initializer: what the tables were initialised with, for ``FieldTables``.
 
     Returns:

@@ -109,10 +109,7 @@ def find_first_interaction(
             return FirstInteraction(", ".join(kinds), ", ".join(keys), layer.name, list(layer.widths), blocks), ""
     if misfits:
         return None, f"the checkpoint has weights of an interaction that do not fit its fields ({misfits[0]})"
-    return (
-        None,
-        "the model's first interaction has no bilinear weights of its own, as that of DCNv2, FwFM or FFM has",
-    )
+    return (None, "the model's first interaction has no bilinear weights of its own, as that of DCNv2, FwFM or FFM has")
 
 
 def _find_full_matrix(state_dict: Mapping[str, Tensor]) -> Iterator[_Weights]:

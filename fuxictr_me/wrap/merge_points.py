@@ -54,7 +54,6 @@ def parse_merge(merge: str | Sequence[str], trace: Trace) -> list[MergePoint]:
     Args:
         merge: ``">fc"``, ``"crossnet>"``, ``"dnn"`` (behind the first hidden layer in it), or ``"logits"``; a list if
             several branches meet.
-        trace: of the model.
 
     Raises:
         UsageError: if there is no such module, or the forward does not call it.
@@ -100,7 +99,6 @@ class Passage:
     """One call of the module of a merge point.
 
     Attributes:
-        point: the merge point.
         entries: nodes of the values that depend on embeddings and are merged there.
         exits: nodes of the module's output.
         leaves: positions of the entries among the tensors that pass.
@@ -139,7 +137,6 @@ def split_model(trace: Trace, points: Sequence[MergePoint], headless: bool = Fal
     A trained parameter belongs to a set if a merged value depends on it. Embeddings always belong to a set.
 
     Args:
-        trace: of the model.
         points: where the sets are merged.
         headless: whether the part behind the points may have no trained parameter, as with ``merge: logits``.
 

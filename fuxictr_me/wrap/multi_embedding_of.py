@@ -118,7 +118,6 @@ class _MultiEmbedding(Checked, MixinBase):
     """Mixed in front of a FuxiCTR model's class by ``MultiEmbeddingOf``.
 
     Attributes:
-        num_sets: M.
         merge_points: where the sets are averaged; none with one set.
         sets: a ``ModuleDict`` ``"1"`` … -> the further sets; absent with one set.
         batched: whether sets 1 … M - 1 run at once.

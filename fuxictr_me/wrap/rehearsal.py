@@ -41,7 +41,6 @@ def rehearse_merge(model: BaseModel, split: ModelSplit, batch: Any) -> dict[bool
     Args:
         model: of one set.
         split: its merge points.
-        batch: as its ``forward`` takes it.
 
     Returns:
         Training mode -> number of times that merge points are passed.

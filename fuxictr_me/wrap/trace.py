@@ -46,7 +46,6 @@ class Trace:
 
     Args:
         model: a FuxiCTR model in training mode.
-        batch: as its ``forward`` takes it.
 
     Attributes:
         calls: in the order in which they ended, inner modules first.
