@@ -41,3 +41,14 @@ def test_random_reference_draws_small_tables_and_those_not_centred():
     assert random_reference(tall, (4,), nn.init.uniform_).ia < 2 < random_reference(tall, (4,), INITIALIZER).ia
     xavier = random_reference(tall, (4,), nn.init.xavier_normal_)
     assert xavier.rms == pytest.approx((2 / (tall + 4)) ** 0.5, rel=0.02)
+
+
+def test_random_reference_is_seeded_and_leaves_the_random_state():
+    initializer = torch.nn.init.normal_
+    before = torch.random.get_rng_state()
+    one = random_abundance(50, [4, 4], initializer)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert one == random_abundance(50, [4, 4], initializer) != random_abundance(50, [4, 4], initializer, seed=1)
+    many = [random_abundance(2000, [16], initializer, seed=s) for s in range(3)]
+    expected = [information_abundance(np.random.randn(2000, 16)) for _ in range(3)]
+    assert np.mean(many) == pytest.approx(np.mean(expected), rel=0.02)
