@@ -1,7 +1,7 @@
 """The forward pass that all multi-embedding models share."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,18 +13,16 @@ from fuxictr_me.config.model_options import MODEL_OPTIONS
 from fuxictr_me.config.training_settings import check_model_settings, check_optimizer_and_loss
 from fuxictr_me.errors import UsageError
 from fuxictr_me.io.checkpoints import load_state_dict
-from fuxictr_me.models.assembly import assemble, check_options
+from fuxictr_me.models.assembly import InteractionMaker, JoinMaker, assemble, check_options
 from fuxictr_me.models.penalty_terms import Penalties
 from fuxictr_me.models.training_checks import CheckedModel
 from fuxictr_me.nn import MLP, SetLinear
-from fuxictr_me.nn.embedding_sets import MultiEmbedding
+from fuxictr_me.nn.embedding_sets import Inputs, MultiEmbedding
 from fuxictr_me.nn.embedding_settings import FUXICTR_INITIALIZER, ID_TYPES
 from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.nn.head import LinearOfAll, SplitMLP
 from fuxictr_me.training import CompiledOrEager, autocast, build_optimizer, check_updates
 from fuxictr_me.training.callbacks import attach, build
-
-Inputs = Mapping[str, Tensor]  # field -> ids (B,), values (B,), or sequences of ids (B, L)
 
 
 class MultiEmbeddingModel(CheckedModel):
@@ -156,10 +154,10 @@ class MultiEmbeddingModel(CheckedModel):
 
     def assemble(
         self,
-        interaction: Callable[[int, list[int]], nn.Module] | list[Callable[[int, list[int]], nn.Module]],
+        interaction: InteractionMaker | list[InteractionMaker],
         mlps: Sequence[MLP | None],
         depth: int | None = 1,
-        join: Callable[[int, list[int]], nn.Module] = LinearOfAll,
+        join: JoinMaker = LinearOfAll,
     ) -> None:
         """Build everything after the embeddings, then finish as FuxiCTR's constructors do.
 

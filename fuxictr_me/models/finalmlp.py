@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from fuxictr_me.config.training_settings import check_bool
 from fuxictr_me.errors import UsageError, unknown
-from fuxictr_me.models.base import Inputs, MultiEmbeddingModel
+from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.nn import MLP, SetLinear
+from fuxictr_me.nn.embedding_sets import Inputs
 from fuxictr_me.nn.head import BilinearFusion, BilinearParts
 from fuxictr_me.nn.padded_widths import loadable_width, pad_columns
 

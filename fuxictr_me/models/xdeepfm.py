@@ -11,8 +11,9 @@ from fuxictr_me.compat import LogisticRegression
 from fuxictr_me.config.training_options import check_activation
 from fuxictr_me.config.training_settings import check_bool
 from fuxictr_me.errors import UsageError, positive_int
-from fuxictr_me.models.base import Inputs, MultiEmbeddingModel
+from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.nn import MLP, CompressedInteraction, require_one_dim
+from fuxictr_me.nn.embedding_sets import Inputs
 from fuxictr_me.nn.head import AddedLogits
 
 

@@ -161,13 +161,15 @@ class MultiEmbedding(nn.Module):
         Returns:
             One (B, F, ΣK of all sets) if all fields lie in the fused table, else (B, ΣK) for each set.
         """
-        return self.per_set(X, flatten_emb=True) if self.whole_table is None else [self.whole_table(X)]
+        table = self.whole_table
+        return self.per_set(X, flatten_emb=True) if table is None else [table(X)]
 
     def arrange(self, looked_up: list[Tensor], groups: Sequence[slice]) -> list[Tensor]:
         """Arrange the result of ``look_up`` by groups of sets. It can be compiled together with what follows."""
-        if self.whole_table is None:
+        table = self.whole_table
+        if table is None:
             return [torch.stack(looked_up[group], dim=1) for group in groups]
-        return [arrange_by_sets(looked_up[0], self.whole_table.columns[group]) for group in groups]
+        return [arrange_by_sets(looked_up[0], table.columns[group]) for group in groups]
 
     @property
     def whole_table(self) -> FusedTable | None:

@@ -3,7 +3,7 @@
 No code of the model is needed, so the rule covers fuxictr-me's models, FuxiCTR's, and yours.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,12 +192,16 @@ def _build_layer(
     fields = [field for field in features if field in sets[0]]
     looked_up: dict[str, FieldTables] = {}
     table_of: dict[str, str] = {}
+    holders: dict[object, str] = {}  # place in memory -> the first field whose table lies there
     for field in fields:
         spec = features[field]
         if spec["type"] not in ID_TYPES:
             continue
-        base = _find_shared_table(field, spec, sets[0], looked_up)
+        memory = _memory_of(sets[0][field])
+        base = holders.get(memory) if memory else None
+        base = base or _find_equal_table(field, spec, sets[0], looked_up)
         if base is None:
+            holders[memory] = field
             padding = spec.get("padding_idx")
             looked_up[field] = FieldTables(
                 layer=name,
@@ -219,21 +223,18 @@ def _build_layer(
     )
 
 
-def _find_shared_table(
-    field: str, spec: Mapping[str, Any], fields: TableParts, earlier: Mapping[str, FieldTables]
-) -> str | None:
-    """Return the earlier field that reads the same table: one memory, or equal numbers if the feature map says so."""
-    table = _stored_table(fields[field])
-    for base in earlier:
-        other = _stored_table(fields[base])
-        if other.shape != table.shape or set(fields[base]) != set(fields[field]):
-            continue
-        # empty tables and those without memory all have address 0
-        if table.data_ptr() and (other.data_ptr(), other.stride()) == (table.data_ptr(), table.stride()):
-            return base
-        if base == spec.get("share_embedding") and torch.equal(other, table):
-            return base
-    return None
+def _find_equal_table(field: str, spec: Mapping[str, Any], fields: TableParts, earlier: Container[str]) -> str | None:
+    """Return the field whose table a field shares, if it is among ``earlier`` and the two tables have equal numbers."""
+    base = spec.get("share_embedding")
+    if base is None or base not in earlier or set(fields[base]) != set(fields[field]):
+        return None
+    return base if torch.equal(_stored_table(fields[base]), _stored_table(fields[field])) else None
+
+
+def _memory_of(parts: Mapping[str, Tensor]) -> tuple[object, ...] | None:
+    """Return where a table lies in memory, or None for an empty table, which lies nowhere."""
+    table = _stored_table(parts)
+    return (table.data_ptr(), table.shape, table.stride(), *sorted(parts)) if table.data_ptr() else None
 
 
 def _stored_table(parts: Mapping[str, Tensor]) -> Tensor:
