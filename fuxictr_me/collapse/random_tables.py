@@ -16,15 +16,10 @@ CENTRED = ("normal_", "xavier_normal_", "xavier_uniform_", "kaiming_normal_", "k
 
 @dataclass(frozen=True)
 class RandomReference:
-    """A table at random initialisation.
+    """A table at random initialisation."""
 
-    Attributes:
-        ia: information abundance.
-        rms: root mean square of its entries.
-    """
-
-    ia: float
-    rms: float
+    ia: float  # information abundance
+    rms: float  # root mean square of its entries
 
 
 @functools.lru_cache(maxsize=4_096)

@@ -18,20 +18,13 @@ NUM_IDS = 100
 
 @dataclass(frozen=True)
 class ToyData:
-    """Initial tables and rows of a run, float64. With one seed, E₁, E₂ and y are the same for every D₃.
+    """Initial tables and rows of a run, float64. With one seed, E₁, E₂ and y are the same for every D₃."""
 
-    Attributes:
-        E1, E2: (100, K).
-        E3: (D₃, K).
-        x3: (100, 100), the id of field 3 in the row of (x₁, x₂).
-        y: (100, 100), the label of that row, 0 or 1.
-    """
-
-    E1: Tensor
-    E2: Tensor
-    E3: Tensor
-    x3: Tensor
-    y: Tensor
+    E1: Tensor  # (100, K)
+    E2: Tensor  # (100, K)
+    E3: Tensor  # (D₃, K)
+    x3: Tensor  # (100, 100), the id of field 3 in the row of (x₁, x₂)
+    y: Tensor  # (100, 100), the label of that row, 0 or 1
 
 
 def toy_data(d3: int, dim: int = 10, seed: int = 0) -> ToyData:

@@ -27,20 +27,13 @@ class GroupModules(nn.ModuleList):
 
 @dataclass
 class Assembly:
-    """The parts of a model after its embeddings.
+    """The parts of a model after its embeddings."""
 
-    Attributes:
-        groups: sets that are computed together.
-        interaction, projection: for each group.
-        aggregation: see ``fuxictr_me.nn.aggregation``.
-        head: from the aggregated representation to the logit.
-    """
-
-    groups: list[slice]
-    interaction: GroupModules
-    projection: GroupModules
-    aggregation: nn.Module
-    head: Head
+    groups: list[slice]  # sets that are computed together
+    interaction: GroupModules  # for each group
+    projection: GroupModules  # for each group
+    aggregation: nn.Module  # see ``fuxictr_me.nn.aggregation``
+    head: Head  # from the aggregated representation to the logit
 
 
 def assemble(

@@ -48,19 +48,12 @@ class FirstInteraction:
 
 @dataclass(frozen=True)
 class _Weights:
-    """Weights of an interaction in a state dict.
+    """Weights of an interaction in a state dict."""
 
-    Attributes:
-        kind: name of the interaction.
-        key: name in the state dict.
-        sets: the weight of each set that the key holds.
-        to_blocks: (weight, K of each field) -> blocks.
-    """
-
-    kind: str
-    key: str
-    sets: Sequence[Any]
-    to_blocks: Callable[[Any, list[int]], Blocks]
+    kind: str  # name of the interaction
+    key: str  # name in the state dict
+    sets: Sequence[Any]  # the weight of each set that the key holds
+    to_blocks: Callable[[Any, list[int]], Blocks]  # (weight, K of each field) -> blocks
 
 
 @torch.no_grad()

@@ -26,17 +26,11 @@ PARTNER = re.compile(r"(?P<layer>(?:.+\.)?embedding_layers)\.(?P<number>\d+)")
 
 
 class LayerName(NamedTuple):
-    """The embedding layer to which a FuxiCTR ``FeatureEmbeddingDict`` belongs, and which of its sets it is.
+    """The embedding layer to which a FuxiCTR ``FeatureEmbeddingDict`` belongs, and which of its sets it is."""
 
-    Attributes:
-        layer: where the layer is in the model, without the parts of the path that all layers have.
-        set_of_model: number of the set of ``MultiEmbeddingOf``, else 0.
-        set_of_layer: number of the set of a ``MultiEmbedding``, else 0.
-    """
-
-    layer: str
-    set_of_model: int
-    set_of_layer: int
+    layer: str  # where the layer is in the model, without the parts of the path that all layers have
+    set_of_model: int  # number of the set of ``MultiEmbeddingOf``, else 0
+    set_of_layer: int  # number of the set of a ``MultiEmbedding``, else 0
 
 
 def parse_layer_name(path: str, paths: Container[str]) -> LayerName:

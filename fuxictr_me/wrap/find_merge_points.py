@@ -48,15 +48,10 @@ class _Candidate:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer on the way to a prediction.
+    """A layer on the way to a prediction."""
 
-    Attributes:
-        kind: ``linear``, ``activation``, or ``other``: a layer that does not matter here.
-        call: of its module; None for a function.
-    """
-
-    kind: str
-    call: Call | None = None
+    kind: str  # ``linear``, ``activation``, or ``other``: a layer that does not matter here
+    call: Call | None = None  # of its module; None for a function
 
 
 def _first_hidden(layers: list[_Layer]) -> int:

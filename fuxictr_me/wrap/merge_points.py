@@ -13,15 +13,10 @@ from fuxictr_me.wrap.trace import Trace
 
 @dataclass(frozen=True)
 class MergePoint:
-    """A place in a forward pass: ``>fc`` is the input of the module ``fc``, ``fc>`` its output.
+    """A place in a forward pass: ``>fc`` is the input of the module ``fc``, ``fc>`` its output."""
 
-    Attributes:
-        path: of the module.
-        side: ``"input"`` or ``"output"``.
-    """
-
-    path: str
-    side: str
+    path: str  # of the module
+    side: str  # ``"input"`` or ``"output"``
 
     def __str__(self) -> str:
         return f">{self.path}" if self.side == "input" else f"{self.path}>"
@@ -29,23 +24,14 @@ class MergePoint:
 
 @dataclass(frozen=True)
 class ModelSplit:
-    """Division of a model into the part that each set has and the head that exists once.
+    """Division of a model into the part that each set has and the head that exists once."""
 
-    Attributes:
-        points: where the sets are merged.
-        leaves: point -> positions of its tensors that depend on embeddings.
-        set_parameters: names of the trained parameters of a set.
-        head_parameters: names of the trained parameters behind the points.
-        tasks: point -> names of the predictions that depend on it.
-        hidden: point -> whether the merged value is the output of a hidden layer's activation.
-    """
-
-    points: tuple[MergePoint, ...]
-    leaves: dict[MergePoint, tuple[int, ...]]
-    set_parameters: frozenset[str]
-    head_parameters: list[str]
-    tasks: dict[MergePoint, list[str]]
-    hidden: dict[MergePoint, bool]
+    points: tuple[MergePoint, ...]  # where the sets are merged
+    leaves: dict[MergePoint, tuple[int, ...]]  # point -> positions of its tensors that depend on embeddings
+    set_parameters: frozenset[str]  # names of the trained parameters of a set
+    head_parameters: list[str]  # names of the trained parameters behind the points
+    tasks: dict[MergePoint, list[str]]  # point -> names of the predictions that depend on it
+    hidden: dict[MergePoint, bool]  # point -> whether the merged value is the output of a hidden layer's activation
 
 
 def parse_merge(merge: str | Sequence[str], trace: Trace) -> list[MergePoint]:
@@ -96,18 +82,12 @@ def _find_logits(trace: Trace) -> list[MergePoint]:
 
 @dataclass(frozen=True)
 class Passage:
-    """One call of the module of a merge point.
-
-    Attributes:
-        entries: nodes of the values that depend on embeddings and are merged there.
-        exits: nodes of the module's output.
-        leaves: positions of the entries among the tensors that pass.
-    """
+    """One call of the module of a merge point."""
 
     point: MergePoint
-    entries: tuple[Node, ...]
-    exits: tuple[Node, ...]
-    leaves: tuple[int, ...]
+    entries: tuple[Node, ...]  # nodes of the values that depend on embeddings and are merged there
+    exits: tuple[Node, ...]  # nodes of the module's output
+    leaves: tuple[int, ...]  # positions of the entries among the tensors that pass
 
 
 def list_passages(trace: Trace, points: Sequence[MergePoint]) -> list[Passage]:
