@@ -204,7 +204,7 @@ def _replay_ms(machine: Machine, by: object, batch: tuple, repeats: int = 20) ->
 
 def abundance(machine: Machine, cell: dict) -> Iterator[dict | None]:
     """Measure InformationAbundance at one evaluation: every field, every set, and the sets side by side."""
-    from fuxictr_me.collapse import FieldTables, abundance_of_fields, field_tables
+    from fuxictr_me.tables import FieldTables, abundance_of_fields, find_tables
     from fuxictr_me.training.callbacks import InformationAbundance
 
     model = build(machine, cell)
@@ -216,7 +216,7 @@ def abundance(machine: Machine, cell: dict) -> Iterator[dict | None]:
         callback.on_evaluation_end(model, {})
         seconds.append(time.perf_counter() - start)
     # the same by QR on the CPU, of the fields that are not too tall for that
-    few = [field for field in field_tables(model) if field.num_ids < 60_000]
+    few = [field for field in find_tables(model) if field.num_ids < 60_000]
     mine = abundance_of_fields(few, by_gram=True)
     on_cpu = [FieldTables(f.layer, f.field, [x.cpu() for x in f.sets], f.exclude, f.initializer) for f in few]
     exact = abundance_of_fields(on_cpu, by_gram=False)

@@ -1,30 +1,29 @@
-"""Other measures of collapse than information abundance: of singular values, and of the rows of a table.
+"""Other measures of collapse than information abundance, computed from singular values.
 
-All but ``uniformity`` take singular values in any order (``singular_values(table)``), do not depend on their
-scale, and are float64 inside. On K equal singular values all but ``alpha_req`` give K; on a single one, 1.
+All take singular values in any order (``singular_values(table)``), do not depend on their scale, and compute in
+float64. Of K equal singular values all but ``alpha_req`` give K; of a single one, 1.
 """
 
 import torch
+from torch import Tensor
 
-from fuxictr_me.collapse.spectrum import CHUNK_ROWS
-
-NEGLIGIBLE = 1e-6  # σ / max σ below which a direction is taken for the rounding of a float32 table
+NEGLIGIBLE = 1e-6  # below this σ / max σ, a direction may be the rounding of a float32 table
 
 
-def effective_rank(sigma):
-    """exp(H(p)), p = σ / Σσ, H the Shannon entropy: between 1 and the rank.
+def effective_rank(sigma: Tensor) -> float:
+    """Return exp(H(p)) with p = σ / Σσ and H the Shannon entropy: between 1 and the rank.
 
     Roy & Vetterli, "The effective rank" (EUSIPCO 2007); RankMe (arXiv 2210.02885) is the same with 1e-7
     added to each p.
 
     Args:
-        sigma (Tensor): (n,), singular values.
+        sigma: (n,), singular values.
 
     Returns:
-        float: 0.0 where all are 0 or none is.
+        The effective rank; 0.0 if all singular values are 0 or there is none.
 
     Raises:
-        ValueError: negative, NaN or infinite values.
+        ValueError: if a value is negative, NaN or infinite.
 
     Example::
 
@@ -36,10 +35,10 @@ def effective_rank(sigma):
     return float(torch.special.entr(p).sum().exp()) if len(p) else 0.0
 
 
-def stable_rank(sigma):
-    """Σσ² / max σ², or ‖E‖²_F / ‖E‖²₂: between 1 and the rank (Rudelson & Vershynin, arXiv math/0503442).
+def stable_rank(sigma: Tensor) -> float:
+    """Return Σσ² / max σ² = ‖E‖²_F / ‖E‖²₂: between 1 and the rank (Rudelson & Vershynin, arXiv math/0503442).
 
-    Args, returns and raises as ``effective_rank``.
+    Argument, result and errors are those of ``effective_rank``.
 
     Example::
 
@@ -49,11 +48,11 @@ def stable_rank(sigma):
     return float(_relative(sigma).square().sum())
 
 
-def participation_ratio(sigma):
-    """(Σλ)² / Σλ², λ = σ²: between 1 and the rank, as though so many λ were equal and the rest 0.
+def participation_ratio(sigma: Tensor) -> float:
+    """Return (Σλ)² / Σλ² with λ = σ²: between 1 and the rank, the number of equal λ with the same ratio.
 
-    Of the uncentred EᵀE; Gao et al., "A theory of multineuronal dimensionality" (bioRxiv 214262), take the
-    covariance. Args, returns and raises as ``effective_rank``.
+    It is computed from the uncentred EᵀE; Gao et al., "A theory of multineuronal dimensionality" (bioRxiv 214262), use
+    the covariance. Argument, result and errors are those of ``effective_rank``.
 
     Example::
 
@@ -64,22 +63,22 @@ def participation_ratio(sigma):
     return float(eigenvalues.sum().square() / eigenvalues.square().sum()) if len(eigenvalues) else 0.0
 
 
-def alpha_req(sigma):
-    """α of the power law λ_k ∝ k^(-α), λ = σ² by size: how steeply the spectrum falls; 0 where it is flat.
+def alpha_req(sigma: Tensor) -> float:
+    """Return α of the power law λ_k ∝ k^(-α), λ = σ² by size: the steepness of the spectrum; 0 if it is flat.
 
     α-ReQ (Agrawal, Mondal, Ghosh & Richards, NeurIPS 2022; first in arXiv 2202.05808). The fit is least
-    squares of log λ_k on log k over all k with σ_k above 1e-6 of the largest. Two things differ from theirs:
-    they fit a middle range of the hundreds of eigenvalues that their networks have, and theirs are of the
-    centred covariance; singular values of a table are of the uncentred EᵀE.
+    squares of log λ_k on log k over all k with σ_k above 1e-6 of the largest. Two things differ from the original:
+    it fits a middle range of the hundreds of eigenvalues that networks have, and it uses the centred covariance;
+    singular values of a table belong to the uncentred EᵀE.
 
     Args:
-        sigma (Tensor): (n,), singular values.
+        sigma: (n,), singular values.
 
     Returns:
-        float: α; NaN where fewer than two singular values count, for a line needs two points.
+        α; NaN if fewer than two singular values count, because a line needs two points.
 
     Raises:
-        ValueError: negative, NaN or infinite values.
+        ValueError: if a value is negative, NaN or infinite.
 
     Example::
 
@@ -96,53 +95,8 @@ def alpha_req(sigma):
     return -float(x @ y / (x @ x))
 
 
-@torch.no_grad()
-def uniformity(table, sample=2_048, seed=0, exclude=()):
-    """log mean exp(-2 ‖x - y‖²) over pairs of rows, each divided by its norm.
-
-    Wang & Isola, "Alignment and uniformity on the hypersphere" (arXiv 2005.10242), t = 2. From 0, where all
-    rows point one way, down to about -4, where they spread evenly over a sphere of many dimensions; never
-    below -8.
-
-    Of a table with more than ``sample`` rows this is an estimate, from the pairs of a random sample of
-    them. Rows of zeros have no direction and do not count.
-
-    Args:
-        table (Tensor (D, K)): any float dtype, any device.
-        sample (int): number of rows, drawn without replacement; time and memory grow with its square
-            (2,048: 17 MB).
-        seed (int): of the draw, which leaves torch's random state as it was.
-        exclude (iterable of int): rows that do not count, e.g. the padding row.
-
-    Returns:
-        float: 0.0 for fewer than two rows.
-
-    Raises:
-        ValueError: not a matrix, or entries that are not finite.
-
-    Example::
-
-        >>> round(uniformity(torch.tensor([[1.0, 0.0], [0.0, 3.0]])), 6)  # one pair, ‖x - y‖² = 2
-        -4.0
-    """
-    if table.ndim != 2:
-        raise ValueError(f"a table must be a matrix (ids, dimensions), got shape {tuple(table.shape)}")
-    norms = torch.cat([chunk.to(torch.float64).norm(dim=1) for chunk in table.split(CHUNK_ROWS)])
-    if not norms.isfinite().all():
-        raise ValueError(f"{int((~norms.isfinite()).sum())} rows of the table hold NaN or infinity")
-    norms[list(exclude)] = 0
-    rows = norms.nonzero().squeeze(1)
-    if len(rows) > sample:
-        drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:sample]
-        rows = rows[drawn.to(rows.device)]
-    if len(rows) < 2:
-        return 0.0
-    x = table[rows].to(torch.float64) / norms[rows, None]
-    return float(torch.pdist(x).square().mul(-2).exp().mean().log())
-
-
-def _relative(sigma):
-    """σ / max σ, float64, without those of a spectrum of zeros."""
+def _relative(sigma: Tensor) -> Tensor:
+    """Return σ / max σ in float64; an empty vector if all are 0."""
     sigma = torch.as_tensor(sigma).detach().to(torch.float64)
     if sigma.ndim != 1 or not sigma.isfinite().all() or (sigma < 0).any():
         raise ValueError("singular values must be a vector of finite numbers of 0 or more")

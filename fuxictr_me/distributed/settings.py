@@ -12,7 +12,8 @@ from fuxictr_me.distributed.sharded_table import find_sharded_tables
 from fuxictr_me.errors import UsageError
 from fuxictr_me.models import MultiEmbeddingModel
 from fuxictr_me.models.assembly import check_options
-from fuxictr_me.nn.embedding_sets import dims_of_sets
+from fuxictr_me.models.penalty_terms import PENALTIES
+from fuxictr_me.nn.embedding_settings import resolve_embedding_dims
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.callbacks import InformationAbundance, build
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from fuxictr_me.distributed.distributed_model import DistributedModel
 
 NOT_BY_ENTRY = ("Adafactor", "LBFGS", "Muon")  # optimizers whose step of one entry depends on others
-PENALTIES = ("norm_alignment", "space_similarity", "singular_value", "restricted_interaction", "set_covariance")
 
 
 class Settings:
@@ -65,7 +65,7 @@ def find_dims(settings: Settings) -> list[int]:
     dims, num_sets, interactions = settings("embedding_dim"), settings("num_sets"), settings("interactions")
     if num_sets is None and not isinstance(dims, list | tuple):
         num_sets = len(interactions) if interactions else 4
-    dims = dims_of_sets(dims, num_sets)
+    dims = resolve_embedding_dims(dims, num_sets)
     if reason := _find_obstacle(settings, dims):
         raise UsageError(f"a model on several processes {reason}")
     check_options(len(dims), settings("aggregation"), settings("nonlinear_projection"), False, dims)

@@ -9,7 +9,7 @@ from fuxictr_me.collapse.spectrum import CHUNK_ROWS
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.distributed.grid import Grid
 from fuxictr_me.distributed.sharded_table import Shard, find_shards
-from fuxictr_me.tables.model_tables import FieldTables, field_tables
+from fuxictr_me.tables import FieldTables, find_tables
 from fuxictr_me.training.callbacks import InformationAbundance
 
 
@@ -34,7 +34,7 @@ class AbundanceOverRanks(InformationAbundance):
         layer_path = "{}.sets.0.embedding_layer.embedding_layers.{}.weight"
         self._factors: list[FieldTables] = [
             compute_factor(tables, model.all_sets, self.grid, shards.get(layer_path.format(tables.layer, tables.field)))
-            for tables in field_tables(model)
+            for tables in find_tables(model)
         ]
         self.grid.all.run_on_first(lambda: record(model, event))
 

@@ -75,7 +75,7 @@ class ShardedTable(FusedTable):
         self.first_rows.copy_(torch.tensor(starts))
         self.ranks, self.shards = ranks, dict(zip(fields, shards, strict=True))
 
-    def _held(self, f: int, weight: Tensor) -> Tensor:
+    def _select_rows(self, f: int, weight: Tensor) -> Tensor:
         return weight[self.shards[self.fields[f]].ids(self.ranks.rank)]
 
     def _read(self, rows: Tensor, padded: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The model zoo: a class here, by its name, is what ``model:`` in a config means."""
+"""The models of this package. A config's ``model:`` key names one of these classes; the list is the registry."""
 
 from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.models.dcnv2 import DCNv2_ME

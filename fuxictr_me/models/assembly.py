@@ -1,106 +1,111 @@
-"""How a model is put together behind its embeddings: groups of sets, projections, aggregation, head."""
+"""Build the parts of a model after its embeddings: groups of sets, interactions, projections, aggregation, head."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from fuxictr_me.errors import UsageError
 from fuxictr_me.nn import SharedBySets
 from fuxictr_me.nn.aggregation import build_aggregation
-from fuxictr_me.nn.head import Head, Projections
+from fuxictr_me.nn.embedding_sets import MultiEmbedding
+from fuxictr_me.nn.head import Head, Projections, SplitMLP
+
+InteractionMaker = Callable[[int, list[int]], Any]  # (num_sets, field_dims) -> an interaction module
+JoinMaker = Callable[[int, list[int]], nn.Module]  # (number of heads, widths of the branches) -> the end of the head
 
 
-class EachGroup(nn.ModuleList):
-    """A module for each group of sets."""
+class GroupModules(nn.ModuleList):
+    """One module for each group of sets."""
 
-    def forward(self, *inputs):
-        """Lists of one input a group -> a list of one output a group."""
-        return [module(*of_group) for module, *of_group in zip(self, *inputs, strict=True)]
+    def forward(self, *inputs: Sequence[Any]) -> list[Any]:
+        """Lists with one input for each group -> a list with one output for each group."""
+        return [module(*group_inputs) for module, *group_inputs in zip(self, *inputs, strict=True)]
 
 
 @dataclass
 class Assembly:
-    """The parts of a model.
+    """The parts of a model after its embeddings."""
 
-    Attributes:
-        groups (list of slice): sets that are computed together.
-        interaction, projection (EachGroup)
-        aggregation (nn.Module): see ``fuxictr_me.nn.aggregation``.
-        head (Head)
-    """
-
-    groups: list
-    interaction: EachGroup
-    projection: EachGroup
-    aggregation: nn.Module
-    head: Head
+    groups: list[slice]  # sets that are computed together
+    interaction: GroupModules  # for each group
+    projection: GroupModules  # for each group
+    aggregation: nn.Module  # see ``fuxictr_me.nn.aggregation``
+    head: Head  # from the aggregated representation to the logit
 
 
-def assemble(embedding, interaction, cuts, join, aggregation="mean", shared=False):
-    """Build interaction modules and projections for each group of sets, and the head behind their aggregation.
+def assemble(
+    embedding: MultiEmbedding,
+    interaction: InteractionMaker | list[InteractionMaker],
+    split_mlps: Sequence[SplitMLP],
+    join: JoinMaker,
+    aggregation: str = "mean",
+    shared: bool = False,
+) -> Assembly:
+    """Build interaction modules and projections for each group of sets, their aggregation, and the head.
 
     Args:
-        embedding (MultiEmbedding)
-        interaction (callable, or a list of M): (num_sets, field_dims) -> an interaction module.
-        cuts (list of CutMLP): the hidden layers of each branch.
-        join (callable): (number of heads, widths of the branches) -> the module that ends the head.
-        aggregation (str): one of ``AGGREGATIONS``.
-        shared (bool): one interaction module and projection for all sets.
-
-    Returns:
-        Assembly
+        embedding: the embedding sets.
+        interaction: makes the interaction module; a list of M gives each set its own.
+        split_mlps: the hidden layers of each branch.
+        join: makes the module that ends the head.
+        aggregation: one of ``AGGREGATIONS``.
+        shared: use one interaction module and projection for all sets.
 
     Raises:
-        UsageError: branches of unequal width that nothing projects.
+        UsageError: if sets have branches of unequal width and no projection makes them equal.
     """
     makers = interaction if isinstance(interaction, list) else [interaction] * embedding.num_sets
     groups = group_sets(makers, embedding.field_dims)
-    interactions, projections, widths = EachGroup(), EachGroup(), []
+    interactions, projections, widths = GroupModules(), GroupModules(), []
     for group in groups:
         size = 1 if shared else group.stop - group.start
-        crossing = makers[group.start](size, list(embedding.field_dims[group.start].values()))
-        inputs = list(zip(cuts, crossing.output_dims, strict=True))
-        projecting = Projections([cut.projection(size, width) for cut, width in inputs])
+        module = makers[group.start](size, list(embedding.field_dims[group.start].values()))
+        branches = list(zip(split_mlps, module.output_dims, strict=True))
+        projection: nn.Module = Projections([mlp.build_projection(size, width) for mlp, width in branches])
         if shared:
-            crossing, projecting = (SharedBySets(part, embedding.num_sets) for part in (crossing, projecting))
-        interactions.append(crossing)
-        projections.append(projecting)
-        widths.append([cut.projected(width) for cut, width in inputs])
-    if any(of_group != widths[0] for of_group in widths):
+            module, projection = (SharedBySets(part, embedding.num_sets) for part in (module, projection))
+        interactions.append(module)
+        projections.append(projection)
+        widths.append([mlp.projection_width(width) for mlp, width in branches])
+    if any(group_widths != widths[0] for group_widths in widths):
         raise UsageError(
             f"sets of dimensions {embedding.embedding_dims} give branches of widths "
             f"{' and '.join(map(str, widths))}, which no hidden layer makes equal before they are aggregated"
         )
-    aggregating = build_aggregation(aggregation, embedding.num_sets, widths[0], sum(embedding.output_dims))
-    heads = embedding.num_sets if aggregation == "ensemble" else 1
+    aggregate = build_aggregation(aggregation, embedding.num_sets, widths[0], sum(embedding.output_dims))
+    num_heads = embedding.num_sets if aggregation == "ensemble" else 1
     copies = embedding.num_sets if aggregation == "concat" else 1
-    head = build_head(cuts, [copies * width for width in widths[0]], heads, join)
-    return Assembly(groups, interactions, projections, aggregating, head)
+    head = build_head(split_mlps, [copies * width for width in widths[0]], num_heads, join)
+    return Assembly(groups, interactions, projections, aggregate, head)
 
 
-def group_sets(makers, field_dims):
-    """Slices of sets that follow one another and are alike in interaction and dimensions."""
+def group_sets(makers: Sequence[InteractionMaker], field_dims: Sequence[dict[str, int]]) -> list[slice]:
+    """Return slices of consecutive sets with the same interaction and dimensions."""
 
-    def alike(m):
+    def kind(m: int) -> tuple[int, tuple[int, ...]]:
         return id(makers[m]), tuple(field_dims[m].values())
 
-    runs = (list(sets) for _, sets in itertools.groupby(range(len(makers)), key=alike))
+    runs = (list(sets) for _, sets in itertools.groupby(range(len(makers)), key=kind))
     return [slice(sets[0], sets[-1] + 1) for sets in runs]
 
 
-def build_head(cuts, widths, num_heads, join):
-    """The hidden layers behind the cuts, for branches of ``widths``, and what joins them."""
-    inputs = list(zip(cuts, widths, strict=True))
-    towers = [cut.tower(num_heads, width) for cut, width in inputs]
-    return Head(widths, towers, join(num_heads, [cut.output_dim(width) for cut, width in inputs]))
+def build_head(split_mlps: Sequence[SplitMLP], widths: list[int], num_heads: int, join: JoinMaker) -> Head:
+    """Build the hidden layers after the aggregation, for branches of ``widths``, and the module that joins them."""
+    branches = list(zip(split_mlps, widths, strict=True))
+    towers = [mlp.build_tower(num_heads, width) for mlp, width in branches]
+    return Head(widths, towers, join(num_heads, [mlp.tower_width(width) for mlp, width in branches]))
 
 
-def check_options(num_sets, aggregation, nonlinear_projection, shared_interaction, embedding_dims):
-    """Refuse options that mean nothing together.
+def check_options(
+    num_sets: int, aggregation: str, nonlinear_projection: bool, shared_interaction: bool, embedding_dims: Sequence[int]
+) -> None:
+    """Check that options do not contradict each other.
 
     Raises:
-        UsageError: one line that gives the reason.
+        UsageError: with the reason.
     """
     if num_sets == 1:
         for option, value, plain in (
@@ -112,8 +117,8 @@ def check_options(num_sets, aggregation, nonlinear_projection, shared_interactio
                 raise UsageError(f"{option}: {value} needs two sets or more, got num_sets 1")
     if not nonlinear_projection and aggregation in ("concat", "ensemble"):
         raise UsageError(
-            f"nonlinear_projection: False is about what is averaged; with aggregation {aggregation!r} each set "
-            "would be activated by itself all the same"
+            f"nonlinear_projection: False moves the activation behind the mean, but with aggregation {aggregation!r} "
+            "each set would be activated by itself anyway"
         )
     if shared_interaction and len(set(embedding_dims)) > 1:
         raise UsageError(f"shared_interaction needs sets of one dimension, got {embedding_dims}")

@@ -1,49 +1,47 @@
-"""DNN, multi-embedding."""
+"""Multi-embedding DNN."""
 
-from torch import nn
+from collections.abc import Sequence
+from typing import Any
+
+from fuxictr.features import FeatureMap
+from torch import Tensor, nn
 
 from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.nn import MLP
 
 
 class DNN_ME(MultiEmbeddingModel):
-    """Flatten -> the first hidden layer per set -> mean -> the other hidden layers and the logit.
+    """Flattened embeddings -> the first hidden layer per set -> mean -> the other hidden layers and the logit.
 
     Paper, section 5.1 (DNN). ``num_sets=1`` is FuxiCTR's ``DNN``.
 
     Args:
-        feature_map (FeatureMap): of FuxiCTR.
-        hidden_units (list of int): of the whole MLP; the first is the width of the projection.
-        hidden_activations (str or list), net_dropout (float or list), batch_norm (bool): as FuxiCTR's DNN.
+        hidden_units: of the whole MLP; the first is the width of the projection.
+        hidden_activations, net_dropout, batch_norm: as in FuxiCTR's DNN.
         **kwargs: of ``MultiEmbeddingModel``.
     """
 
     def __init__(
         self,
-        feature_map,
-        model_id="DNN_ME",
-        hidden_units=(64, 64, 64),
-        hidden_activations="ReLU",
-        net_dropout=0,
-        batch_norm=False,
-        **kwargs,
-    ):
+        feature_map: FeatureMap,
+        model_id: str = "DNN_ME",
+        hidden_units: Sequence[int] = (64, 64, 64),
+        hidden_activations: str | Sequence[str] = "ReLU",
+        net_dropout: float | Sequence[float] = 0,
+        batch_norm: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(feature_map, model_id=model_id, **kwargs)
-        self.assemble(SideBySide, [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)])
+        self.assemble(FlatEmbeddings, [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)])
 
 
-class SideBySide(nn.Module):
-    """No interaction but that of the hidden layers.
+class FlatEmbeddings(nn.Module):
+    """No interaction except that of the hidden layers."""
 
-    Args:
-        num_sets (int): M.
-        field_dims (list of int): width of each field.
-    """
-
-    def __init__(self, num_sets, field_dims):
+    def __init__(self, num_sets: int, field_dims: Sequence[int]) -> None:
         super().__init__()
         self.output_dims = [sum(field_dims)]
 
-    def forward(self, e):
+    def forward(self, e: Tensor) -> list[Tensor]:
         """(B, M, ΣK) -> [the same]."""
         return [e]

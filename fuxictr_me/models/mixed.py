@@ -1,15 +1,19 @@
-"""A model whose sets differ in how their fields interact."""
+"""A model whose sets differ in the interaction of their fields."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from fuxictr.features import FeatureMap
+from torch import Tensor, nn
 
 from fuxictr_me.config.training_settings import check_bool, check_dropout
 from fuxictr_me.errors import UsageError, unknown
+from fuxictr_me.models.assembly import InteractionMaker
 from fuxictr_me.models.base import MultiEmbeddingModel
-from fuxictr_me.models.dcnv2 import CrossedFields, cross_network
-from fuxictr_me.models.dnn import SideBySide
+from fuxictr_me.models.dcnv2 import CrossedFields, choose_cross_network
+from fuxictr_me.models.dnn import FlatEmbeddings
 from fuxictr_me.models.finalmlp import FusedStreams
 from fuxictr_me.models.nfwfm import WeightedProducts
 from fuxictr_me.models.pnn import FieldProducts
@@ -20,11 +24,11 @@ INTERACTIONS = ("DCNv2", "DNN", "FinalMLP", "NFwFM", "PNN", "xDeepFM")
 
 
 class Mixed_ME(MultiEmbeddingModel):
-    """The interaction of a model of its own per set -> the first hidden layer per set -> mean -> the rest of the MLP.
+    """The interaction of a chosen model per set -> the first hidden layer per set -> mean -> the rest of the MLP.
 
     Beyond the paper: heterogeneous interactions over multiple embeddings, as in Tencent's ads models (KDD
-    2024, arXiv 2403.00793, section on HMoE); ``aggregation: gated`` adds their gate. What a model feeds to
-    the hidden layers of its own is fed to the set's projection here:
+    2024, arXiv 2403.00793, section on HMoE); ``aggregation: gated`` adds their gate. What each model feeds to
+    its own hidden layers is fed to the set's projection here:
 
     ===========  =============================================================================
     DCNv2        the cross network's output
@@ -35,65 +39,57 @@ class Mixed_ME(MultiEmbeddingModel):
     xDeepFM      the CIN's features and the embeddings
     ===========  =============================================================================
 
-    Sets that follow one another and are alike are computed in one pass: order ``interactions`` so.
+    Consecutive sets that are alike are computed in one pass, so list equal ``interactions`` one after the other.
 
     Args:
-        feature_map (FeatureMap): of FuxiCTR.
-        interactions (list of str): one of the names above for each set; it gives ``num_sets``.
-        hidden_units (list of int): the first is the width of the projection of every set.
-        hidden_activations (str or list), net_dropout (float or list), batch_norm (bool): of these;
-            ``batch_norm`` of FinalMLP's streams too.
-        num_cross_layers (int), use_low_rank_mixture (bool), low_rank (int), num_experts (int): of DCNv2.
-        cin_hidden_units (list of int), cin_activation (str or None): of xDeepFM.
-        stream_hidden_units (list of int), stream_activations (str or list), stream_dropout (float or list),
-            num_heads (int): of FinalMLP, both streams alike.
-        interaction_dropout (float): of NFwFM, after the products.
-        concat_embeddings (bool): of PNN.
+        interactions: one of the names above for each set; their number is ``num_sets``.
+        hidden_units: the first is the width of the projection of every set.
+        hidden_activations, net_dropout, batch_norm: of these layers;
+            ``batch_norm`` also of FinalMLP's streams.
+        num_cross_layers, use_low_rank_mixture, low_rank, num_experts: of DCNv2.
+        cin_hidden_units, cin_activation: of xDeepFM.
+        stream_hidden_units, stream_activations, stream_dropout, num_heads: of FinalMLP; both streams are alike.
+        interaction_dropout: of NFwFM, after the products.
+        concat_embeddings: of PNN.
         **kwargs: of ``MultiEmbeddingModel``.
     """
 
     def __init__(
         self,
-        feature_map,
-        model_id="Mixed_ME",
-        interactions=("DCNv2", "FinalMLP", "PNN"),
-        num_sets=None,
-        hidden_units=(400, 400),
-        hidden_activations="ReLU",
-        net_dropout=0,
-        batch_norm=False,
-        num_cross_layers=4,
-        use_low_rank_mixture=False,
-        low_rank=32,
-        num_experts=4,
-        cin_hidden_units=(16, 16),
-        cin_activation="ReLU",
-        stream_hidden_units=(400, 400),
-        stream_activations="ReLU",
-        stream_dropout=0,
-        num_heads=1,
-        interaction_dropout=0,
-        concat_embeddings=False,
-        **kwargs,
-    ):
-        if not isinstance(interactions, list | tuple) or not interactions:
-            raise UsageError(f"interactions must be a list of one name for each set, got {interactions!r}")
-        for name in interactions:
-            if name not in INTERACTIONS:
-                raise unknown("interaction", name, INTERACTIONS)
-        if num_sets not in (None, len(interactions)):
-            raise UsageError(f"interactions names {len(interactions)} sets, num_sets is {num_sets}")
+        feature_map: FeatureMap,
+        model_id: str = "Mixed_ME",
+        interactions: Sequence[str] = ("DCNv2", "FinalMLP", "PNN"),
+        num_sets: int | None = None,
+        hidden_units: Sequence[int] = (400, 400),
+        hidden_activations: str | Sequence[str] = "ReLU",
+        net_dropout: float | Sequence[float] = 0,
+        batch_norm: bool = False,
+        num_cross_layers: int = 4,
+        use_low_rank_mixture: bool = False,
+        low_rank: int = 32,
+        num_experts: int = 4,
+        cin_hidden_units: Sequence[int] = (16, 16),
+        cin_activation: str | None = "ReLU",
+        stream_hidden_units: Sequence[int] = (400, 400),
+        stream_activations: str | Sequence[str] = "ReLU",
+        stream_dropout: float | Sequence[float] = 0,
+        num_heads: int = 1,
+        interaction_dropout: float = 0,
+        concat_embeddings: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        _check_interactions(interactions, num_sets)
         super().__init__(feature_map, model_id=model_id, num_sets=len(interactions), **kwargs)
         if self.shared_interaction and len(set(interactions)) > 1:
             raise UsageError(f"shared_interaction needs one interaction for all sets, got {list(interactions)}")
         check_cin(cin_hidden_units, cin_activation)
         check_dropout(interaction_dropout)
         check_bool("concat_embeddings", concat_embeddings)
-        crossing = cross_network(num_cross_layers, use_low_rank_mixture, low_rank, num_experts)
+        make_network = choose_cross_network(num_cross_layers, use_low_rank_mixture, low_rank, num_experts)
         streams = MLP(stream_hidden_units, stream_activations, stream_dropout, batch_norm)
-        makers = {
-            "DCNv2": partial(CrossedFields, crossing=crossing, keep_raw=False),
-            "DNN": SideBySide,
+        makers: dict[str, InteractionMaker] = {
+            "DCNv2": partial(CrossedFields, make_network=make_network, keep_raw=False),
+            "DNN": FlatEmbeddings,
             "FinalMLP": partial(FusedStreams, mlp=streams, num_parts=num_heads),
             "NFwFM": partial(WeightedProducts, dropout=interaction_dropout),
             "PNN": partial(FieldProducts, concat_embeddings=concat_embeddings),
@@ -101,25 +97,32 @@ class Mixed_ME(MultiEmbeddingModel):
         }
         joined = {name: partial(OneBranch, make=make) for name, make in makers.items()}
         self.assemble(
-            [joined[name] for name in interactions],
-            [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)],
+            [joined[name] for name in interactions], [MLP(hidden_units, hidden_activations, net_dropout, batch_norm)]
         )
+
+
+def _check_interactions(interactions: object, num_sets: int | None) -> None:
+    if not isinstance(interactions, list | tuple) or not interactions:
+        raise UsageError(f"interactions must be a list of one name for each set, got {interactions!r}")
+    for name in interactions:
+        if name not in INTERACTIONS:
+            raise unknown("interaction", name, INTERACTIONS)
+    if num_sets not in (None, len(interactions)):
+        raise UsageError(f"interactions names {len(interactions)} sets, num_sets is {num_sets}")
 
 
 class OneBranch(nn.Module):
     """The branches of an interaction module, side by side as one.
 
     Args:
-        num_sets (int): M.
-        field_dims (list of int): width of each field.
-        make (callable): (num_sets, field_dims) -> the interaction module.
+        make: makes the interaction module.
     """
 
-    def __init__(self, num_sets, field_dims, make):
+    def __init__(self, num_sets: int, field_dims: list[int], make: InteractionMaker) -> None:
         super().__init__()
         self.inner = make(num_sets, field_dims)
         self.output_dims = [sum(self.inner.output_dims)]
 
-    def forward(self, e):
+    def forward(self, e: Tensor) -> list[Tensor]:
         """(B, M, ΣK) -> [(B, M, ·)]."""
         return [torch.cat(self.inner(e), dim=-1)]

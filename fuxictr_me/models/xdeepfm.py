@@ -1,8 +1,11 @@
-"""xDeepFM, multi-embedding."""
+"""Multi-embedding xDeepFM."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-from torch import nn
+from fuxictr.features import FeatureMap
+from torch import Tensor, nn
 
 from fuxictr_me.compat import LogisticRegression
 from fuxictr_me.config.training_options import check_activation
@@ -10,42 +13,42 @@ from fuxictr_me.config.training_settings import check_bool
 from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.models.base import MultiEmbeddingModel
 from fuxictr_me.nn import MLP, CompressedInteraction, require_one_dim
+from fuxictr_me.nn.embedding_sets import Inputs
 from fuxictr_me.nn.head import AddedLogits
 
 
 class xDeepFM_ME(MultiEmbeddingModel):
-    """A CIN per set, its features averaged before one linear layer; a DNN as in DNN_ME; logits added.
+    """A CIN per set, whose features are averaged before one linear layer, and a DNN as in DNN_ME; logits are added.
 
     Paper, section 5.1 (xDeepFM): CIN of 16, 16 with ReLU, no linear term. With ``num_sets=1``,
     ``cin_activation=None`` and ``use_linear_term=True`` this is FuxiCTR's ``xDeepFM``.
 
     Args:
-        feature_map (FeatureMap): of FuxiCTR.
-        dnn_hidden_units (list of int): of the whole DNN; the first is the width of the projection. Empty: no DNN.
-        dnn_activations (str or list), net_dropout (float or list), batch_norm (bool): of the DNN.
-        cin_hidden_units (list of int): feature maps of the CIN's layers.
-        cin_activation (str or None): of the CIN; FuxiCTR's has none.
-        use_linear_term (bool): add FuxiCTR's ``LogisticRegression`` over all fields, as its xDeepFM does.
+        dnn_hidden_units: of the whole DNN; the first is the width of the projection. Empty: no DNN.
+        dnn_activations, net_dropout, batch_norm: of the DNN.
+        cin_hidden_units: feature maps of the CIN's layers.
+        cin_activation: of the CIN; FuxiCTR's has none.
+        use_linear_term: add FuxiCTR's ``LogisticRegression`` over all fields, as its xDeepFM does.
         **kwargs: of ``MultiEmbeddingModel``.
     """
 
     def __init__(
         self,
-        feature_map,
-        model_id="xDeepFM_ME",
-        dnn_hidden_units=(400, 400),
-        dnn_activations="ReLU",
-        cin_hidden_units=(16, 16),
-        cin_activation="ReLU",
-        net_dropout=0,
-        batch_norm=False,
-        use_linear_term=False,
-        **kwargs,
-    ):
+        feature_map: FeatureMap,
+        model_id: str = "xDeepFM_ME",
+        dnn_hidden_units: Sequence[int] = (400, 400),
+        dnn_activations: str | Sequence[str] = "ReLU",
+        cin_hidden_units: Sequence[int] = (16, 16),
+        cin_activation: str | None = "ReLU",
+        net_dropout: float | Sequence[float] = 0,
+        batch_norm: bool = False,
+        use_linear_term: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(feature_map, model_id=model_id, **kwargs)
         check_cin(cin_hidden_units, cin_activation)
         check_bool("use_linear_term", use_linear_term)
-        mlps = [None]
+        mlps: list[MLP | None] = [None]
         if dnn_hidden_units:
             mlps.append(MLP(dnn_hidden_units, dnn_activations, net_dropout, batch_norm))
         self.lr_layer = LogisticRegression(feature_map, use_bias=False) if use_linear_term else None
@@ -57,17 +60,17 @@ class xDeepFM_ME(MultiEmbeddingModel):
             join=AddedLogits,
         )
 
-    def logit(self, h, e, X):
-        """(B, M, H) -> (B, 1), with the linear term where there is one."""
+    def logit(self, h: Tensor, e: list[Tensor], X: Inputs) -> Tensor:
+        """Compute the logit (B, 1), including the linear term if there is one."""
         logit = super().logit(h, e, X)
         return logit if self.lr_layer is None else logit + self.lr_layer(X)
 
 
-def check_cin(cin_hidden_units, cin_activation):
-    """The settings of a CIN.
+def check_cin(cin_hidden_units: object, cin_activation: object) -> None:
+    """Check the settings of a CIN.
 
     Raises:
-        UsageError: one that cannot be.
+        UsageError: for a value that is not allowed.
     """
     if not isinstance(cin_hidden_units, list | tuple) or not cin_hidden_units:
         raise UsageError(f"cin_hidden_units must be a list of one integer or more, got {cin_hidden_units!r}")
@@ -79,27 +82,27 @@ def check_cin(cin_hidden_units, cin_activation):
 
 
 class CompressedFields(nn.Module):
-    """The features of a CIN, and the embeddings themselves beside them for a DNN.
+    """The features of a CIN, and optionally the embeddings beside them for a DNN.
 
     Args:
-        num_sets (int): M.
-        field_dims (list of int): width of each field.
-        maps (list of int): feature maps of the CIN's layers.
-        activation (str or None): of the CIN.
-        keep_raw (bool): a second branch, the embeddings.
+        maps: feature maps of the CIN's layers.
+        activation: of the CIN.
+        keep_raw: return a second branch, the embeddings.
 
     Raises:
-        UsageError: fields of unequal dimension.
+        UsageError: if fields have unequal dimensions.
     """
 
-    def __init__(self, num_sets, field_dims, maps, activation, keep_raw):
+    def __init__(
+        self, num_sets: int, field_dims: Sequence[int], maps: Sequence[int], activation: str | None, keep_raw: bool
+    ) -> None:
         super().__init__()
         require_one_dim("a CIN", field_dims)
         self.num_fields, self.keep_raw = len(field_dims), keep_raw
         self.cin = CompressedInteraction(num_sets, len(field_dims), maps, activation)
         self.output_dims = [self.cin.output_dim, sum(field_dims)] if keep_raw else [self.cin.output_dim]
 
-    def forward(self, e):
-        """(B, M, ΣK) -> [(B, M, ΣC)], and e for the DNN."""
+    def forward(self, e: Tensor) -> list[Tensor]:
+        """(B, M, ΣK) -> [(B, M, ΣC)], or [(B, M, ΣC), e]."""
         features = self.cin(e.unflatten(-1, (self.num_fields, -1)))
         return [features, e] if self.keep_raw else [features]

@@ -1,4 +1,8 @@
-"""Interaction modules: each computes all M embedding sets in one pass, (B, M, ·) -> (B, M, ·)."""
+"""Layers. An interaction module computes all M embedding sets in one pass, (B, M, ·) -> (B, M, ·).
+
+Letters in shapes: B rows of a batch, M sets (``num_sets``), F fields (``num_fields``), K dimensions of an embedding,
+S heads (``num_heads``). ``field_dims`` is the width of each field, with the sum ΣK.
+"""
 
 from fuxictr_me.nn.cin import CompressedInteraction
 from fuxictr_me.nn.cross_network import CrossNetwork, CrossNetworkMix

@@ -1,8 +1,11 @@
-"""The compressed interaction network of xDeepFM, all embedding sets in one pass."""
+"""The compressed interaction network of xDeepFM, computed for all embedding sets at once."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from fuxictr.pytorch.torch_utils import get_activation
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuxictr_me.nn.padded_widths import loadable_width, pad_columns
@@ -10,19 +13,21 @@ from fuxictr_me.nn.set_linear import SetLinear
 
 
 class CompressedInteraction(nn.Module):
-    """CIN within each set: x_{l+1, o} = φ(Σ_fc W_ofc (x_{0, f} ⊙ x_{l, c}) + b_o), summed over K, layers side by side.
+    """CIN of each set: x_{l+1, o} = φ(Σ_fc W_ofc (x_{0, f} ⊙ x_{l, c}) + b_o), summed over K, layers side by side.
 
-    Paper, section 2.1 (xDeepFM), φ = ReLU, no split of layers. FuxiCTR's ``CompressedInteractionNet``, up to its last
-    linear layer, is one set of it with no φ.
+    Paper, section 2.1 (xDeepFM), φ = ReLU, layers not split. FuxiCTR's ``CompressedInteractionNet``, up to its last
+    linear layer, is this module for one set without φ.
 
     Args:
-        num_sets (int): M.
-        num_fields (int): F.
-        hidden_units (list of int): C, feature maps of each layer.
-        activation (str or None): φ.
+        hidden_units: C, the number of feature maps of each layer.
+        activation: name of φ, or None.
     """
 
-    def __init__(self, num_sets, num_fields, hidden_units, activation="ReLU"):
+    layers: Any  # a ModuleList of SetLinear, whose items PyTorch types as Module
+
+    def __init__(
+        self, num_sets: int, num_fields: int, hidden_units: Sequence[int], activation: str | None = "ReLU"
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             SetLinear(num_sets, num_fields * maps_in, maps_out)
@@ -31,7 +36,7 @@ class CompressedInteraction(nn.Module):
         self.activation = get_activation(activation) or nn.Identity()
         self.output_dim = sum(hidden_units)
 
-    def forward(self, x0):
+    def forward(self, x0: Tensor) -> Tensor:
         """(B, M, F, K) -> (B, M, ΣC)."""
         num_fields, dim = x0.shape[2:]
         x0 = x0.permute(1, 0, 3, 2).flatten(1, 2)  # (M, B·K, F)

@@ -1,7 +1,10 @@
-"""The cross networks of DCNv2, all embedding sets in one pass."""
+"""The cross networks of DCNv2, computed for all embedding sets at once."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuxictr_me.nn.padded_widths import loadable_width, pad_columns
@@ -11,20 +14,29 @@ from fuxictr_me.nn.set_linear import SetLinear
 class CrossNetwork(nn.Module):
     """Full-matrix cross network of each set: x_{l+1} = x₀ ⊙ (W_l x_l + b_l) + x_l.
 
-    Paper, section 2.1 (DCNv2); FuxiCTR's ``CrossNetV2`` is one set of it. With ``field_weights`` each block
+    Paper, section 2.1 (DCNv2); FuxiCTR's ``CrossNetV2`` is this module for one set. With ``field_weights`` each block
     W_{i→j} between two fields is multiplied by a learned number N_ij, which starts at 1 (authors' code,
     restricted DCNv2).
 
     Args:
-        num_sets (int): M.
-        field_dims (list of int): width of each field; their sum ΣK is the width of one set.
-        num_layers (int): number of cross layers.
-        field_weights (bool): learn N.
-        keeps_padding (bool): on a GPU, leave the columns of zeros behind ΣK with which the layers are computed, for
+        field_dims: width of each field; their sum ΣK is the width of one set.
+        num_layers: number of cross layers.
+        field_weights: learn N.
+        keeps_padding: on a GPU, keep the columns of zeros with which the layers are computed after the ΣK columns, for
             a ``SetLinear`` that follows.
     """
 
-    def __init__(self, num_sets, field_dims, num_layers, field_weights=False, keeps_padding=False):
+    field_of: Tensor
+    cross_layers: Any  # a ModuleList of SetLinear, whose items PyTorch types as Module
+
+    def __init__(
+        self,
+        num_sets: int,
+        field_dims: Sequence[int],
+        num_layers: int,
+        field_weights: bool = False,
+        keeps_padding: bool = False,
+    ) -> None:
         super().__init__()
         self.field_dims, self.keeps_padding = list(field_dims), keeps_padding
         width, fields = sum(field_dims), len(field_dims)
@@ -35,62 +47,59 @@ class CrossNetwork(nn.Module):
             else None
         )
         if field_weights:
-            self.register_buffer("field_of", torch.arange(fields).repeat_interleave(torch.tensor(field_dims)), False)
+            field_of = torch.arange(fields).repeat_interleave(torch.tensor(self.field_dims))  # of each column
+            self.register_buffer("field_of", field_of, persistent=False)
 
-    def init_weights(self):
-        """N starts at 1; the cross layers initialise themselves."""
+    def init_weights(self) -> None:
+        """Set N = 1. The cross layers initialise themselves."""
         for weights in self.field_weights or ():
             nn.init.ones_(weights)
 
-    def init_paper_weights(self):
-        """The paper's code: cross weights xavier_uniform, biases 0."""
+    def init_paper_weights(self) -> None:
+        """Initialise as the paper's code does: cross weights xavier_uniform, biases 0."""
         for layer in self.cross_layers:
             for weight in layer.weight.data:
                 nn.init.xavier_uniform_(weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x0):
-        """(B, M, ΣK) -> (B, M, ΣK), or wider by zeros with ``keeps_padding``."""
+    def forward(self, x0: Tensor) -> Tensor:
+        """(B, M, ΣK) -> (B, M, ΣK), or with ``keeps_padding`` followed by columns of zeros."""
         width = x0.shape[-1]
         padded = loadable_width(width, x0.device)
-        x = x0 = pad_columns(x0, padded)  # the padding stays zero, for it is multiplied by that of x₀
-        for layer, weight in zip(self.cross_layers, self.weights(), strict=True):
+        x = x0 = pad_columns(x0, padded)  # the padding stays zero, because it is multiplied by that of x₀
+        for layer, weight in zip(self.cross_layers, self.effective_weights(), strict=True):
             x = torch.addcmul(x, x0, layer.apply_weight(x, _pad_both(weight, padded)))
         return x if self.keeps_padding else x[..., :width]
 
-    def weights(self):
-        """W of each layer, (M, ΣK, ΣK), its blocks multiplied by N where there is one."""
+    def effective_weights(self) -> list[Tensor]:
+        """Return W of each layer, (M, ΣK, ΣK), its blocks multiplied by N if there is one."""
         weights = [layer.weight for layer in self.cross_layers]
         if self.field_weights is None:
             return weights
-        of_entry = (self.field_of[:, None], self.field_of)  # the fields j (row) and i (column) of each entry
-        return [W * N[:, of_entry[0], of_entry[1]] for W, N in zip(weights, self.field_weights, strict=True)]
+        rows, columns = self.field_of[:, None], self.field_of  # the fields j (row) and i (column) of each entry
+        return [W * N[:, rows, columns] for W, N in zip(weights, self.field_weights, strict=True)]
 
-    def blocks(self, weights):
-        """W_{i→j} of each set and layer.
+    def field_pair_norms(self) -> Tensor:
+        """Return ‖W_{i→j}‖²_F of each set and layer: (M, L, F, F). All fields must have one dimension."""
+        return self._cut_into_blocks(self.effective_weights()).square().sum(dim=(-1, -2))
 
-        Args:
-            weights (list of Tensor): (M, F·K, F·K) a layer; row block j, column block i.
+    def distance_from_orthogonal(self) -> Tensor:
+        """Return Σ ‖I - W_{i→j} W_{i→j}ᵀ‖²_F over sets, layers and pairs (authors' code, restricted DCNv2).
 
-        Returns:
-            Tensor: (M, L, F, F, K, K), j before i.
+        W is the weight without N.
         """
-        fields, dim = len(self.field_dims), self.field_dims[0]
-        return torch.stack(weights, dim=1).unflatten(-1, (fields, dim)).unflatten(-3, (fields, dim)).transpose(-3, -2)
-
-    def field_pair_norms(self):
-        """‖W_{i→j}‖²_F of each set and layer: (M, L, F, F). Needs fields of one dimension."""
-        return self.blocks(self.weights()).square().sum(dim=(-1, -2))
-
-    def distance_from_orthogonal(self):
-        """Σ ‖I - W_{i→j} W_{i→j}ᵀ‖²_F over sets, layers and pairs, W without N (authors' code, restricted DCNv2)."""
-        W = self.blocks([layer.weight for layer in self.cross_layers])
+        W = self._cut_into_blocks([layer.weight for layer in self.cross_layers])
         identity = torch.eye(W.shape[-1], device=W.device, dtype=W.dtype)
         return (identity - W @ W.transpose(-1, -2)).square().sum()
 
+    def _cut_into_blocks(self, weights: list[Tensor]) -> Tensor:
+        """Cut the weights (M, F·K, F·K) of all layers into W_{i→j} (M, L, F, F, K, K), j before i."""
+        fields, dim = len(self.field_dims), self.field_dims[0]
+        return torch.stack(weights, dim=1).unflatten(-1, (fields, dim)).unflatten(-3, (fields, dim)).transpose(-3, -2)
 
-def _pad_both(weight: torch.Tensor, width: int) -> torch.Tensor:
-    """(M, ΣK, ΣK) -> (M, width, width), zeros behind."""
+
+def _pad_both(weight: Tensor, width: int) -> Tensor:
+    """(M, ΣK, ΣK) -> (M, width, width), followed by zeros."""
     missing = width - weight.shape[-1]
     return F.pad(weight, (0, missing, 0, missing)) if missing else weight
 
@@ -98,22 +107,22 @@ def _pad_both(weight: torch.Tensor, width: int) -> torch.Tensor:
 class CrossNetworkMix(nn.Module):
     """Low-rank mixture of experts of each set, as FuxiCTR's ``CrossNetMix`` computes it for one.
 
-    x_{l+1} = Σ_e softmax_e(g_e·x_l) · x₀ ⊙ (U_e tanh(C_e tanh(V_eᵀ x_l)) + b) + x_l, with the gates g
-    shared by all layers.
+    x_{l+1} = Σ_e softmax_e(g_e·x_l) · x₀ ⊙ (U_e tanh(C_e tanh(V_eᵀ x_l)) + b) + x_l. All layers share the gates g.
 
     Args:
-        num_sets (int): M.
-        field_dims (list of int): width of each field; their sum D is the width of one set.
-        num_layers (int): number of cross layers.
-        low_rank (int): R, the rank of an expert.
-        num_experts (int): E.
+        field_dims: width of each field; their sum D is the width of one set.
+        num_layers: number of cross layers.
+        low_rank: R, the rank of an expert.
+        num_experts: E.
     """
 
-    def __init__(self, num_sets, field_dims, num_layers, low_rank=32, num_experts=4):
+    def __init__(
+        self, num_sets: int, field_dims: Sequence[int], num_layers: int, low_rank: int = 32, num_experts: int = 4
+    ) -> None:
         super().__init__()
         input_dim = sum(field_dims)
 
-        def weights(*shape):
+        def weights(*shape: int) -> nn.ParameterList:
             return nn.ParameterList(nn.Parameter(torch.empty(num_sets, *shape)) for _ in range(num_layers))
 
         self.U = weights(num_experts, input_dim, low_rank)
@@ -123,8 +132,8 @@ class CrossNetworkMix(nn.Module):
         self.gating = nn.Parameter(torch.empty(num_sets, num_experts, input_dim))
         self.init_weights()
 
-    def init_weights(self):
-        """As FuxiCTR initialises one set: xavier_normal over (E, D, R), gates over (1, D), biases 0."""
+    def init_weights(self) -> None:
+        """Initialise as FuxiCTR does for one set: xavier_normal over (E, D, R), gates over (1, D), biases 0."""
         for weight in [*self.U, *self.V, *self.C]:
             for one_set in weight.data:
                 nn.init.xavier_normal_(one_set)
@@ -133,7 +142,7 @@ class CrossNetworkMix(nn.Module):
         for bias in self.bias:
             nn.init.zeros_(bias)
 
-    def forward(self, x0):
+    def forward(self, x0: Tensor) -> Tensor:
         """(B, M, D) -> (B, M, D)."""
         x = x0
         for U, V, C, bias in zip(self.U, self.V, self.C, self.bias, strict=True):

@@ -1,99 +1,96 @@
 """M embedding sets over a FuxiCTR feature map."""
 
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from fuxictr.features import FeatureMap
+from torch import Tensor, nn
 
 from fuxictr_me.compat import FeatureEmbedding, PretrainedEmbedding
 from fuxictr_me.config.expressions import check_feature_encoder
 from fuxictr_me.config.pretrained import check_widths
-from fuxictr_me.errors import UsageError, check_positive_int
-from fuxictr_me.nn.foreign_layer import find_layer
-from fuxictr_me.nn.fused_table import FusedTable, past_the_table, plain_fields
+from fuxictr_me.errors import UsageError
+from fuxictr_me.nn.embedding_settings import FUXICTR_INITIALIZER, ID_TYPES, paper_initializer, resolve_embedding_dims
+from fuxictr_me.nn.fused_table import FusedTable, arrange_by_sets, find_plain_fields, id_range_error
+from fuxictr_me.nn.matching_layer import find_matching_layer
 
-FUXICTR_INITIALIZER = "partial(nn.init.normal_, std=1e-4)"  # the default of FuxiCTR's FeatureEmbedding
+Inputs = Mapping[str, Tensor]  # field -> ids (B,), values (B,), or sequences of ids (B, L)
+Names = str | Sequence[str] | None
 
 
 class MultiEmbedding(nn.Module):
     """M independent embedding sets: e⁽ᵐ⁾ = lookup of x in set m (paper, section 4).
 
-    Each set is one FuxiCTR ``FeatureEmbedding``, so whatever the feature map says (categorical, numeric,
-    sequence with its encoder, pretrained, shared, own dimension, padding row) holds in every set, and
+    Each set is one FuxiCTR ``FeatureEmbedding``. So everything that a feature map can specify (categorical, numeric,
+    sequence with its encoder, pretrained, shared, a dimension per field, padding row) holds in every set, and
     FuxiCTR's ``embedding_regularizer`` counts each set as it counts one. With ``num_sets=1`` and equal
     weights the output is FuxiCTR's, bit for bit.
 
-    With ``fused`` the plain categorical fields of all sets lie in one ``FusedTable``, which is read in one look-up;
-    sequence, numeric, pretrained and shared fields, and those of a dimension of their own, stay with FuxiCTR's
-    layers. The state dict, the numbers drawn by the initialiser, and all results are the same either way.
+    With ``fused`` the plain categorical fields of all sets lie in one ``FusedTable``, which is read in one look-up.
+    Sequence, numeric, pretrained and shared fields, and those with a dimension of their own, stay in FuxiCTR's
+    layers. The state dict, the random initial values, and all results are the same either way.
 
     Two things differ from M separate layers. A *frozen* pretrained table is held once and read by all
     sets. And a field whose ``share_embedding`` names a field that is not in this layer, or comes later in
     the feature map, is initialised like any other; FuxiCTR leaves its table at N(0, 1).
 
     Args:
-        feature_map (FeatureMap): of FuxiCTR.
-        embedding_dim (int or list of int): K, the dimension of ONE set; a list gives each set its own.
-        num_sets (int or None): M; None takes it from the list.
-        embedding_initializer (str or callable): as in FuxiCTR's ``FeatureEmbedding``, or ``"paper"``:
-            xavier_uniform over the table of all fields of a set, (ΣD, K), so U(±√(6/(ΣD + K))) (authors' code).
-        required_feature_columns, not_required_feature_columns (list of str): fields to keep, to leave out.
-        use_pretrain, use_sharing (bool): as in FuxiCTR's ``FeatureEmbedding``.
-        fused (bool): one table for all plain categorical fields. It wants a model whose regulariser and training
-            step know it (``fuxictr_me.training.FastTraining``): FuxiCTR's ``embedding_regularizer`` would pass it by.
-        table (callable): (fields, sizes, dims) -> what ``FusedTable`` is, or holds a part of it.
+        embedding_dim: K, the dimension of ONE set; a list gives each set its own.
+        num_sets: M; None uses the length of the list.
+        embedding_initializer: as in FuxiCTR's ``FeatureEmbedding``, or ``"paper"``: xavier_uniform over the table of
+            all fields of a set, (ΣD, K), which is U(±√(6/(ΣD + K))) (authors' code).
+        required_feature_columns: fields to keep; None keeps all.
+        not_required_feature_columns: fields to leave out.
+        use_pretrain, use_sharing: as in FuxiCTR's ``FeatureEmbedding``.
+        fused: use one table for all plain categorical fields. The model's regulariser and training step must know of
+            it, as ``fuxictr_me.training.FastTraining`` does: FuxiCTR's ``embedding_regularizer`` would not see it.
+        table: (fields, sizes, dims) -> the ``FusedTable``, or a part of it.
 
     Attributes:
-        table (FusedTable or None): of the plain categorical fields.
-        field_dims (list of dict): of each set, field -> width of its embedding, in the order of the output.
-        output_dims (list of int): of each set, ΣK, its width with all fields side by side.
+        table: the ``FusedTable`` of the plain categorical fields, or None.
+        field_dims: for each set, field -> width of its embedding, in the order of the output.
+        output_dims: for each set, ΣK, its width with all fields side by side.
 
     Raises:
-        UsageError: no fields, M or K not a positive integer, not as many K as M, or a sequence field without
-            an encoder, or pretrained vectors of another width than a set asks for.
+        UsageError: if there are no fields, if M or K is not a positive integer or their numbers differ, if a sequence
+            field has no encoder, or if pretrained vectors have another width than a set needs.
     """
+
+    table: FusedTable | None
 
     def __init__(
         self,
-        feature_map,
-        embedding_dim,
-        num_sets=None,
-        embedding_initializer=FUXICTR_INITIALIZER,
-        required_feature_columns=None,
-        not_required_feature_columns=None,
-        use_pretrain=True,
-        use_sharing=True,
-        fused=False,
-        table=FusedTable,
-    ):
+        feature_map: FeatureMap,
+        embedding_dim: int | Sequence[int],
+        num_sets: int | None = None,
+        embedding_initializer: str | Callable[[Tensor], object] = FUXICTR_INITIALIZER,
+        required_feature_columns: list[str] | None = None,
+        not_required_feature_columns: list[str] | None = None,
+        use_pretrain: bool = True,
+        use_sharing: bool = True,
+        fused: bool = False,
+        table: Callable[[list[str], list[int], list[int]], FusedTable] = FusedTable,
+    ) -> None:
         super().__init__()
-        self.embedding_dims = dims_of_sets(embedding_dim, num_sets)
+        self.embedding_dims = resolve_embedding_dims(embedding_dim, num_sets)
         self.num_sets = len(self.embedding_dims)
         self.feature_map = feature_map
         for field, spec in feature_map.features.items():  # FuxiCTR evaluates it as Python
             check_feature_encoder(f"feature_encoder of field {field!r}", spec.get("feature_encoder"))
-        if embedding_initializer == "paper":
-            rows = self._total_ids(required_feature_columns, not_required_feature_columns)
-        check_widths(
-            feature_map, self.embedding_dims, required_feature_columns, not_required_feature_columns, use_pretrain
-        )
-        self.register_module("table", None)  # before the sets: a state dict that is loaded passes it first
+        required, excluded = required_feature_columns, not_required_feature_columns
+        check_widths(feature_map, self.embedding_dims, required, excluded, use_pretrain)
+        columns: dict[str, Any] = {"required_feature_columns": required, "not_required_feature_columns": excluded}
+        columns |= {"use_pretrain": use_pretrain, "use_sharing": use_sharing}
+        self.register_module("table", None)  # registered before the sets, so that a state dict reaches it first
         self.sets = nn.ModuleList()
         for m, dim in enumerate(self.embedding_dims):
-            embedding = FeatureEmbedding(
-                feature_map,
-                dim,
-                embedding_initializer=paper_initializer(rows, dim)
-                if embedding_initializer == "paper"
-                else embedding_initializer,
-                required_feature_columns=required_feature_columns,
-                not_required_feature_columns=not_required_feature_columns,
-                use_pretrain=use_pretrain,
-                use_sharing=use_sharing,
-            )
-            self.sets.append(embedding)
-            if fused:
-                self._fuse(m, embedding.embedding_layer, table)
+            initializer = embedding_initializer
+            if initializer == "paper":
+                initializer = paper_initializer(feature_map.features, dim, required, excluded)
+            self.sets.append(FeatureEmbedding(feature_map, dim, initializer, **columns))
+            if fused:  # set by set, so that all tables never exist twice
+                self._move_to_table(m, table)
         self.field_dims = [
             {field: self._field_dim(field, dim) for field in self._layers(m)}
             for m, dim in enumerate(self.embedding_dims)
@@ -107,230 +104,190 @@ class MultiEmbedding(nn.Module):
         self._share_frozen_tables()
         self.init_weights()
 
-    def forward(self, X, feature_source=None, feature_type=None, flatten_emb=False):
+    def forward(
+        self, X: Inputs, feature_source: Names = None, feature_type: Names = None, flatten_emb: bool = False
+    ) -> Tensor:
         """Look up a batch in every set.
 
         Args:
-            X (dict): field -> ids (B,), values (B,) or sequences of ids (B, L), as FuxiCTR feeds them.
-            feature_source, feature_type (str or list of str): keep only the fields of these sources, types.
-            flatten_emb (bool): fields side by side, for fields of unequal dimension.
+            X: field -> ids (B,), values (B,) or sequences of ids (B, L), as FuxiCTR's loaders yield them.
+            feature_source, feature_type: keep only the fields of these sources and types.
+            flatten_emb: put the fields side by side, which allows fields of unequal dimension.
 
         Returns:
-            Tensor: (B, M, F, K), or (B, M, ΣK) with ``flatten_emb``.
+            (B, M, F, K), or (B, M, ΣK) with ``flatten_emb``.
 
         Raises:
-            UsageError: an id past its field's table, sets of unequal dimension (``per_set`` takes them), or
+            UsageError: for an id outside its field's table, sets of unequal dimension (``per_set`` accepts them), or
                 fields of unequal dimension without ``flatten_emb``.
         """
         if len(set(self.output_dims)) > 1:
             raise UsageError(f"sets of unequal dimensions {self.embedding_dims} do not stack; use per_set")
         return torch.stack(self.per_set(X, feature_source, feature_type, flatten_emb), dim=1)
 
-    def per_set(self, X, feature_source=None, feature_type=None, flatten_emb=False):
-        """As ``forward``, but a list of M tensors (B, F, K), or (B, ΣK), which may differ in K."""
+    def per_set(
+        self, X: Inputs, feature_source: Names = None, feature_type: Names = None, flatten_emb: bool = False
+    ) -> list[Tensor]:
+        """Look up a batch as ``forward`` does, but return M tensors (B, F, K), or (B, ΣK), which may differ in K."""
         try:
             if self.table is None:
                 return [embedding(X, feature_source, feature_type, flatten_emb) for embedding in self.sets]
-            return self._per_set_fused(X, feature_source, feature_type, flatten_emb)
+            return self._per_set_fused(self.table, X, feature_source, feature_type, flatten_emb)
         except IndexError as error:
-            raise (self._id_past_the_table(X) or UsageError(str(error))) from error
+            raise (self._find_id_error(X) or UsageError(str(error))) from error
         except RuntimeError as error:
-            if not flatten_emb and len(set(self.field_dims[0].values())) > 1:
-                raise UsageError(
-                    f"fields have unequal dimensions {self.field_dims[0]}; use flatten_emb=True"
-                ) from error
-            raise
+            if flatten_emb or len(set(self.field_dims[0].values())) == 1:
+                raise
+            raise UsageError(f"fields have unequal dimensions {self.field_dims[0]}; use flatten_emb=True") from error
 
-    def by_group(self, X, groups):
+    def look_up_groups(self, X: Inputs, groups: Sequence[slice]) -> list[Tensor]:
         """Look up a batch for sets that are computed together.
 
         Args:
-            X (dict): as ``forward`` takes it.
-            groups (list of slice): of sets of equal dimension that follow one another.
+            X: as in ``forward``.
+            groups: sets of equal dimension that follow one another.
 
         Returns:
-            list of Tensor: (B, M_g, ΣK) a group.
+            (B, M_g, ΣK) for each group.
 
         Raises:
-            UsageError: an id past its field's table.
+            UsageError: for an id outside its field's table.
         """
         return self.arrange(self.look_up(X), groups)
 
-    def look_up(self, X: dict) -> list[torch.Tensor]:
-        """Look up a batch, in the order in which it is found in memory, for ``arrange``.
+    def look_up(self, X: Inputs) -> list[Tensor]:
+        """Look up a batch without rearranging it in memory, for ``arrange``.
 
         Returns:
-            (B, F, ΣK of all sets) alone if all fields lie in the fused table, else (B, ΣK) of each set.
+            One (B, F, ΣK of all sets) if all fields lie in the fused table, else (B, ΣK) for each set.
         """
-        if self.is_one_table:
-            return [self.table(X)]
-        return self.per_set(X, flatten_emb=True)
+        table = self.whole_table
+        return self.per_set(X, flatten_emb=True) if table is None else [table(X)]
 
-    def arrange(self, looked_up: list[torch.Tensor], groups: list[slice]) -> list[torch.Tensor]:
-        """Put what ``look_up`` returns in the order of ``by_group``. It can be compiled with what follows."""
-        if self.is_one_table:
-            return [self._set_by_set(looked_up[0], group) for group in groups]
-        return [torch.stack(looked_up[group], dim=1) for group in groups]
+    def arrange(self, looked_up: list[Tensor], groups: Sequence[slice]) -> list[Tensor]:
+        """Arrange the result of ``look_up`` by groups of sets. It can be compiled together with what follows."""
+        table = self.whole_table
+        if table is None:
+            return [torch.stack(looked_up[group], dim=1) for group in groups]
+        return [arrange_by_sets(looked_up[0], table.columns[group]) for group in groups]
 
     @property
-    def is_one_table(self) -> bool:
-        """Whether all fields lie in the fused table."""
-        return self.table is not None and self.table.fields == list(self.field_dims[0])
+    def whole_table(self) -> FusedTable | None:
+        """The fused table if all fields lie in it, else None."""
+        return self.table if self.table is not None and self.table.fields == list(self.field_dims[0]) else None
 
-    def init_weights(self):
-        """Initialise the tables that FuxiCTR's own ``init_weights`` skips (see the class's docstring)."""
-        for m, embedding in enumerate(self.sets):
-            layers = self._layers(m)
-            initialise = embedding.embedding_layer.embedding_initializer
+    def init_weights(self) -> None:
+        """Initialise the tables that FuxiCTR's own ``init_weights`` skips (see the docstring of the class)."""
+        for m in range(self.num_sets):
+            layers, initialise = self._layers(m), self._dict(m).embedding_initializer
             for field, layer in layers.items():
                 base = self.feature_map.features[field].get("share_embedding")
                 if base is not None and layers.get(base) is not layer and type(layer) is nn.Embedding:
                     initialise(layer.weight if layer.padding_idx is None else layer.weight[1:])
 
-    def tables(self):
-        """The embedding tables, as the collapse measures see them.
+    @torch.no_grad()
+    def tables(self) -> dict[str, list[Tensor]]:
+        """Return the embedding tables, as the collapse measures take them.
 
         Returns:
-            dict: field -> list of M tensors (D, K), detached. A pretrained field's table is what its
-            ids look up, projection included. A field that shares another's table is listed once, under
-            the first field that holds it. Numeric and ``embedding`` fields have no table.
+            field -> M tensors (D, K), detached. A pretrained field's table is what its ids look up, projection
+            included. A table that fields share is listed once, under the first of these fields. Numeric and
+            ``embedding`` fields have no table.
         """
         if self.table is not None:
-            self.table.settled()
-        per_set = [id_tables(embedding.embedding_layer) for embedding in self.sets]
-        return {field: [tables[field] for tables in per_set] for field in per_set[0]}
+            self.table.settle()
+        tables, seen = {}, set()
+        for field, layer in self._layers(0).items():
+            if id(layer) not in seen and isinstance(layer, PretrainedEmbedding | nn.Embedding):
+                seen.add(id(layer))
+                tables[field] = [_table_of(self._layers(m)[field]) for m in range(self.num_sets)]
+        return tables
 
-    def load_set(self, index, state_dict):
-        """Load set ``index`` from the weights of a trained FuxiCTR model, or of one of our models.
+    def load_set(self, index: int, state_dict: Mapping[str, Tensor]) -> None:
+        """Load set ``index`` from the weights of a trained FuxiCTR or fuxictr-me model.
 
         Args:
-            index (int): the set to fill, 0 to M - 1.
-            state_dict (dict): of a whole model; the one embedding layer in it whose fields and shapes
-                are this layer's is taken.
+            index: the set to fill, 0 to M - 1.
+            state_dict: of a whole model. It must have exactly one embedding layer with the fields and shapes of this
+                layer.
 
         Raises:
-            UsageError: no set of that index, or not exactly one embedding layer in it that fits.
+            UsageError: if there is no such set, or not exactly one embedding layer that fits.
         """
         if not 0 <= index < self.num_sets:
             raise UsageError(f"set {index} does not exist: there are sets 0 to {self.num_sets - 1}")
         if self.table is not None:
-            self.table.settled()
-        layer = self.sets[index].embedding_layer
-        layer.load_state_dict(find_layer(layer.state_dict(), state_dict, prefer=f"sets.{index}."))
+            self.table.settle()
+        layer = self._dict(index)
+        layer.load_state_dict(find_matching_layer(layer.state_dict(), state_dict, prefer=f"sets.{index}."))
 
-    def _set_by_set(self, e, group):
-        """(B, F, ΣK of all sets) -> (B, M_g, F·K), in memory set after set, as batched products read it."""
-        columns = self.table.columns[group]
-        e = e[..., columns[0].start : columns[-1].stop].unflatten(-1, (len(columns), -1))  # (B, F, M_g, K)
-        return e.permute(2, 0, 1, 3).flatten(2).transpose(0, 1)
-
-    def _per_set_fused(self, X, feature_source, feature_type, flatten_emb):
-        fused = [field for field in self.table.fields if field in X]
+    def _per_set_fused(
+        self, table: FusedTable, X: Inputs, feature_source: Names, feature_type: Names, flatten_emb: bool
+    ) -> list[Tensor]:
+        fused = {field: X[field] for field in table.fields if field in X}
         others = {field: x for field, x in X.items() if field not in fused}
-        if fused:
-            e = self.table({field: X[field] for field in fused})  # (B, F, ΣK of all sets)
-        asked, per_set = {"feature_source": feature_source, "feature_type": feature_type}, []
-        for m, embedding in enumerate(self.sets):
-            named = dict(zip(fused, e[..., self.table.columns[m]].unbind(1), strict=True)) if fused else {}
-            named.update(embedding.embedding_layer(others, **asked))
-            per_set.append(embedding.embedding_layer.dict2tensor(named, flatten_emb, **asked))
+        e = table(fused) if fused else None  # (B, F, ΣK of all sets)
+        filters, per_set = {"feature_source": feature_source, "feature_type": feature_type}, []
+        for m, columns in enumerate(table.columns):
+            embeddings = {} if e is None else dict(zip(fused, e[..., columns].unbind(1), strict=True))
+            embeddings |= self._dict(m)(others, **filters)
+            per_set.append(self._dict(m).dict2tensor(embeddings, flatten_emb, **filters))
         return per_set
 
-    def _fuse(self, m, embedding_dict, make_table):
+    def _move_to_table(self, m: int, make_table: Callable[[list[str], list[int], list[int]], FusedTable]) -> None:
         """Move the plain categorical fields of set ``m`` into the fused table."""
-        if m == 0:
-            features, layers = self.feature_map.features, embedding_dict.embedding_layers
-            fields = [
-                field
-                for field in plain_fields(embedding_dict, self.embedding_dims[0])
-                if all(features[field].get("embedding_dim", dim) == dim for dim in self.embedding_dims)
-            ]
-            if fields:
-                self.table = make_table(fields, [len(layers[field].weight) for field in fields], self.embedding_dims)
+        if m == 0 and (fields := find_plain_fields(self._dict(0), self.embedding_dims)):
+            sizes = [len(self._layers(0)[field].weight) for field in fields]
+            self.table = make_table(fields, sizes, self.embedding_dims)
         if self.table is not None:
-            self.table.take(m, embedding_dict)
+            self.table.absorb_set(m, self._dict(m))
 
-    def _apply(self, fn, recurse=True):
-        """PyTorch's ``to``, ``double`` …: the views follow the table rather than move by themselves."""
+    def _apply(self, fn: Callable, recurse: bool = True) -> "MultiEmbedding":
+        """Move or convert as PyTorch's ``to``, ``double`` … do, without moving the views into the table separately."""
         if self.table is not None:
-            self.table.untie()
+            self.table.drop_views()
         try:
             return super()._apply(fn, recurse)
         finally:
             if self.table is not None:
-                self.table.tie()
+                self.table.make_views()
 
-    def _total_ids(self, required, not_required):
-        return sum(
-            spec["vocab_size"]
-            for field, spec in self.feature_map.features.items()
-            if spec["type"] in ("categorical", "sequence") and "share_embedding" not in spec
-            if (not required or field in required) and field not in (not_required or ())
-        )
+    def _dict(self, m: int) -> Any:
+        """Return FuxiCTR's ``FeatureEmbeddingDict`` of set ``m``, which is untyped."""
+        return self.sets[m].embedding_layer
 
-    def _layers(self, m):
-        return dict(self.sets[m].embedding_layer.embedding_layers.items())
+    def _layers(self, m: int) -> dict[str, Any]:
+        return dict(self._dict(m).embedding_layers.items())
 
-    def _field_dim(self, field, embedding_dim):
+    def _field_dim(self, field: str, embedding_dim: int) -> int:
         spec = self.feature_map.features[field]
-        if spec["type"] == "sequence" and field not in self.sets[0].embedding_layer.feature_encoders:
+        if spec["type"] == "sequence" and field not in self._dict(0).feature_encoders:
             raise UsageError(
                 f"sequence field {field!r} has no feature_encoder, so it gives no single vector; "
                 "set one, e.g. layers.MaskedAveragePooling()"
             )
         return spec.get("emb_output_dim", spec.get("embedding_dim", embedding_dim))
 
-    def _share_frozen_tables(self):
+    def _share_frozen_tables(self) -> None:
         for m in range(1, self.num_sets):
             for field, layer in self._layers(m).items():
                 if isinstance(layer, PretrainedEmbedding) and layer.freeze_emb:
                     layer.pretrain_embedding = self._layers(0)[field].pretrain_embedding
 
-    def _id_past_the_table(self, X):
+    def _find_id_error(self, X: Inputs) -> UsageError | None:
+        """Return the error of the first field with an id outside its table."""
         for field in self.field_dims[0]:
             spec = self.feature_map.features[field]
-            if field in X and spec["type"] in ("categorical", "sequence"):
+            if field in X and spec["type"] in ID_TYPES:
                 ids, size = X[field], spec["vocab_size"]
                 if ids.min() < 0 or ids.max() >= size:
-                    return past_the_table(field, ids, size)
+                    return id_range_error(field, ids, size)
         return None
 
 
-def dims_of_sets(embedding_dim, num_sets):
-    """K of each of the M sets.
-
-    Args:
-        embedding_dim (int or list of int): one K for all sets, or one for each.
-        num_sets (int or None): M; None takes it from the list.
-
-    Raises:
-        UsageError: not positive integers, or a list of another length than M.
-    """
-    if not isinstance(embedding_dim, list | tuple):
-        return [check_positive_int("embedding_dim", embedding_dim)] * check_positive_int("num_sets", num_sets)
-    dims = [check_positive_int("each of embedding_dim", dim) for dim in embedding_dim]
-    if not dims or num_sets not in (None, len(dims)):
-        raise UsageError(f"embedding_dim {list(dims)} names {len(dims)} sets, num_sets is {num_sets}")
-    return dims
-
-
-def paper_initializer(num_ids, embedding_dim):
-    """Xavier_uniform as over the table of all fields of a set, (ΣD, K) (authors' code), for each of its fields."""
-    bound = (6 / (num_ids + embedding_dim)) ** 0.5
-    return partial(nn.init.uniform_, a=-bound, b=bound)
-
-
-@torch.no_grad()
-def id_tables(embedding_dict):
-    """field -> table (D, K) of one FuxiCTR ``FeatureEmbeddingDict``, detached; shared tables once."""
-    tables, seen = {}, set()
-    for field, layer in embedding_dict.embedding_layers.items():
-        if id(layer) in seen:
-            continue
-        seen.add(id(layer))
-        if isinstance(layer, PretrainedEmbedding):
-            weight = layer.pretrain_embedding.weight
-            tables[field] = layer(torch.arange(len(weight), device=weight.device)).detach()
-        elif isinstance(layer, nn.Embedding):
-            tables[field] = layer.weight.detach()
-    return tables
+def _table_of(layer: Any) -> Tensor:
+    """Return the table (D, K) of FuxiCTR's layer of one field; of a pretrained field, what its ids look up."""
+    if isinstance(layer, PretrainedEmbedding):
+        weight = layer.pretrain_embedding.weight
+        return layer(torch.arange(len(weight), device=weight.device)).detach()
+    return layer.weight.detach()

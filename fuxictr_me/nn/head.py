@@ -1,69 +1,73 @@
-"""What lies behind the interaction modules: projections of each set, and the head that they share."""
+"""Modules after the interaction: projections of each set, and the head that the sets share."""
+
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fuxictr_me.errors import UsageError, check_positive_int
-from fuxictr_me.nn import SetLinear
+from fuxictr_me.nn.mlp import MLP
+from fuxictr_me.nn.set_linear import SetLinear
 
 
-class CutMLP:
-    """The hidden layers of a branch, cut where the sets are aggregated.
+class SplitMLP:
+    """The hidden layers of a branch, split where the sets are aggregated.
 
-    What lies before is the projection of a set, what lies behind is in the head: so multi-embedding has a
-    projection a set and a head that is as much shorter, and with one set the two are the whole MLP of the
-    single-embedding model (paper, section 4 and its fairness rule).
+    The layers before the split are the projection of a set, the layers after it belong to the head. So a
+    multi-embedding model has one projection per set and a head that is shorter by as many layers, and with one set the
+    two are the whole MLP of the single-embedding model (paper, section 4 and its fairness rule).
 
     Args:
-        mlp (MLP or None): None where a branch has no hidden layers and is aggregated as it is.
-        depth (int or None): hidden layers before the cut; None: all.
-        nonlinear (bool): False cuts right behind the first linear map instead.
+        mlp: None if a branch has no hidden layers and is aggregated as it is.
+        depth: number of hidden layers before the split; None: all.
+        nonlinear: False splits directly after the first linear layer instead.
     """
 
-    def __init__(self, mlp, depth=1, nonlinear=True):
+    def __init__(self, mlp: MLP | None, depth: int | None = 1, nonlinear: bool = True) -> None:
         self.mlp, self.nonlinear = mlp, nonlinear
-        self.depth = len(mlp.units) if mlp and depth is None else depth
+        self.depth = len(mlp.units) if mlp and depth is None else depth or 0
 
-    def projection(self, num_sets, input_dim):
-        """The layers before the cut, (B, M, in or wider by zeros) -> (B, M, H)."""
+    def build_projection(self, num_sets: int, input_dim: int) -> nn.Module:
+        """Build the layers before the split, (B, M, in) -> (B, M, H). Columns of zeros may follow the ``in`` ones."""
         if self.mlp is None:
             return FirstColumns(input_dim)
         if not self.nonlinear:
             return SetLinear(num_sets, input_dim, self.mlp.units[0])
         return nn.Sequential(*self.mlp.layers(num_sets, input_dim, stop=self.depth))
 
-    def tower(self, num_heads, input_dim):
-        """The layers behind the cut, (B, S, in) -> (B, S, ·)."""
+    def build_tower(self, num_heads: int, input_dim: int) -> nn.Module:
+        """Build the layers after the split, (B, S, in) -> (B, S, ·)."""
         if self.mlp is None:
             return nn.Identity()
         if not self.nonlinear:
             return nn.Sequential(*self.mlp.layers(num_heads, input_dim)[1:])
         return nn.Sequential(*self.mlp.layers(num_heads, input_dim, start=self.depth))
 
-    def projected(self, input_dim):
-        """H, the width of ``projection``'s output."""
+    def projection_width(self, input_dim: int) -> int:
+        """Return H, the width of the projection's output."""
         if self.mlp is None:
             return input_dim
         return self.mlp.units[self.depth - 1 if self.nonlinear else 0]
 
-    def output_dim(self, input_dim):
-        """The width of ``tower``'s output."""
-        is_empty = self.mlp is None or (self.nonlinear and self.depth == len(self.mlp.units))
-        return input_dim if is_empty else self.mlp.units[-1]
+    def tower_width(self, input_dim: int) -> int:
+        """Return the width of the tower's output."""
+        if self.mlp is None or (self.nonlinear and self.depth == len(self.mlp.units)):
+            return input_dim
+        return self.mlp.units[-1]
 
 
 class FirstColumns(nn.Identity):
-    """What stands in place of a projection: drops the zeros with which a GPU computes an interaction.
+    """Placeholder for a projection. It drops the columns of zeros with which a GPU computes an interaction.
 
     Args:
-        width (int): columns to keep.
+        width: number of columns to keep.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(B, M, width or wider) -> (B, M, width)."""
         return x[..., : self.width]
 
@@ -72,73 +76,63 @@ class Projections(nn.Module):
     """Project every branch of every set and put the branches side by side: h⁽ᵐ⁾.
 
     Args:
-        branches (list of nn.Module): one a branch, (B, M, ·) -> (B, M, H_b).
+        branches: for each branch (B, M, ·) -> (B, M, H_b).
     """
 
-    def __init__(self, branches):
+    def __init__(self, branches: Sequence[nn.Module]) -> None:
         super().__init__()
         self.branches = nn.ModuleList(branches)
 
-    def forward(self, branch_inputs):
-        """A list of (B, M, ·), one a branch -> (B, M, ΣH_b)."""
-        return torch.cat([f(z) for f, z in zip(self.branches, branch_inputs, strict=True)], dim=-1)
+    def forward(self, branch_inputs: Sequence[Tensor]) -> Tensor:
+        """One (B, M, ·) for each branch -> (B, M, ΣH_b)."""
+        return torch.cat([project(z) for project, z in zip(self.branches, branch_inputs, strict=True)], dim=-1)
 
 
 class Head(nn.Module):
-    """F of the paper: a tower of hidden layers for each branch of h, then what joins the branches to a logit.
+    """F of the paper: a tower of hidden layers for each branch of h, then a module that joins the branches to a logit.
 
-    It is shared by the sets, so S = 1, but for an ensemble, which has S = M heads.
+    The sets share one head, so S = 1. An ensemble has S = M heads.
 
     Args:
-        widths (list of int): H_b of each branch in h.
-        towers (list of nn.Module): one a branch, (B, S, H_b) -> (B, S, ·).
-        join (nn.Module): takes the list of what the towers give, gives (B, S, 1).
+        widths: H_b of each branch in h.
+        towers: for each branch (B, S, H_b) -> (B, S, ·).
+        join: outputs of the towers -> (B, S, 1).
     """
 
-    def __init__(self, widths, towers, join):
+    def __init__(self, widths: list[int], towers: Sequence[nn.Module], join: nn.Module) -> None:
         super().__init__()
         self.widths = widths
         self.towers = nn.ModuleList(towers)
         self.join = join
 
-    def forward(self, h):
+    def forward(self, h: Tensor) -> Tensor:
         """(B, S, ΣH_b) -> (B, 1)."""
         branches = h.split(self.widths, dim=-1)
-        logits = self.join([f(z) for f, z in zip(self.towers, branches, strict=True)])  # (B, S, 1)
+        logits = self.join([tower(z) for tower, z in zip(self.towers, branches, strict=True)])  # (B, S, 1)
         return logits.mean(dim=1)
 
 
 class LinearOfAll(nn.Module):
-    """One linear layer over all branches.
+    """One linear layer over all branches."""
 
-    Args:
-        num_heads (int): S.
-        widths (list of int): of the branches.
-    """
-
-    def __init__(self, num_heads, widths):
+    def __init__(self, num_heads: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.fc = SetLinear(num_heads, sum(widths), 1)
 
-    def forward(self, branches):
-        """A list of (B, S, ·) -> (B, S, 1)."""
-        return self.fc(torch.cat(branches, dim=-1))
+    def forward(self, branches: Sequence[Tensor]) -> Tensor:
+        """One (B, S, ·) for each branch -> (B, S, 1)."""
+        return self.fc(torch.cat(list(branches), dim=-1))
 
 
 class AddedLogits(nn.Module):
-    """A linear layer and a logit for each branch, added (xDeepFM).
+    """The sum of one logit per branch, each from a linear layer (xDeepFM)."""
 
-    Args:
-        num_heads (int): S.
-        widths (list of int): of the branches.
-    """
-
-    def __init__(self, num_heads, widths):
+    def __init__(self, num_heads: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.fc = nn.ModuleList(SetLinear(num_heads, width, 1) for width in widths)
 
-    def forward(self, branches):
-        """A list of (B, S, ·) -> (B, S, 1)."""
+    def forward(self, branches: Sequence[Tensor]) -> Tensor:
+        """One (B, S, ·) for each branch -> (B, S, 1)."""
         return sum(fc(z) for fc, z in zip(self.fc, branches, strict=True))
 
 
@@ -146,23 +140,22 @@ class BilinearFusion(nn.Module):
     """w_x·x + w_y·y + Σ_part x_partᵀ W_part y_part, as FuxiCTR's ``InteractionAggregation`` (FinalMLP).
 
     Args:
-        num_heads (int): S.
-        widths (list of int): of the two streams x and y.
-        num_parts (int): FuxiCTR's ``num_heads``: both streams are split into as many.
+        widths: of the two streams x and y.
+        num_parts: number of parts into which both streams are split (FuxiCTR's ``num_heads``).
 
     Raises:
-        UsageError: widths that the parts do not divide.
+        UsageError: if the number of parts does not divide the widths.
     """
 
-    def __init__(self, num_heads, widths, num_parts=1):
+    def __init__(self, num_heads: int, widths: Sequence[int], num_parts: int = 1) -> None:
         super().__init__()
         x_dim, y_dim = widths
         self.w_x = SetLinear(num_heads, x_dim, 1)
         self.w_y = SetLinear(num_heads, y_dim, 1)
         self.bilinear = BilinearParts(num_heads, widths, num_parts)
 
-    def forward(self, branches):
-        """[x, y], both (B, S, ·) -> (B, S, 1)."""
+    def forward(self, branches: Sequence[Tensor]) -> Tensor:
+        """x and y, both (B, S, ·) -> (B, S, 1)."""
         x, y = branches
         return self.w_x(x) + self.w_y(y) + self.bilinear(x, y).sum(dim=-1, keepdim=True)
 
@@ -171,15 +164,15 @@ class BilinearParts(nn.Module):
     """x_partᵀ W_part y_part for each part of two streams.
 
     Args:
-        num_sets (int): M, or S in a head.
-        widths (list of int): of the two streams x and y.
-        num_parts (int): P.
+        num_sets: M, or S in a head.
+        widths: of the two streams x and y.
+        num_parts: P.
 
     Raises:
-        UsageError: widths that the parts do not divide.
+        UsageError: if the number of parts does not divide the widths.
     """
 
-    def __init__(self, num_sets, widths, num_parts):
+    def __init__(self, num_sets: int, widths: Sequence[int], num_parts: int) -> None:
         super().__init__()
         x_dim, y_dim = widths
         check_positive_int("num_heads", num_parts)
@@ -187,16 +180,16 @@ class BilinearParts(nn.Module):
             raise UsageError(f"num_heads must divide the last hidden units {x_dim} and {y_dim}, got {num_parts}")
         self.weight = nn.Parameter(torch.empty(num_sets, num_parts, x_dim // num_parts, y_dim // num_parts))
 
-    def init_weights(self):
-        """FuxiCTR's: xavier_normal over all of W of a set as one column."""
+    def init_weights(self) -> None:
+        """Initialise as FuxiCTR does: xavier_normal over all of W of a set as one column."""
         for weight in self.weight.data:
             nn.init.xavier_normal_(weight.view(-1, 1))
 
-    def init_paper_weights(self):
-        """The authors' code: W starts at 0."""
+    def init_paper_weights(self) -> None:
+        """Set W = 0 (authors' code)."""
         nn.init.zeros_(self.weight)
 
-    def forward(self, x, y):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """(B, M, ·), (B, M, ·) -> (B, M, P)."""
         x, y = (z.unflatten(-1, (self.weight.shape[1], -1)) for z in (x, y))  # (B, M, P, ·)
         return torch.einsum("bmpx,mpxy,bmpy->bmp", x, self.weight, y)

@@ -20,7 +20,7 @@ from fuxictr_me.quickstart.flights import write_csv
 from fuxictr_me.reports.tables import Table, to_markdown
 from fuxictr_me.runs.experiment import run_expid
 from fuxictr_me.runs.finished_run import load_trained
-from fuxictr_me.tables.model_tables import FieldTables, field_tables
+from fuxictr_me.tables import FieldTables, find_tables
 from fuxictr_me.training.callbacks.information_abundance import ALL
 
 RUNS = {"SE_1x": "SE 1x (1 set of 10)", "SE_4x": "SE 4x (1 set of 40)", "ME_4x": "ME 4x (4 sets of 10)"}
@@ -59,7 +59,7 @@ def run_quickstart(out: str | Path = "quickstart", fast: bool = False, gpu: int 
             print(f"{title}: test AUC {results[expid]['test']['AUC']:.4f}", file=sys.stderr)
         text = format_results(results, fast)
         Path("quickstart.md").write_text(text)
-        models = {expid: field_tables(load_trained(expid, "config")) for expid in RUNS}
+        models = {expid: find_tables(load_trained(expid, "config")) for expid in RUNS}
         from fuxictr_me.quickstart.figure import draw_comparison  # matplotlib is an extra
 
         draw_comparison(*compare_collapse(models["SE_4x"], models["ME_4x"]), Path("quickstart.png"))

@@ -20,7 +20,6 @@ from fuxictr_me.io.checkpoints import check_no_nan, load_state_dict
 from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER, paper_initializer
 from fuxictr_me.runs.run_data import load_feature_map, load_split
 from fuxictr_me.runs.run_settings import load_settings
-from fuxictr_me.tables.checkpoint_keys import ID_TYPES
 from fuxictr_me.zoo.find_model import find_model
 
 
@@ -66,9 +65,7 @@ class FinishedRun:
         if name != "paper":
             return get_initializer(name)
         dim = self.params.get("embedding_dim", 10)
-        specs = self.feature_map.features.values()
-        rows = sum(s["vocab_size"] for s in specs if s["type"] in ID_TYPES and "share_embedding" not in s)
-        return paper_initializer(rows, dim[0] if isinstance(dim, list | tuple) else dim)
+        return paper_initializer(self.feature_map.features, dim[0] if isinstance(dim, list | tuple) else dim)
 
     def id_counts(self, num_ids: dict[str, int]) -> dict[str, Tensor]:
         """Count how often the training split has each id, see ``fuxictr_me.collapse.id_counts``."""

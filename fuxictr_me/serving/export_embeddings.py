@@ -15,8 +15,7 @@ from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.io.atomic import atomic_folder
 from fuxictr_me.nn.embedding_sets import MultiEmbedding
 from fuxictr_me.runs.finished_run import find_run
-from fuxictr_me.tables.checkpoint_tables import checkpoint_layers
-from fuxictr_me.tables.model_tables import FieldTables, field_tables
+from fuxictr_me.tables import FieldTables, find_checkpoint_layers, find_tables
 from fuxictr_me.tables.table_files import WRITERS
 
 VOCABULARY = "feature_vocab.json"
@@ -47,7 +46,7 @@ def export_run_embeddings(
     """
     _check_arguments(out, file_format)
     run = find_run(expid, config, checkpoint)
-    layers = checkpoint_layers(run.state_dict(), run.feature_map)
+    layers = find_checkpoint_layers(run.state_dict(), run.feature_map)
     tables = [(table, layer.sharing(table.field)) for layer in layers for table in layer.tables]
     index = _export(tables, run.feature_map, Path(out), file_format, fields, expid, str(run.checkpoint))
     return _summarize(index, Path(out))
@@ -93,7 +92,7 @@ def export_embeddings(
     """
     _check_arguments(out, file_format)
     tables = []
-    for table in field_tables(model):
+    for table in find_tables(model):
         layers = _embedding_dict(model, table.layer).embedding_layers
         tables.append((table, [field for field, layer in layers.items() if layer is layers[table.field]]))
     feature_map = _embedding_dict(model, tables[0][0].layer)._feature_map if tables else None

@@ -23,7 +23,7 @@ class PerFieldTables(nn.Module):
     def __init__(self, table: FusedTable) -> None:
         super().__init__()
         self.fields, self.columns = table.fields, table.columns
-        weight = table.settled().detach()
+        weight = table.settle().detach()
         self.tables = nn.ParameterList(nn.Parameter(weight[rows], requires_grad=False) for rows in table.rows)
 
     def forward(self, X: dict[str, Tensor]) -> Tensor:

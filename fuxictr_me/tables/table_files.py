@@ -1,21 +1,24 @@
-"""One embedding table as a file: parquet or npz, chunk by chunk."""
+"""Write one embedding table to a parquet or npz file, chunk by chunk."""
 
 import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from torch import Tensor
 
 CHUNK_ROWS = 1 << 15  # rows converted and written at a time
 
 
-def write_parquet(path, sets, values):
-    """Write one table as parquet, a row group a chunk.
+def write_parquet(path: Path, sets: Sequence[Tensor], values: Sequence[str | None]) -> None:
+    """Write one table as parquet, with one row group per chunk.
 
     Args:
-        path (Path): must not exist.
-        sets (list of Tensor): M tables (D, K).
-        values (list of str or None): D raw tokens.
+        path: must not exist.
+        sets: M tables (D, K).
+        values: D raw tokens.
     """
     kinds = [(f"set_{m}", pa.list_(pa.float32(), table.shape[1])) for m, table in enumerate(sets)]
     schema = pa.schema([("id", pa.int64()), ("value", pa.string()), *kinds])
@@ -26,13 +29,10 @@ def write_parquet(path, sets, values):
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def write_npz(path, sets, values):
-    """Write one table as ``np.savez`` would, chunk by chunk; the text, which is mostly padding, compressed.
+def write_npz(path: Path, sets: Sequence[Tensor], values: Sequence[str | None]) -> None:
+    """Write one table as ``np.savez`` would, chunk by chunk. The text, which is mostly padding, is compressed.
 
-    Args:
-        path (Path): must not exist.
-        sets (list of Tensor): M tables (D, K).
-        values (list of str or None): D raw tokens.
+    Arguments are those of ``write_parquet``.
     """
     rows, width = len(values), max((len(value) for value in values if value), default=1)
     texts = ([value or "" for value in values[chunk]] for chunk in _chunks(rows))
@@ -49,8 +49,8 @@ def write_npz(path, sets, values):
 WRITERS = {"parquet": write_parquet, "npz": write_npz}
 
 
-def _add_array(archive, name, dtype, shape, chunks):
-    dtype, entry = np.dtype(dtype), zipfile.ZipInfo(f"{name}.npy")
+def _add_array(archive: zipfile.ZipFile, name: str, dtype_name: str, shape: tuple[int, ...], chunks: Iterable) -> None:
+    dtype, entry = np.dtype(dtype_name), zipfile.ZipInfo(f"{name}.npy")
     entry.compress_type = zipfile.ZIP_DEFLATED if dtype.kind == "U" else zipfile.ZIP_STORED
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     with archive.open(entry, "w", force_zip64=True) as file:
@@ -59,13 +59,13 @@ def _add_array(archive, name, dtype, shape, chunks):
             file.write(np.asarray(chunk, dtype).tobytes())
 
 
-def _chunks(rows):
+def _chunks(rows: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK_ROWS, rows)) for start in range(0, rows, CHUNK_ROWS))
 
 
-def _lists(matrix):
+def _lists(matrix: np.ndarray) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
 
 
-def _float32(table, chunk):
+def _float32(table: Tensor, chunk: slice) -> np.ndarray:
     return table[chunk].float().cpu().numpy()

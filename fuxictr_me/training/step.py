@@ -83,7 +83,7 @@ class Step:
             by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
             self.rows = [by_rows(table, self.optimizer, on_cpu, kernels) for table in tables]
         for table, rows in zip(tables, self.rows, strict=True):
-            table.settled()  # completes the updates that an earlier optimizer has postponed
+            table.settle()  # completes the updates that an earlier optimizer has postponed
             table.updates = rows
         self.parameters = of_embeddings + of_networks
         self.counted = self.totals.select_counted(self.parameters)

@@ -1,5 +1,5 @@
-"""Multi-embedding for any FuxiCTR model: its class is left as it is."""
+"""Multi-embedding for any FuxiCTR model, without changes to its class."""
 
-from fuxictr_me.wrap.multi_embedding_of import MultiEmbeddingOf, own_keys, with_configured_sets
+from fuxictr_me.wrap.multi_embedding_of import MultiEmbeddingOf, find_own_keys, wrap_if_configured
 
-__all__ = ["MultiEmbeddingOf", "own_keys", "with_configured_sets"]
+__all__ = ["MultiEmbeddingOf", "find_own_keys", "wrap_if_configured"]

@@ -1,107 +1,117 @@
-"""All further sets in one pass: ``torch.func.vmap`` over their parameters."""
+"""Run all further sets in one pass: ``torch.func.vmap`` over their parameters."""
 
 import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils._pytree import tree_leaves
 
-from fuxictr_me.wrap.rehearsal import aside
+from fuxictr_me.wrap.merge_gate import Captured, MergeGate
+from fuxictr_me.wrap.merge_points import MergePoint
+from fuxictr_me.wrap.rehearsal import preserve_state
 
 
 class BatchedSets:
     """Runs sets that are alike at once, tables included, by stacking their parameters in every step.
 
     Args:
-        models (list of nn.Module): sets 1 ... M - 1.
-        gate (Gate): of the first of them.
+        models: sets 1 … M - 1.
+        gate: of the first of them.
 
     Attributes:
-        alike (set of str): frozen parameters that are the same in all sets: constants of FuxiCTR's, such as masks, on
-            which shapes depend. They are not stacked.
+        constants: names of frozen parameters that are equal in all sets, such as FuxiCTR's masks. Shapes depend on
+            them, so they are not stacked.
     """
 
-    def __init__(self, models, gate):
+    def __init__(self, models: Sequence[Any], gate: MergeGate) -> None:
         self.models, self.gate = models, gate
         parameters = [dict(model.named_parameters()) for model in models]
         frozen = [name for name, p in parameters[0].items() if not p.requires_grad]
-        self.alike = {n for n in frozen if all(torch.equal(parameters[0][n], own[n]) for own in parameters)}
+        self.constants = {n for n in frozen if all(torch.equal(parameters[0][n], own[n]) for own in parameters)}
 
-    def fits(self, device):
-        """Whether a GPU has room for stacked parameters and their gradients, beside gradients and Adam's moments."""
+    def fits(self, device: torch.device) -> bool:
+        """Return whether a GPU has room for stacked parameters and their gradients.
+
+        Gradients and Adam's moments need room, too.
+        """
         needed = sum(p.numel() * p.element_size() for model in self.models for p in model.parameters())
         return torch.cuda.mem_get_info(device)[0] > 5 * needed
 
-    def differs(self, take_in_turn, batch, passes):
-        """Try one batch, in evaluation mode, against the sets in turn.
+    def find_difference(
+        self,
+        capture_in_turn: Callable[[Any, int | None], list[Captured]],
+        batch: Any,
+        passes: Mapping[bool, int | None],
+    ) -> str:
+        """Compare one batch, in evaluation mode, with the sets run in turn.
 
         Args:
-            take_in_turn (callable): as ``take``.
+            capture_in_turn: the same as ``capture``, set by set.
             batch: as the models' ``forward`` takes it.
-            passes (dict): training mode -> how often merge points are passed.
+            passes: training mode -> number of times that merge points are passed.
 
         Returns:
-            str: empty if it is the same, else what is not.
+            An empty string if the results are equal, else the reason why not.
         """
         with contextlib.ExitStack() as stack, torch.no_grad():
             for model in self.models:
-                stack.enter_context(aside(model))
+                stack.enter_context(preserve_state(model))
                 model.eval()
-            in_turn = take_in_turn(batch, passes[False])
+            in_turn = capture_in_turn(batch, passes[False])
             try:
-                at_once = self.take(batch, passes[False])
+                at_once = self.capture(batch, passes[False])
                 for model in self.models:
                     model.train()
-                self.take(batch, passes[True])
+                self.capture(batch, passes[True])
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
                 return " ".join(str(error).split())[:100]
-        in_turn, at_once = ([value for taken in of_sets for _, value in taken] for of_sets in (in_turn, at_once))
-        pairs = zip(tree_leaves(in_turn), tree_leaves(at_once), strict=True)
-        same = all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in pairs)
-        return "" if same else "torch.func.vmap gives other values"
+        values = ([tensors for captured in sets for _, tensors in captured] for sets in (in_turn, at_once))
+        pairs = zip(*map(tree_leaves, values), strict=True)
+        is_same = all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in pairs)
+        return "" if is_same else "torch.func.vmap gives other values"
 
-    def take(self, inputs, passes):
-        """As ``Gate.take``, of each set.
-
-        Returns:
-            list: for each set, what ``Gate.take`` gives.
-        """
+    def capture(self, inputs: Any, passes: int | None) -> list[Captured]:
+        """Return for each set what ``MergeGate.capture`` returns."""
         first = self.models[0]
         parameters = [dict(model.named_parameters()) for model in self.models]
         buffers = [dict(model.named_buffers()) for model in self.models]
         stacked, dims = {}, {}
         for name, p in parameters[0].items():
-            is_alike = name in self.alike
-            stacked[name] = p if is_alike else torch.stack([of_set[name] for of_set in parameters])
-            dims[name] = None if is_alike else 0
-        statistics = {name: torch.stack([of_set[name] for of_set in buffers]) for name in buffers[0]}
-        points = []
+            is_constant = name in self.constants
+            stacked[name] = p if is_constant else torch.stack([own[name] for own in parameters])
+            dims[name] = None if is_constant else 0
+        statistics = {name: torch.stack([own[name] for own in buffers]) for name in buffers[0]}
+        points: list[tuple[MergePoint, int]] = []  # each pass of a point, and its number of values
 
-        def run(values, statistics):
-            with _swapped(first, {**values, **statistics}):
-                taken = self.gate.take(first, inputs, passes)
-            points[:] = [(point, len(values)) for point, values in taken]
-            return [value for _, values in taken for value in values]
+        def run(values: dict[str, Tensor], statistics: dict[str, Tensor]) -> list[Tensor]:
+            with _swap_tensors(first, {**values, **statistics}):
+                captured = self.gate.capture(first, inputs, passes)
+            points[:] = [(point, len(values)) for point, values in captured]
+            return [value for _, values in captured for value in values]
 
         results = vmap(run, in_dims=(dims, 0), randomness="different")(stacked, statistics)
         if first.training:
             with torch.no_grad():
-                for m, of_set in enumerate(buffers):
-                    for name, buffer in of_set.items():
+                for m, own in enumerate(buffers):
+                    for name, buffer in own.items():
                         buffer.copy_(statistics[name][m])
-        return [_regrouped(points, [result[m] for result in results]) for m in range(len(self.models))]
+        return [_group_by_point(points, [result[m] for result in results]) for m in range(len(self.models))]
 
 
 @contextlib.contextmanager
-def _swapped(module, values):
-    """``module`` with other parameters and buffers, by name.
+def _swap_tensors(module: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Give ``module`` other parameters and buffers, by name, within the context.
 
-    ``torch.func.functional_call`` does not put back those of a module that is registered under two names, as FuxiCTR's
-    ``share_embedding`` does.
+    ``torch.func.functional_call`` does not restore those of a module that is registered under two names, as with
+    FuxiCTR's ``share_embedding``.
     """
-    before = []
+    before: list[tuple[dict[str, Any], str, Tensor]] = []
     for path, part in module.named_modules():
-        for store in (part._parameters, part._buffers):
+        stores: list[dict[str, Any]] = [part._parameters, part._buffers]
+        for store in stores:
             for name, tensor in store.items():
                 full = f"{path}.{name}" if path else name
                 if tensor is not None and full in values:
@@ -114,6 +124,6 @@ def _swapped(module, values):
             store[name] = tensor
 
 
-def _regrouped(points, values):
-    values = iter(values)
-    return [(point, [next(values) for _ in range(count)]) for point, count in points]
+def _group_by_point(points: Sequence[tuple[MergePoint, int]], values: Sequence[Tensor]) -> Captured:
+    remaining = iter(values)
+    return [(point, [next(remaining) for _ in range(count)]) for point, count in points]

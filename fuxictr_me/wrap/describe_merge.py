@@ -1,33 +1,33 @@
-"""What a merge means, in words."""
+"""Describe in words where the sets of a model are merged."""
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from fuxictr_me.wrap.merge_points import ModelSplit
 
 
-def describe(model, split):
-    """Where the sets of a model are merged, and what is shared, a line each.
-
-    Args:
-        model (nn.Module): set 0.
-        split (Split)
-
-    Returns:
-        str
-    """
+def describe_merge(model: nn.Module, split: ModelSplit) -> str:
+    """Return lines that say where the sets of a model (set 0) are merged, and what they share."""
     lines = [f"Merge points: {', '.join(map(str, split.points))}"]
     for point in split.points:
         kind = type(model.get_submodule(point.path)).__name__
-        way = "goes into" if point.side == "input" else "comes out of"
-        behind = "behind a hidden layer" if split.hidden[point] else "with no hidden layer before it"
-        lines.append(f"{point}: what {way} {point.path} ({kind}) is averaged over the sets, {behind}")
-    lines.append(f"Of each set: {_modules(model, split.of_a_set)}")
-    lines.append(f"There once, behind the merge: {_modules(model, split.head) or 'nothing, logits are averaged'}")
+        side = "the input" if point.side == "input" else "the output"
+        hidden = "behind a hidden layer" if split.hidden[point] else "with no hidden layer before it"
+        lines.append(f"{point}: {side} of {point.path} ({kind}) is averaged over the sets, {hidden}")
+    lines.append(f"In every set: {_name_modules(model, split.set_parameters)}")
+    lines.append(
+        f"Once, behind the merge: {_name_modules(model, split.head_parameters) or 'nothing, logits are averaged'}"
+    )
     return "\n".join(f"  {line}" for line in lines)
 
 
-def _modules(model, names):
-    """The outermost modules whose trained parameters are all among ``names``, and parameters that lie beside others."""
-    left, found = set(names), []
+def _name_modules(model: nn.Module, names: Iterable[str]) -> str:
+    """Return the outermost modules whose trained parameters are all among ``names``, and the remaining parameters."""
+    left, modules = set(names), []
     for path, module in model.named_modules():
         trained = {name for name, p in module.named_parameters(prefix=path) if p.requires_grad}
         if path and not path.startswith("sets.") and trained and trained <= left:
-            found.append(path)
+            modules.append(path)
             left -= trained
-    return ", ".join([*found, *sorted(left)])
+    return ", ".join([*modules, *sorted(left)])

@@ -1,20 +1,24 @@
-"""Before training: the forward is run as it will be, on one batch."""
+"""Rehearse a merge before training: run the forward on one batch as it will run later."""
 
 import contextlib
 import functools
 import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
+from fuxictr_me.compat import BaseModel
 from fuxictr_me.errors import UsageError
-from fuxictr_me.wrap.set_average import Gate
+from fuxictr_me.wrap.merge_gate import MergeGate
+from fuxictr_me.wrap.merge_points import ModelSplit
 
 
 @contextlib.contextmanager
-def aside(model):
-    """Random numbers, running statistics and the training mode are afterwards as they were before."""
+def preserve_state(model: BaseModel) -> Iterator[None]:
+    """Restore random states, running statistics and the training mode at the end of the context."""
     states = random.getstate(), np.random.get_state()
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -31,90 +35,90 @@ def aside(model):
                     buffer.copy_(buffers[name])
 
 
-def rehearse(model, split, batch):
-    """Merge a model with itself: it must return what it returns unmerged, exactly, as (a + a) / 2 = a.
+def rehearse_merge(model: BaseModel, split: ModelSplit, batch: Any) -> dict[bool, int]:
+    """Merge a model with itself. It must return exactly what it returns unmerged, because (a + a) / 2 = a.
 
     Args:
-        model (BaseModel)
-        split (Split)
-        batch: as its ``forward`` takes it.
+        model: of one set.
+        split: its merge points.
 
     Returns:
-        dict: training mode (bool) -> how often merge points are passed.
+        Training mode -> number of times that merge points are passed.
 
     Raises:
-        UsageError: it does not: something goes around the merge points, such as a change in place.
+        UsageError: if the results differ: something bypasses the merge points, such as a change in place.
     """
-    gate = Gate(model, split)
+    gate = MergeGate(model, split)
     try:
         return {training: _rehearse(model, gate, batch, training) for training in (True, False)}
     finally:
         gate.remove()
 
 
-def exchange(forward, models, gates, split, batch):
-    """Given what passes the merge points of set 0, set 1 must predict what set 0 predicts, as it has the same head.
+def check_no_bypass(
+    forward: Callable, models: Sequence[BaseModel], gates: Sequence[MergeGate], split: ModelSplit, batch: Any
+) -> None:
+    """Check that set 1 predicts what set 0 predicts if it gets set 0's values at the merge points: the head is shared.
 
-    It shows that nothing else of a set reaches the prediction, not even where autograd does not look: by an index, or
-    behind ``detach``.
+    This shows that nothing else of a set reaches the prediction, not even where autograd does not look: through an
+    index, or behind ``detach``.
 
     Args:
-        forward (callable): of the backbone: (model, inputs).
-        models (tuple of BaseModel): sets 0 and 1, the head shared.
-        gates (list of Gate): theirs.
-        split (Split)
+        forward: of the backbone: (model, inputs).
+        models: sets 0 and 1, which share the head.
+        gates: of these models.
+        split: the merge points.
         batch: as ``forward`` takes it.
 
     Raises:
-        UsageError: it does not.
+        UsageError: if the predictions differ.
     """
     first, second = (functools.partial(forward, model) for model in models)
-    taken = _answer(models[0], False, batch, lambda inputs: gates[0].take(first, inputs))
-    expected = _answer(models[0], False, batch, first)
-    found = _answer(
+    captured = _run(models[0], False, batch, lambda inputs: gates[0].capture(first, inputs))
+    expected = _run(models[0], False, batch, first)
+    result = _run(
         models[1],
         False,
         batch,
-        lambda inputs: gates[1].put(second, inputs, [taken], merge=lambda point, of_sets: of_sets[1]),
+        lambda inputs: gates[1].run_merged(second, inputs, [captured], merge=lambda point, values: values[1]),
     )
     names = {name for tasks in split.tasks.values() for name in tasks}
-    if not all(_equal(expected[name], found[name]) for name in names):
+    if not all(_is_equal(expected[name], result[name]) for name in names):
         at = " and ".join(map(str, split.points))
         raise UsageError(f"its prediction depends on embeddings past {at}, where no gradient goes (detach, an index?)")
 
 
-def _rehearse(model, gate, batch, training):
-    def run(forward):
-        return _answer(model, training, batch, forward)
-
+def _rehearse(model: BaseModel, gate: MergeGate, batch: Any, training: bool) -> int:
     mode = "training" if training else "evaluation"
-    plain = run(model)
-    taken = run(lambda inputs: gate.take(model, inputs))
-    if missed := [str(point) for point in gate.leaves if point not in {point for point, _ in taken}]:
+    plain = _run(model, training, batch, model)
+    captured = _run(model, training, batch, lambda inputs: gate.capture(model, inputs))
+    if missed := [str(point) for point in gate.leaves if point not in {point for point, _ in captured}]:
         raise UsageError(f"{missed[0]} is not passed in {mode}")
-    if len(run(lambda inputs: gate.take(model, inputs, len(taken)))) != len(taken):
+    passes = len(captured)
+    if len(_run(model, training, batch, lambda inputs: gate.capture(model, inputs, passes))) != passes:
         raise UsageError("its forward catches every exception, so that a set cannot end at its merge points")
-    merged = run(lambda inputs: gate.put(model, inputs, [taken]))
-    if not all(map(_equal, tree_leaves(plain), tree_leaves(merged))):
+    merged = _run(model, training, batch, lambda inputs: gate.run_merged(model, inputs, [captured]))
+    if not all(map(_is_equal, tree_leaves(plain), tree_leaves(merged))):
         at = " and ".join(map(str, gate.leaves))
         raise UsageError(
             f"merged with itself at {at}, it does not predict in {mode} what it does unmerged: something goes "
             "around these points (a change in place?), or its forward is not the same twice"
         )
-    return len(taken)
+    return passes
 
 
-def _answer(model, training, batch, run):
-    with aside(model):
+def _run(model: BaseModel, training: bool, batch: Any, forward: Callable[[Any], Any]) -> Any:
+    """Run a forward of ``model`` with seed 0 and without gradients, and restore its state."""
+    with preserve_state(model):
         model.train(training)
         for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(0)
         with torch.no_grad():
-            return run(batch)
+            return forward(batch)
 
 
-def _equal(a, b):
-    """Exactly; on a GPU, where some kernels add in any order, to rounding."""
+def _is_equal(a: Any, b: Any) -> bool:
+    """Compare tensors exactly; on a GPU, where some kernels add in any order, to rounding."""
     if not (isinstance(a, torch.Tensor) and a.is_floating_point()):
         return True
     same = torch.allclose if a.is_cuda else torch.equal

@@ -15,7 +15,7 @@ from fuxictr_me.config.user_code import import_named, named_import_errors
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.training.callbacks import attach, build
 from fuxictr_me.training.checks import CheckedTraining
-from fuxictr_me.wrap import MultiEmbeddingOf, own_keys
+from fuxictr_me.wrap import MultiEmbeddingOf, find_own_keys
 
 ZOO_PACKAGE = "model_zoo"
 BASE_CLASSES = "fuxictr.pytorch.models"
@@ -46,7 +46,7 @@ def find_model(name: object, beside: Path | str | None = None, named: Path | str
     model_class = _find_class(name, beside, named)
     if find_entry(model_class) is not None:
         return model_class
-    return _with_checks(model_class) if own_keys(model_class) else MultiEmbeddingOf(model_class)
+    return _with_checks(model_class) if find_own_keys(model_class) else MultiEmbeddingOf(model_class)
 
 
 def get_class_name(name: object) -> str:

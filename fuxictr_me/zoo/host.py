@@ -26,7 +26,7 @@ from fuxictr_me.errors import missing
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.training.callbacks import attach, build
 from fuxictr_me.training.metrics import evaluate_metrics
-from fuxictr_me.wrap import with_configured_sets
+from fuxictr_me.wrap import wrap_if_configured
 from fuxictr_me.zoo.zoo_import import register
 
 ZOO_PACKAGES = ("model_zoo", "src")  # in which scripts look models up
@@ -102,7 +102,7 @@ class _Configured:
     """Mixed in front of FuxiCTR's base classes for the models of a script."""
 
     def __new__(cls, *args: object, **kwargs: object) -> Any:
-        return object.__new__(with_configured_sets(cls, kwargs))
+        return object.__new__(wrap_if_configured(cls, kwargs))
 
     def __init__(self, *args: object, callbacks: list | None = None, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)

@@ -57,7 +57,7 @@ def test_known_abundances():
     np.testing.assert_array_equal(got, [[np.nan, 0], [3, np.nan]])
 
 
-def test_blocks_that_do_not_go_with_the_factors():
+def test_blocks_that_do_not_fit_the_factors_are_refused():
     with pytest.raises(ValueError, match="2 factors need as many rows and columns of blocks"):
         sub_embedding_abundance([torch.eye(2)] * 2, torch.randn(3, 3, 2, 2))
     with pytest.raises(ValueError, match="from field 0 to field 1, or the factor of field 0, is not finite"):
@@ -66,7 +66,7 @@ def test_blocks_that_do_not_go_with_the_factors():
         cross_blocks(torch.ones(5, 4), [2, 3])
 
 
-def test_cross_blocks_add_up_to_the_hosts_first_cross_layer():
+def test_cross_blocks_sum_to_the_first_cross_layer_of_fuxictr():
     dims = [2, 4, 3]
     layer = CrossNetV2(sum(dims), num_layers=1)
     x = torch.randn(6, sum(dims))
@@ -77,7 +77,7 @@ def test_cross_blocks_add_up_to_the_hosts_first_cross_layer():
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_low_rank_weight_is_the_hosts_layer_near_zero():
+def test_low_rank_weight_is_the_jacobian_of_the_fuxictr_layer_at_zero():
     layer = CrossNetMix(5, layer_num=1, low_rank=3, num_experts=2).double()
     W = low_rank_cross_weight(layer.U_list[0], layer.C_list[0], layer.V_list[0])
     assert W.shape == (5, 5) and not W.requires_grad
@@ -90,7 +90,7 @@ def test_low_rank_weight_is_the_hosts_layer_near_zero():
 
 
 @pytest.mark.parametrize("shape", [(6,), (4, 4)])
-def test_fwfm_sees_every_field_alike(shape):
+def test_fwfm_blocks_keep_the_abundance_of_each_field(shape):
     e, weights = torch.randn(7, 4, 3), torch.randn(shape)
     blocks = fwfm_blocks(weights, 3)
     inner = InnerProductInteraction(4, output="inner_product")(e)
@@ -106,7 +106,7 @@ def test_fwfm_sees_every_field_alike(shape):
 
 
 @pytest.mark.parametrize("shape", [(6, 3, 3), (6, 3)])
-def test_fmfm_blocks_give_its_logit_from_either_side(shape):
+def test_fmfm_blocks_reproduce_the_logit_from_either_side(shape):
     e, weight = torch.randn(7, 4, 3), torch.randn(shape)
     i, j = torch.triu_indices(4, 4, offset=1)  # as FuxiCTR's FmFM goes
     left = (e[:, i].unsqueeze(2) @ weight).squeeze(2) if weight.ndim == 3 else e[:, i] * weight
@@ -120,14 +120,14 @@ def test_fmfm_blocks_give_its_logit_from_either_side(shape):
     assert all(blocks[k][k] is None for k in range(4))
 
 
-def test_weights_that_are_not_of_pairs():
+def test_weights_that_are_not_one_per_pair_are_refused():
     with pytest.raises(UsageError, match="5 weights are not one for each pair of fields"):
         fmfm_blocks(torch.ones(5, 3, 3))
     with pytest.raises(UsageError, match=r"must be \(F, F\), or a vector of pairs, got \(1, 6\)"):
         fwfm_blocks(torch.ones(1, 6), 3)
 
 
-def test_ffm_blocks_pick_the_table_that_ffm_uses_for_the_partner():
+def test_ffm_blocks_select_the_table_for_the_partner():
     layers = [[torch.randn(30, 2) for _field in range(4)] for _layer in range(3)]  # FuxiCTR's FFM: (F - 1) x F
     factors = [triangular_factor([layer[i] for layer in layers]) for i in range(4)]
     got = sub_embedding_abundance(factors, ffm_blocks(4, 2))
@@ -137,7 +137,7 @@ def test_ffm_blocks_pick_the_table_that_ffm_uses_for_the_partner():
     assert got.diagonal().isnan().all()
 
 
-def test_ffm_blocks_pick_the_slots_of_the_one_wide_table_of_ffmv2():
+def test_ffm_blocks_select_the_slots_of_the_wide_table_of_ffmv2():
     wide = [torch.randn(30, 6, dtype=torch.float64) for _field in range(4)]
     e = torch.stack([table.view(30, 3, 2)[:9] for table in wide], dim=1)  # (B, F, F - 1, K)
     upper = torch.triu(torch.ones(4, 3), 0).bool().unsqueeze(-1)  # as FuxiCTR's FFMv2 goes
@@ -160,10 +160,10 @@ def test_block_norms():
     assert block_norms(fwfm_blocks(torch.tensor([3.0]), 4)).nan_to_num(-1).tolist() == [[-1, 6], [6, -1]]
 
 
-def test_block_norms_are_those_of_our_cross_network():
+def test_block_norms_equal_those_of_the_cross_network():
     network = CrossNetwork(2, [3, 3, 3], num_layers=1)
     network.init_paper_weights()
     for m in range(2):
-        ours = block_norms(cross_blocks(network.weights()[0][m], [3, 3, 3]))
+        ours = block_norms(cross_blocks(network.effective_weights()[0][m], [3, 3, 3]))
         expected = network.field_pair_norms()[m, 0].detach().double().T  # there j comes before i
         torch.testing.assert_close(ours.square(), expected, rtol=1e-5, atol=0)

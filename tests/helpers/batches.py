@@ -1,10 +1,10 @@
-"""Random batches of a feature map, as FuxiCTR's loaders give them."""
+"""Random batches of a feature map, as FuxiCTR's loaders yield them."""
 
 import torch
 
 
 def make_batch(feature_map, rows=32, seed=1):
-    """A batch as FuxiCTR's loaders give it."""
+    """Make a batch as FuxiCTR's loaders yield it."""
     random = torch.Generator().manual_seed(seed)
     batch = {}
     for field, spec in feature_map.features.items():
@@ -21,6 +21,6 @@ def make_batch(feature_map, rows=32, seed=1):
 
 
 def inputs_of(feature_map, **more):
-    """A batch without its labels."""
+    """Make a batch without its labels."""
     batch = make_batch(feature_map, **more)
     return {k: v for k, v in batch.items() if k != "label"}

@@ -1,4 +1,4 @@
-"""The six families at a small size, and the single-embedding models inside a multi-embedding one."""
+"""The six families at a small size, and single-embedding models with the weights of one set."""
 
 import pytest
 
@@ -18,7 +18,7 @@ EVERY_FAMILY = pytest.mark.parametrize("model_class", list(FAMILIES))
 
 
 def build(model_class, feature_map, num_sets=3, dropout=0, batch_norm=True, **more):
-    """A small model with embeddings large enough to see."""
+    """Build a small model whose embeddings are not tiny."""
     if model_class is FinalMLP_ME:
         layers = {f"mlp{i}_{key}": v for i in (1, 2) for key, v in (("dropout", dropout), ("batch_norm", batch_norm))}
     else:
@@ -29,7 +29,7 @@ def build(model_class, feature_map, num_sets=3, dropout=0, batch_norm=True, **mo
 
 
 def single_model(model, m, **settings):
-    """A single-embedding model with the weights of set ``m`` of ``model``, built with ``settings`` (of ``build``)."""
+    """Build a single-embedding model with the weights of set ``m`` of ``model`` and ``settings`` (of ``build``)."""
     dim = model.embedding_layer.embedding_dims[m]
     single = build(type(model), model.feature_map, 1, **{**settings, "embedding_dim": dim})
     single.load_state_dict(weights_of_set(model, m, single.state_dict()))
@@ -37,7 +37,7 @@ def single_model(model, m, **settings):
 
 
 def weights_of_set(model, m, wanted):
-    """The state dict of set ``m``: stacks and channels of several sets are cut to its own."""
+    """Return the state dict of set ``m``: its part of tensors that hold several sets."""
     group = next(g for g, sets in enumerate(model.groups) if sets.start <= m < sets.stop)
     sets, weights = model.groups[group], model.state_dict()
     own = {}
@@ -47,7 +47,7 @@ def weights_of_set(model, m, wanted):
             source = source.replace(f"{part}.0.", f"{part}.{group}.")
         value = weights[source]
         if value.shape != like.shape:
-            of = model.num_sets if source.startswith("head.") else sets.stop - sets.start
-            value = value.chunk(of)[m if source.startswith("head.") else m - sets.start]
+            count = model.num_sets if source.startswith("head.") else sets.stop - sets.start
+            value = value.chunk(count)[m if source.startswith("head.") else m - sets.start]
         own[key] = value.clone()
     return own

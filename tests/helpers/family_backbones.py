@@ -1,4 +1,4 @@
-"""The six families with one embedding set, as FuxiCTR's users write models; parts are named as FuxiCTR names them."""
+"""The six families with one embedding set, written as FuxiCTR models, with FuxiCTR's names of parts."""
 
 import torch
 from fuxictr.pytorch.layers import (

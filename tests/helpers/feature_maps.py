@@ -10,7 +10,7 @@ MODEL = {"optimizer": "adam", "loss": "binary_crossentropy", "task": "binary_cla
 
 
 def make_feature_map(features, folder="unused", **params):
-    """A FuxiCTR feature map of ``{field: spec}``, as its own ``load`` makes it."""
+    """Make a FuxiCTR feature map of ``{field: spec}``, as its ``load`` does."""
     feature_map = FeatureMap("made", str(folder))
     path = Path(folder) / "feature_map.json"
     content = {"dataset_id": "made", "labels": ["label"], "features": [{k: v} for k, v in features.items()]}
@@ -44,7 +44,7 @@ def sequence(vocab_size, max_len, **more):
 
 
 def write_pretrained(folder, vocab_size, dim):
-    """Vectors of two fields, ``pre`` and ``frozen``, and FuxiCTR's vocabulary of them."""
+    """Write pretrained vectors of two fields, ``pre`` and ``frozen``, and FuxiCTR's vocabulary of them."""
     np.savez(
         folder / "vectors.npz",
         key=np.array([str(i) for i in range(1, vocab_size)]),

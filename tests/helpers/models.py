@@ -1,4 +1,4 @@
-"""What tests read out of a model, and the fixed dropout mask that they compare with."""
+"""Gradients of a model by name, and the fixed dropout mask of tests."""
 
 import torch
 
@@ -6,7 +6,7 @@ from fuxictr_me import MultiEmbedding
 
 
 def gradients(model):
-    """Name in the state dict -> gradient, of every trained parameter; those of a fused table in parts."""
+    """Return the gradient of every trained parameter by its name in the state dict; fused tables are cut into parts."""
     found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
     for prefix, module in model.named_modules():
         table = getattr(module, "table", None)
@@ -20,4 +20,5 @@ def gradients(model):
 
 
 def mask_of(width):
+    """Return a dropout mask of rate 0.2 that drops every third channel."""
     return (torch.arange(width) % 3 != 1).float() / 0.8

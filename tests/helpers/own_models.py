@@ -1,4 +1,4 @@
-"""The source of a user's own model."""
+"""The source of a module with a user's models."""
 
 MINE = '''
 import torch
@@ -26,7 +26,7 @@ class WideDNN(BaseModel):
 
 
 class OwnSets(BaseModel):
-    """It has embedding sets of its own, and its own num_sets."""
+    """A model that is already multi-embedding and has its own num_sets."""
 
     def __init__(self, feature_map, num_sets=1, learning_rate=1e-3, embedding_dim=10, **kwargs):
         super().__init__(feature_map, **kwargs)
@@ -41,7 +41,7 @@ class OwnSets(BaseModel):
 
 
 class TwoTowers(MultiTaskModel):
-    """A tower a task on one shared hidden layer."""
+    """One tower per task, on shared embeddings."""
 
     def __init__(self, feature_map, learning_rate=1e-3, embedding_dim=10, **kwargs):
         super().__init__(feature_map, **kwargs)

@@ -14,7 +14,7 @@ L2_EMBEDDING, L2_NETWORK, LEARNING_RATE = 0.02, 0.01, 1e-3
 
 
 def plain_hidden_layer(x, weight, bias, scale, shift, running, training):
-    """Linear, BatchNorm1d, ReLU, Dropout: (B, in) -> (B, out)."""
+    """Compute Linear, BatchNorm1d, ReLU, Dropout: (B, in) -> (B, out)."""
     z = x @ weight.T + bias
     if training:
         mean, variance = z.mean(0), ((z - z.mean(0)) ** 2).mean(0)
@@ -26,7 +26,7 @@ def plain_hidden_layer(x, weight, bias, scale, shift, running, training):
 
 
 def plain_adam_step(weights, gradients):
-    """One first step of Adam after clipping the norm of all gradients to 10."""
+    """Compute the first step of Adam after clipping the norm of all gradients to 10."""
     norm = math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
     updated = {}
     for name, gradient in gradients.items():
@@ -36,7 +36,8 @@ def plain_adam_step(weights, gradients):
     return updated
 
 
-def parts(model, feature_map):
+def read_parts(model, feature_map):
+    """Return a batch, its features and labels, the weights by name, and the names of trained parameters."""
     batch = make_batch(feature_map, rows=32)
     X = {field: batch[field] for field in feature_map.features}
     weights = {k: v.detach().clone() for k, v in model.state_dict().items()}

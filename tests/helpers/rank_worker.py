@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 
 from fuxictr_me import models
-from fuxictr_me.collapse import FieldTables
 from fuxictr_me.data import RankShares
 from fuxictr_me.distributed import distribute, distribute_by_engine, join_process_group, leave_process_group
 from fuxictr_me.distributed import sharded_abundance as abundance
@@ -19,6 +18,7 @@ from fuxictr_me.distributed.grid import Grid
 from fuxictr_me.distributed.sharded_table import Shard, find_sharded_tables
 from fuxictr_me.distributed.weights_by_set import join_sets, select_shared, slice_set
 from fuxictr_me.errors import RunError, UsageError
+from fuxictr_me.tables import FieldTables
 from helpers.batches import make_batch
 from helpers.families import FAMILIES
 from helpers.feature_maps import MODEL, categorical, make_feature_map, sequence

@@ -1,6 +1,5 @@
-"""Small FuxiCTR models of many structures, as strangers write them."""
+"""Small FuxiCTR models of several structures, as users write them."""
 
-import pytest
 import torch
 from fuxictr.pytorch.layers import FeatureEmbedding, LogisticRegression, MLP_Block
 from fuxictr.pytorch.models import BaseModel, MultiTaskModel
@@ -15,11 +14,11 @@ FIELDS = {"user": categorical(11), "item": categorical(7), "clicks": sequence(7,
 FIELDS["price"] = {"source": "", "type": "numeric"}
 
 
-DIM, WIDTH = 4, 16  # of a field, of all
+DIM, WIDTH = 4, 16  # of one field, of all fields
 
 
 class Small(BaseModel):
-    """What all models here have: embeddings, and FuxiCTR's way to construct and to answer."""
+    """Base class: embeddings, and the constructor and forward of a FuxiCTR model."""
 
     def __init__(self, feature_map, model_id="Small", gpu=-1, embedding_dim=DIM, learning_rate=1e-2, **kwargs):
         super().__init__(feature_map, model_id=model_id, gpu=gpu, **kwargs)
@@ -46,7 +45,7 @@ class Products(nn.Module):
 
 
 class Tower(Small):
-    """One branch."""
+    """A model with one branch."""
 
     def build(self):
         width = self.feature_map.sum_emb_out_dim()
@@ -57,7 +56,7 @@ class Tower(Small):
 
 
 class Wide(Small):
-    """Three branches, added in place: products, a DNN, and linear terms."""
+    """Three branches that are added in place: products, a DNN, and linear terms."""
 
     def build(self):
         self.products, self.weights = Products(5), nn.Linear(5, 1)
@@ -72,7 +71,7 @@ class Wide(Small):
 
 
 class Fused(Small):
-    """Two streams into one module."""
+    """Two streams that go into one module."""
 
     class Fusion(nn.Module):
         def __init__(self):
@@ -87,11 +86,11 @@ class Fused(Small):
         self.fusion = self.Fusion()
 
     def logit(self, e, inputs):
-        return self.fusion(self.one(e), y=self.two(e))  # one by name, to see that it is merged, too
+        return self.fusion(self.one(e), y=self.two(e))  # one as a keyword argument, which must be merged, too
 
 
 class Tasks(MultiTaskModel):
-    """A tower a task, behind a layer for all tasks."""
+    """A multi-task model: one tower per task, behind a layer for all tasks."""
 
     def __init__(self, feature_map, gpu=-1, embedding_dim=DIM, learning_rate=1e-2, **kwargs):
         settings = {"num_tasks": 2, "task": ["binary_classification"] * 2, "model_id": "Tasks"}
@@ -111,8 +110,8 @@ class Tasks(MultiTaskModel):
         return dict(zip(names, activated, strict=True))
 
 
-@pytest.fixture
-def feature_map():
+def make_toy_map():
+    """Make the feature map of ``FIELDS``."""
     return make_feature_map(FIELDS, embedding_dim=DIM)
 
 
@@ -121,7 +120,7 @@ def settings(**more):
 
 
 def make(backbone, feature_map, seed=0, **more):
-    """A model whose parameters are all large enough to see; the same for the same seed."""
+    """Build a model whose parameters are not tiny; they depend only on the seed."""
     own = {key: value for key, value in MODEL.items() if key not in ("task", "optimizer", "loss")}
     cls = MultiEmbeddingOf(backbone) if {"num_sets", "task_sets"} & more.keys() else backbone
     model = cls(feature_map, **own, model_root="unused", metrics=["AUC"], **more)

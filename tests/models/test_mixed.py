@@ -1,4 +1,4 @@
-"""Sets with different interaction modules against the single models they come from, and plain formulas."""
+"""Sets with different interaction modules, against the single models of their interactions and plain formulas."""
 
 import pytest
 import torch
@@ -21,11 +21,11 @@ SMALL = {
 }
 
 
-def mixed(feature_map, interactions, **more):
+def build_mixed(feature_map, interactions, **more):
     return Mixed_ME(feature_map, interactions=interactions, **{**SMALL, **MODEL, **more})
 
 
-def representation(model, batch):
+def compute_representation(model, batch):
     X = model.get_inputs(batch)
     return model.represent(model.embed(X), X)
 
@@ -34,12 +34,12 @@ def representation(model, batch):
 @pytest.mark.parametrize(
     ("name", "model_class"), [("DNN", DNN_ME), ("DCNv2", DCNv2_ME), ("PNN", PNN_ME), ("NFwFM", NFwFM_ME)]
 )
-def test_a_set_of_a_mixed_model_is_the_single_model(plain_map, name, model_class, training):
+def test_a_set_of_a_mixed_model_equals_the_single_model(plain_map, name, model_class, training):
     interactions = ["FinalMLP", name, name, "xDeepFM"]
-    model = mixed(plain_map, interactions, concat_embeddings=True).train(training)
+    model = build_mixed(plain_map, interactions, concat_embeddings=True).train(training)
     assert [(g.start, g.stop) for g in model.groups] == [(0, 1), (1, 3), (3, 4)]
     batch = make_batch(plain_map)
-    h, weights = representation(model, batch), model.state_dict()
+    h, weights = compute_representation(model, batch), model.state_dict()
     for m in (1, 2):
         single = build(model_class, plain_map, 1).train(training)
         own = {}
@@ -49,11 +49,11 @@ def test_a_set_of_a_mixed_model_is_the_single_model(plain_map, name, model_class
             value = weights[source]
             own[key] = value if value.shape == like.shape else value.chunk(2)[m - 1]
         single.load_state_dict(own)
-        torch.testing.assert_close(h[:, m : m + 1], representation(single, batch), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(h[:, m : m + 1], compute_representation(single, batch), rtol=1e-5, atol=1e-6)
 
 
 def test_streams_and_cin_feed_one_projection(plain_map):
-    model = mixed(plain_map, ["FinalMLP", "xDeepFM"], batch_norm=False).eval()
+    model = build_mixed(plain_map, ["FinalMLP", "xDeepFM"], batch_norm=False).eval()
     batch, w = make_batch(plain_map), model.state_dict()
     e = model.embed(model.get_inputs(batch))
     streams = []
@@ -77,8 +77,10 @@ def test_streams_and_cin_feed_one_projection(plain_map):
     torch.testing.assert_close(model(batch)["y_pred"], torch.sigmoid(logit), rtol=1e-5, atol=1e-6)
 
 
-def test_parameters_by_hand(plain_map):
-    model = mixed(plain_map, ["DCNv2", "FinalMLP", "PNN", "xDeepFM", "NFwFM", "DNN"], embedding_dim=[4, 4, 4, 4, 4, 6])
+def test_parameters_are_counted_as_by_hand(plain_map):
+    model = build_mixed(
+        plain_map, ["DCNv2", "FinalMLP", "PNN", "xDeepFM", "NFwFM", "DNN"], embedding_dim=[4, 4, 4, 4, 4, 6]
+    )
 
     def projection(width):
         return width * 6 + 6 + 12
@@ -95,7 +97,7 @@ def test_parameters_by_hand(plain_map):
 @pytest.mark.parametrize("aggregation", ["mean", "gated", "weighted", "concat", "ensemble", "sum"])
 def test_mixed_sets_train_with_every_aggregation(plain_map, aggregation):
     dims = [4, 4, 6, 2, 4, 4]
-    model = mixed(
+    model = build_mixed(
         plain_map,
         ["DCNv2", "DCNv2", "FinalMLP", "PNN", "NFwFM", "xDeepFM"],
         embedding_dim=dims,
@@ -127,19 +129,19 @@ def test_mixed_sets_train_with_every_aggregation(plain_map, aggregation):
         ({"interactions": ["DNN", "PNN"], "concat_embeddings": None}, "concat_embeddings must be True or False"),
     ],
 )
-def test_impossible_settings_are_named(plain_map, settings, message):
+def test_impossible_settings_are_refused(plain_map, settings, message):
     with pytest.raises(UsageError) as caught:
-        mixed(plain_map, **settings)
+        build_mixed(plain_map, **settings)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_an_interaction_that_multiplies_fields_needs_them_of_one_dimension():
+def test_interactions_that_multiply_fields_need_fields_of_one_dimension():
     feature_map = make_feature_map({"user": categorical(11, embedding_dim=6), "item": categorical(7)})
-    mixed(feature_map, ["DNN", "DCNv2", "FinalMLP"])
+    build_mixed(feature_map, ["DNN", "DCNv2", "FinalMLP"])
     with pytest.raises(UsageError, match=r"inner products need fields of one dimension, got \[4, 6\]"):
-        mixed(feature_map, ["DNN", "PNN"])
+        build_mixed(feature_map, ["DNN", "PNN"])
 
 
 def test_every_family_can_be_mixed(plain_map):
     names = [cls.__name__.removesuffix("_ME") for cls in FAMILIES]
-    assert mixed(plain_map, names).num_sets == 6
+    assert build_mixed(plain_map, names).num_sets == 6

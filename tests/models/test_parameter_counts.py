@@ -31,48 +31,48 @@ MODELS = {
 }
 
 
-def hidden(inputs):
-    """Linear to 400 and its BatchNorm1d (the paper: every hidden layer has one)."""
+def hidden_layer(inputs):
+    """Count a Linear to 400 and its BatchNorm1d (every hidden layer of the paper has one)."""
     return inputs * 400 + 400 + 2 * 400
 
 
-def by_hand(model_class, ids, n, sets, K):
-    """n fields with ``ids`` ids, ``sets`` sets of dimension K."""
+def count_by_hand(model_class, ids, n, sets, K):
+    """Count for n fields with ``ids`` ids and ``sets`` sets of dimension K."""
     tables, logit = sets * ids * K, 400 + 1
-    rest = hidden(400) + logit  # MLP2, shared
+    rest = hidden_layer(400) + logit  # MLP2, shared
     if model_class is DNN_ME:
-        return tables + sets * hidden(n * K) + rest
+        return tables + sets * hidden_layer(n * K) + rest
     if model_class is PNN_ME:
         products = n * (n - 1) // 2
-        return tables + sets * hidden(products + (n * K if sets == 1 else 0)) + rest
+        return tables + sets * hidden_layer(products + (n * K if sets == 1 else 0)) + rest
     if model_class is NFwFM_ME:
-        return tables + sets * (n * n + 2 * K + hidden(K)) + rest
+        return tables + sets * (n * n + 2 * K + hidden_layer(K)) + rest
     if model_class is xDeepFM_ME:
         cin = (n * n * 16 + 16) + (n * 16 * 16 + 16)  # a 1x1 convolution over products of x0 and a layer's maps
-        return tables + sets * (cin + hidden(n * K)) + rest + (32 + 1)
+        return tables + sets * (cin + hidden_layer(n * K)) + rest + (32 + 1)
     if model_class is DCNv2_ME:
-        return tables + sets * (4 * ((n * K) ** 2 + n * K) + hidden(n * K)) + rest
-    streams = 2 * (hidden(n * K) + hidden(400))
+        return tables + sets * (4 * ((n * K) ** 2 + n * K) + hidden_layer(n * K)) + rest
+    streams = 2 * (hidden_layer(n * K) + hidden_layer(400))
     return tables + sets * streams + 2 * logit + 400 * 400  # w_x, w_y, W
 
 
 @pytest.mark.parametrize("field_sizes", [CRITEO, AVAZU], ids=["criteo", "avazu"])
 @pytest.mark.parametrize("model_class", list(MODELS))
 @pytest.mark.parametrize(("sets", "times"), SIZES)
-def test_parameters_of_the_papers_models(model_class, field_sizes, sets, times, monkeypatch):
+def test_models_of_the_paper_have_its_numbers_of_parameters(model_class, field_sizes, sets, times, monkeypatch):
     base = 50 if model_class is NFwFM_ME else 10
     feature_map = make_feature_map({f"f{i}": categorical(size) for i, size in enumerate(field_sizes)})
     monkeypatch.setattr(model_class, "model_to_device", lambda self: None)  # no weights: up to 10 GB of them
     settings = {**MODEL, **MODELS[model_class], "model_root": "unused", "embedding_dim": base * times}
     with torch.device("meta"):
         model = model_class(feature_map, num_sets=sets, **settings)
-    expected = by_hand(model_class, sum(field_sizes), len(field_sizes), sets, base * times)
+    expected = count_by_hand(model_class, sum(field_sizes), len(field_sizes), sets, base * times)
     assert model.num_parameters() == expected
     assert model.num_parameters() - model.num_parameters(count_embedding=False) == sets * times * base * sum(
         field_sizes
     )
 
 
-def test_the_field_sizes_are_the_papers():
+def test_field_sizes_sum_to_those_of_the_paper():
     assert len(CRITEO) == 39 and sum(CRITEO) == pytest.approx(1.08e6, rel=0.01)
     assert len(AVAZU) == 22 and sum(AVAZU) == pytest.approx(2.02e6, rel=0.01)

@@ -1,4 +1,4 @@
-"""With one set and equal weights, our models are those of FuxiCTR's zoo (a checkout that FUXICTR_SRC names)."""
+"""With one set and equal weights, models equal those of FuxiCTR's zoo (needs a checkout, FUXICTR_SRC)."""
 
 import os
 
@@ -41,7 +41,7 @@ def copy_crossnet(ours, theirs):
 
 
 def assert_equal_steps(ours, theirs, feature_map):
-    """Evaluation, then loss and gradients of a training step (after it, Adam's sign-like start would drift)."""
+    """Compare evaluation, then loss and gradients of one training step; further steps would amplify rounding."""
     batch = make_batch(feature_map)
     ours.eval(), theirs.eval()
     torch.testing.assert_close(ours(batch)["y_pred"], theirs(batch)["y_pred"], rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Penalties on the training loss against plain loops over sets, layers, fields and pairs."""
+"""Penalties on the training loss, against plain loops over sets, layers, fields and pairs."""
 
 import logging
 
@@ -14,9 +14,6 @@ from fuxictr_me import DNN_ME, DCNv2_ME, Mixed_ME, NFwFM_ME, UsageError
 from fuxictr_me.nn.penalties import norm_alignment, set_covariance, singular_value_variance, space_similarity
 
 PENALTIES = ("norm_alignment", "space_similarity", "singular_value", "restricted_interaction", "set_covariance")
-
-
-# --- the plain computations, in numpy ----------------------------------------------------------------
 
 
 def block(W, j, i, dim=4):
@@ -46,13 +43,13 @@ def plain_restriction(cross_weights):
 
 
 def plain_space_similarity(e):
-    """e: (B, M, F, K). As the authors' code goes: fields are averaged before the square."""
-    of_pairs = []
+    """e: (B, M, F, K). As in the authors' code, fields are averaged before the square."""
+    pair_values = []
     for i in range(e.shape[1]):
         for j in range(i):
-            of_fields = [np.linalg.svd(e[:, i, k].T @ e[:, j, k])[1] for k in range(e.shape[2])]
-            of_pairs.append(np.mean(of_fields, axis=0))
-    return np.mean(np.concatenate(of_pairs) ** 2)
+            field_values = [np.linalg.svd(e[:, i, k].T @ e[:, j, k])[1] for k in range(e.shape[2])]
+            pair_values.append(np.mean(field_values, axis=0))
+    return np.mean(np.concatenate(pair_values) ** 2)
 
 
 def plain_singular_value(e):
@@ -77,7 +74,7 @@ def plain_set_covariance(h):
     return np.mean(values)
 
 
-def expected_of(model, batch, names):
+def expected_penalties(model, batch, names):
     X = model.get_inputs(batch)
     e = model.embed(X)
     h = model.represent(e, X).detach().double().numpy()
@@ -98,16 +95,13 @@ def expected_of(model, batch, names):
     return values
 
 
-# --- what they are -----------------------------------------------------------------------------------
-
-
-def test_each_penalty_is_its_formula_and_enters_the_training_loss(plain_map):
+def test_each_penalty_follows_its_formula_and_is_added_to_the_training_loss(plain_map):
     batch = make_batch(plain_map)
     plain = build(DCNv2_ME, plain_map)
     for name in PENALTIES:
         model = build(DCNv2_ME, plain_map, **{f"{name}_regularizer": 0.3})
         model.load_state_dict(plain.state_dict())
-        expected = 0.3 * expected_of(model, batch, [name])[name]
+        expected = 0.3 * expected_penalties(model, batch, [name])[name]
         assert expected > 1e-6, name
         model.train(), plain.train()
         result, without = model(batch), plain(batch)
@@ -120,17 +114,17 @@ def test_each_penalty_is_its_formula_and_enters_the_training_loss(plain_map):
     assert "penalties" not in plain.train()(batch)
 
 
-def test_all_penalties_at_once(plain_map):
+def test_all_penalties_can_be_combined(plain_map):
     batch = make_batch(plain_map)
     weights = dict(zip(PENALTIES, (1.0, 1e-3, 0.5, 1e-2, 0.1), strict=True))
     model = build(DCNv2_ME, plain_map, field_weights=True, **{f"{k}_regularizer": w for k, w in weights.items()})
-    expected = expected_of(model, batch, PENALTIES)  # N = 1 here, so the norms are those of W
+    expected = expected_penalties(model, batch, PENALTIES)  # N = 1 here, so the norms are those of W
     got = model.train()(batch)["penalties"]
     for name, weight in weights.items():
         assert got[name].item() == pytest.approx(weight * expected[name], rel=1e-4), name
 
 
-def test_norms_are_of_what_interacts_and_the_restriction_of_what_is_restricted(plain_map):
+def test_norms_include_field_weights_and_the_restriction_does_not(plain_map):
     weights = {"norm_alignment_regularizer": 1.0, "restricted_interaction_regularizer": 1.0}
     model = build(DCNv2_ME, plain_map, field_weights=True, **weights).train()
     batch = make_batch(plain_map)
@@ -145,7 +139,7 @@ def test_norms_are_of_what_interacts_and_the_restriction_of_what_is_restricted(p
     assert after["norm_alignment"].item() == pytest.approx(plain_norm_alignment(cross), rel=1e-4)
 
 
-def test_norms_of_nfwfm_are_those_of_a_multiple_of_the_identity(plain_map):
+def test_norms_of_nfwfm_equal_those_of_multiples_of_the_identity(plain_map):
     model = build(NFwFM_ME, plain_map, norm_alignment_regularizer=0.5).train()
     w = model.interaction[0].products.weight.detach().double().numpy()
     as_cross = [[np.kron(one_set.T, np.eye(4)) for one_set in w]]  # W_{i→j} = w_ij I
@@ -154,7 +148,7 @@ def test_norms_of_nfwfm_are_those_of_a_multiple_of_the_identity(plain_map):
 
 
 @EVERY_FAMILY
-def test_penalties_on_embeddings_and_representations_go_with_every_model(plain_map, model_class):
+def test_every_model_can_have_penalties_on_embeddings_and_representations(plain_map, model_class):
     names = ("space_similarity", "singular_value", "set_covariance")
     model = build(model_class, plain_map, **{f"{name}_regularizer": 1.0 for name in names}).train()
     batch = make_batch(plain_map)
@@ -183,7 +177,7 @@ def test_the_singular_value_penalty_of_one_set_and_of_unequal_sets(plain_map):
     assert unequal(batch)["penalties"]["singular_value"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_numeric_fields_have_no_directions(plain_map):
+def test_the_singular_value_penalty_skips_numeric_fields(plain_map):
     features = {"user": categorical(11), "price": {"source": "", "type": "numeric"}, "item": categorical(7)}
     model = build(DNN_ME, make_feature_map(features), 2, singular_value_regularizer=1.0).train()
     batch = make_batch(model.feature_map)
@@ -191,7 +185,7 @@ def test_numeric_fields_have_no_directions(plain_map):
     assert model(batch)["penalties"]["singular_value"].item() == pytest.approx(plain_singular_value(e), rel=1e-4)
 
 
-def test_they_push_where_they_should():
+def test_penalties_are_small_for_the_embeddings_they_favour():
     torch.manual_seed(1)
     e = torch.randn(64, 2, 3, 4)
     orthogonal = e.clone()
@@ -206,7 +200,7 @@ def test_they_push_where_they_should():
     assert norm_alignment(torch.ones(3, 2, 4, 4)) == 0 < norm_alignment(torch.rand(3, 2, 4, 4))
 
 
-def test_a_batch_of_one_row_is_no_penalty():
+def test_a_batch_of_one_row_has_no_penalty():
     assert singular_value_variance(torch.randn(1, 2, 3, 4)) == 0 and set_covariance(torch.randn(1, 2, 3)) == 0
 
 
@@ -224,7 +218,7 @@ def test_penalties_are_logged_beside_the_loss(plain_map, caplog):
     assert len(at) == 2 and all(lines[i - 1].startswith("Train loss: ") for i in at)
     value = float(lines[at[0]].split(": ")[-1])
     assert 0 < value < float(lines[at[0] - 1].split(": ")[-1])
-    restricted = 1e-3 * expected_of(model, batches[0], ["restricted_interaction"])["restricted_interaction"]
+    restricted = 1e-3 * expected_penalties(model, batches[0], ["restricted_interaction"])["restricted_interaction"]
     assert value == pytest.approx(restricted, rel=0.1)
 
 
@@ -235,21 +229,21 @@ def test_penalties_are_logged_beside_the_loss(plain_map, caplog):
         (DCNv2_ME, {"num_sets": 1, "space_similarity_regularizer": 1.0}, "space_similarity_regularizer compares sets"),
         (DCNv2_ME, {"num_sets": 1, "set_covariance_regularizer": 1.0}, "set_covariance_regularizer compares sets"),
         (DCNv2_ME, {"shared_interaction": True, "norm_alignment_regularizer": 1.0}, "which share one"),
+        (DNN_ME, {"norm_alignment_regularizer": 1.0}, "needs a weight for each pair of fields, which"),
         (
             DNN_ME,
-            {"norm_alignment_regularizer": 1.0},
-            "needs a weight for each pair of fields, which",
+            {"restricted_interaction_regularizer": 1e-5},
+            "needs full-matrix cross layers, which FlatEmbeddings does not have",
         ),
-        (DNN_ME, {"restricted_interaction_regularizer": 1e-5}, "needs full-matrix cross layers, which SideBySide has"),
         (
             DCNv2_ME,
             {"restricted_interaction_regularizer": 1e-5, "use_low_rank_mixture": True},
-            "needs full-matrix cross layers, which CrossNetworkMix has not",
+            "needs full-matrix cross layers, which CrossNetworkMix does not have",
         ),
         (
             Mixed_ME,
             {"interactions": ["DCNv2", "PNN"], "num_sets": 2, "restricted_interaction_regularizer": 1e-5},
-            "needs full-matrix cross layers, which CrossNetwork or FieldProducts has not",
+            "needs full-matrix cross layers, which CrossNetwork or FieldProducts does not have",
         ),
         (
             DNN_ME,

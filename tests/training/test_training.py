@@ -112,7 +112,7 @@ def test_compiled_models_compute_the_same(plain_map, model_class):
     compiled.load_state_dict(plain.state_dict())
     predictions = [model.eval()(batch)["y_pred"] for model in (compiled, plain)]
     torch.testing.assert_close(*predictions, rtol=0, atol=1e-6)
-    assert compiled._compiled_answer.works
+    assert compiled._compiled_forward.works
 
 
 def test_only_training_batches_of_the_first_size_are_compiled(plain_map, monkeypatch):

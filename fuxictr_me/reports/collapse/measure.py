@@ -26,9 +26,8 @@ from fuxictr_me.collapse import (
     weighted_abundance,
 )
 from fuxictr_me.collapse.random_tables import random_reference
-from fuxictr_me.tables.checkpoint_blocks import FirstInteraction, first_interaction
-from fuxictr_me.tables.checkpoint_tables import CheckpointLayer, checkpoint_layers
-from fuxictr_me.tables.model_tables import FieldTables
+from fuxictr_me.tables import EmbeddingLayer, FieldTables, find_checkpoint_layers
+from fuxictr_me.tables.first_interaction import FirstInteraction, find_first_interaction
 
 ALL = "all"  # the sets side by side, [E¹ … Eᴹ]
 
@@ -59,8 +58,8 @@ def measure_collapse(
     Raises:
         UsageError: the checkpoint does not fit the feature map.
     """
-    layers = checkpoint_layers(state_dict, feature_map, initializer)
-    found, note = first_interaction(state_dict, layers, model)
+    layers = find_checkpoint_layers(state_dict, feature_map, initializer)
+    found, note = find_first_interaction(state_dict, layers, model)
     rows = {f: len(t.sets[0]) for layer in layers for t in layer.tables for f in layer.sharing(t.field)}
     counts = count(rows) if count else {}
     measured, skipped, factors = [], [], {}
@@ -80,7 +79,7 @@ def measure_collapse(
 
 
 def _measure_layer(
-    layer: CheckpointLayer, counts: Mapping[str, torch.Tensor], device: str
+    layer: EmbeddingLayer, counts: Mapping[str, torch.Tensor], device: str
 ) -> tuple[dict, dict[str, torch.Tensor], list[dict]]:
     """Return the numbers of an embedding layer, the triangular factor of each field, and the fields left out."""
     fields, factors, skipped = [], {}, []
@@ -152,7 +151,7 @@ def _measure_part(name: int | str, R: torch.Tensor, tables: FieldTables, dims: t
     }
 
 
-def _compare_sets(layer: CheckpointLayer, factors: Mapping[str, torch.Tensor]) -> dict | None:
+def _compare_sets(layer: EmbeddingLayer, factors: Mapping[str, torch.Tensor]) -> dict | None:
     """Measure the angles between the spaces of the sets, over pairs of sets, for each field; None for one set."""
     if layer.num_sets == 1:
         return None
@@ -170,7 +169,7 @@ def _compare_sets(layer: CheckpointLayer, factors: Mapping[str, torch.Tensor]) -
     return {"fields": fields, "space_similarity": table_space_similarity(list(columns.values())) if equal else None}
 
 
-def _measure_interaction(found: FirstInteraction, layer: CheckpointLayer, factors: Mapping[str, torch.Tensor]) -> dict:
+def _measure_interaction(found: FirstInteraction, layer: EmbeddingLayer, factors: Mapping[str, torch.Tensor]) -> dict:
     dims = {tables.field: tables.dims for tables in layer.tables}
     sets, norms = [], []
     for m, blocks in enumerate(found.blocks):

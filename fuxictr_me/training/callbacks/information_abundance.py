@@ -8,10 +8,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from fuxictr_me.collapse import FieldTables, abundance_of_fields, field_tables, random_reference
+from fuxictr_me.collapse import random_reference
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.errors import RunError
 from fuxictr_me.io.atomic import append_atomically, write_atomically
+from fuxictr_me.tables import FieldTables, abundance_of_fields, find_tables
 from fuxictr_me.training.callbacks.base import Callback
 
 Row = dict[str, Any]
@@ -85,7 +86,7 @@ class InformationAbundance(Callback):
 
     def _find_tables(self, model: BaseModel) -> list[FieldTables]:
         """Return the tables that are measured."""
-        return field_tables(model)
+        return find_tables(model)
 
     def _rows_of_field(self, tables: FieldTables, abundance: Any) -> Iterator[Row]:
         """Yield one row per set, and one for all sets side by side."""

@@ -1,4 +1,4 @@
-"""Products as a GPU computes them, with padded widths and batched over the sets, against those of a CPU."""
+"""Products computed as on a GPU, with padded widths and batched over the sets, against those of a CPU."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def as_on_a_gpu(monkeypatch, has_tensor_cores=True):
     monkeypatch.setattr(widths, "HAS_TENSOR_CORES", has_tensor_cores)
 
 
-def answer_and_gradients(model, batch):
+def predict_with_gradients(model, batch):
     model.zero_grad()
     torch.manual_seed(1)
     result = model(batch)
@@ -35,11 +35,11 @@ def answer_and_gradients(model, batch):
 
 def check_padded_equals_plain(model, batch, monkeypatch):
     model.double().train()
-    plain, plain_gradients = answer_and_gradients(model, batch)
+    plain, plain_gradients = predict_with_gradients(model, batch)
     for multiple in (None, 8, 64):
         as_on_a_gpu(monkeypatch, multiple is not None)
         monkeypatch.setattr(widths, "MULTIPLE", multiple)
-        padded, gradients = answer_and_gradients(model, batch)
+        padded, gradients = predict_with_gradients(model, batch)
         torch.testing.assert_close(padded, plain, rtol=0, atol=1e-12)
         assert gradients.keys() == plain_gradients.keys() and len(gradients) > 3
         for name, gradient in gradients.items():
@@ -78,7 +78,7 @@ def test_padded_mixed_models_compute_the_same(odd_map, monkeypatch):
     check_padded_equals_plain(model, make_batch(odd_map), monkeypatch)
 
 
-def test_products_are_of_widths_that_can_be_loaded(odd_map, monkeypatch):
+def test_products_have_widths_that_tensor_cores_can_load(odd_map, monkeypatch):
     as_on_a_gpu(monkeypatch)
     seen, product = [], torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda x, w: seen.append((x.shape[-1], w.shape[-2])) or product(x, w))
@@ -88,7 +88,7 @@ def test_products_are_of_widths_that_can_be_loaded(odd_map, monkeypatch):
     assert all(a == b and a % widths.MULTIPLE == 0 for a, b in seen)
 
 
-def test_a_cross_network_by_itself_keeps_its_width_and_a_layer_ignores_the_zeros_behind(monkeypatch):
+def test_a_cross_network_keeps_its_width_and_a_layer_ignores_padding(monkeypatch):
     as_on_a_gpu(monkeypatch)
     network, x = CrossNetwork(2, [3, 4], 2), torch.randn(5, 2, 7)
     assert network(x).shape == (5, 2, 7)
@@ -98,7 +98,7 @@ def test_a_cross_network_by_itself_keeps_its_width_and_a_layer_ignores_the_zeros
     torch.testing.assert_close(layer(network(x)), layer(network(x)[..., :7]))
 
 
-def test_checkpoints_do_not_know_of_padding(odd_map, monkeypatch):
+def test_checkpoints_do_not_contain_padding(odd_map, monkeypatch):
     shapes = {name: x.shape for name, x in build(DNN_ME, odd_map, embedding_dim=3).state_dict().items()}
     as_on_a_gpu(monkeypatch)
     assert {name: x.shape for name, x in build(DNN_ME, odd_map, embedding_dim=3).state_dict().items()} == shapes
@@ -106,7 +106,7 @@ def test_checkpoints_do_not_know_of_padding(odd_map, monkeypatch):
 
 @pytest.mark.parametrize("rows, chunks", [(32, 8), (24, 8), (20, 4), (6, 2), (7, 1)])
 @pytest.mark.parametrize("by_sets", [True, False])
-def test_gradients_of_weights_are_sums_over_chunks_of_rows(rows, chunks, by_sets):
+def test_gradients_of_weights_are_correct_sums_over_chunks(rows, chunks, by_sets):
     x, weight = torch.randn(3, rows, 7).double(), torch.randn(3, 5, 7).double()
     if not by_sets:
         x = x.transpose(0, 1).contiguous().transpose(0, 1)
@@ -115,7 +115,7 @@ def test_gradients_of_weights_are_sums_over_chunks_of_rows(rows, chunks, by_sets
     assert torch.autograd.gradcheck(widths.BatchedProduct.apply, (x, weight))
 
 
-def test_a_product_with_enough_tiles_is_not_cut(monkeypatch):
+def test_a_product_with_enough_tiles_is_not_chunked(monkeypatch):
     monkeypatch.setattr(widths, "HAS_TENSOR_CORES", True)
     assert widths.num_chunks(10, 4096, 392, 392) == 1  # 80 tiles of 256 x 128
     assert widths.num_chunks(4, 4096, 392, 392) == 4  # 32

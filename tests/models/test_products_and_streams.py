@@ -11,9 +11,9 @@ from helpers.plain_layers import (
     L2_EMBEDDING,
     L2_NETWORK,
     LEARNING_RATE,
-    parts,
     plain_adam_step,
     plain_hidden_layer,
+    read_parts,
 )
 
 from fuxictr_me import PNN_ME, FinalMLP_ME, NFwFM_ME, UsageError, xDeepFM_ME
@@ -64,7 +64,7 @@ def plain_mlp(w, inputs, branch, training):
 
 
 def embeddings_of(w, X, num_sets):
-    """Of each set, a list of the fields' (B, K)."""
+    """For each set, a list with one (B, K) for each field."""
     name = "embedding_layer.sets.{}.embedding_layer.embedding_layers.{}.weight"
     return [[w[name.format(m, field)][ids] for field, ids in X.items()] for m in range(num_sets)]
 
@@ -102,8 +102,8 @@ def plain_xdeepfm(w, X, num_sets, training):
         cin = cin + torch.cat(pooled, 1) / num_sets
         inputs.append(torch.cat(e, 1))
     deep = plain_mlp(w, inputs, 1, training)
-    of_cin = cin @ w["head.join.fc.0.weight"][0].T + w["head.join.fc.0.bias"][0]
-    return of_cin + deep @ w["head.join.fc.1.weight"][0].T + w["head.join.fc.1.bias"][0]
+    cin_logit = cin @ w["head.join.fc.0.weight"][0].T + w["head.join.fc.0.bias"][0]
+    return cin_logit + deep @ w["head.join.fc.1.weight"][0].T + w["head.join.fc.1.bias"][0]
 
 
 def plain_finalmlp(w, X, num_sets, training):
@@ -114,8 +114,8 @@ def plain_finalmlp(w, X, num_sets, training):
             x = torch.cat(e, 1)
             for layer, width in enumerate(units):
                 at = f"projection.0.branches.{branch}.{4 * layer}"  # Linear, BatchNorm, ReLU, Dropout
-                of_norm = f"projection.0.branches.{branch}.{4 * layer + 1}.module"
-                norm = norm_of(w, of_norm, slice(m * width, (m + 1) * width))
+                norm_name = f"projection.0.branches.{branch}.{4 * layer + 1}.module"
+                norm = norm_of(w, norm_name, slice(m * width, (m + 1) * width))
                 x = plain_hidden_layer(x, w[f"{at}.weight"][m], w[f"{at}.bias"][m], *norm[:2], norm[2:], training)
             mean = mean + x / num_sets
         streams.append(mean)
@@ -131,9 +131,9 @@ PLAIN = {PNN_ME: plain_pnn, NFwFM_ME: plain_nfwfm, xDeepFM_ME: plain_xdeepfm, Fi
 @MODELS
 @SETS
 @pytest.mark.parametrize("training", [True, False])
-def test_forward_is_the_papers(plain_map, model_class, num_sets, training, fixed_dropout):
+def test_the_forward_pass_follows_the_paper(plain_map, model_class, num_sets, training, fixed_dropout):
     model = build(model_class, plain_map, num_sets)
-    batch, X, _, weights, _ = parts(model, plain_map)
+    batch, X, _, weights, _ = read_parts(model, plain_map)
     for key in weights:
         if key == "head.join.bilinear.weight":  # the paper starts it at 0
             assert weights[key].abs().max() == 0
@@ -148,9 +148,9 @@ def test_forward_is_the_papers(plain_map, model_class, num_sets, training, fixed
 
 @MODELS
 @SETS
-def test_loss_gradient_and_adam_step_are_the_papers(plain_map, model_class, num_sets, fixed_dropout):
+def test_loss_gradients_and_adam_step_follow_the_paper(plain_map, model_class, num_sets, fixed_dropout):
     model = build(model_class, plain_map, num_sets, embedding_regularizer=L2_EMBEDDING, net_regularizer=L2_NETWORK)
-    batch, X, y, weights, trained = parts(model, plain_map)
+    batch, X, y, weights, trained = read_parts(model, plain_map)
     model.train()
     model._max_gradient_norm = 10.0
     model.compute_loss(model(batch), model.get_labels(batch)).backward()
@@ -178,16 +178,16 @@ def test_loss_gradient_and_adam_step_are_the_papers(plain_map, model_class, num_
 
 @pytest.mark.parametrize("num_sets", [1, 3])
 @pytest.mark.parametrize("concat", [True, False])
-def test_pnn_with_and_without_its_embeddings(plain_map, num_sets, concat):
+def test_pnn_with_and_without_concatenated_embeddings(plain_map, num_sets, concat):
     model = build(PNN_ME, plain_map, num_sets, concat_embeddings=concat).eval()
-    batch, X, _, weights, _ = parts(model, plain_map)
+    batch, X, _, weights, _ = read_parts(model, plain_map)
     expected = torch.sigmoid(plain_pnn(weights, X, num_sets, False, concat))
     torch.testing.assert_close(model(batch)["y_pred"].detach(), expected, rtol=0, atol=1e-6)
     width = 3 + (12 if concat else 0)
     assert model.projection[0].branches[0][0].weight.shape == (num_sets, HIDDEN[0], width)
 
 
-def test_interactions_are_fuxictrs_layers_set_by_set():
+def test_each_set_of_an_interaction_equals_the_fuxictr_layer():
     e = torch.randn(7, 3, 5, 4)
     mine, theirs = InnerProduct(5)(e), InnerProductInteraction(5, output="inner_product")
     for m in range(3):
@@ -217,7 +217,7 @@ def test_interactions_are_fuxictrs_layers_set_by_set():
         torch.testing.assert_close(out[:, m], reference(e[:, m]), rtol=1e-5, atol=1e-5)
 
 
-def test_linear_term_is_added_and_nothing_else(plain_map):
+def test_the_linear_term_is_added_to_the_logit(plain_map):
     with_term = build(xDeepFM_ME, plain_map, 2, use_linear_term=True).eval()
     without = build(xDeepFM_ME, plain_map, 2).eval()
     without.load_state_dict({k: v for k, v in with_term.state_dict().items() if not k.startswith("lr_layer")})
@@ -225,11 +225,11 @@ def test_linear_term_is_added_and_nothing_else(plain_map):
     X = with_term.get_inputs(batch)
     added = torch.logit(with_term(batch)["y_pred"]) - torch.logit(without(batch)["y_pred"])
     torch.testing.assert_close(added, with_term.lr_layer(X), rtol=1e-4, atol=1e-5)
-    assert with_term.num_parameters() == without.num_parameters() + 23  # one weight an id
+    assert with_term.num_parameters() == without.num_parameters() + 23  # one weight per id
     assert with_term.num_parameters(count_embedding=False) == without.num_parameters(count_embedding=False)
 
 
-def test_parameters_by_hand(plain_map):
+def test_parameters_are_counted_as_by_hand(plain_map):
     # tables 23 · 4 a set; projection (in · 6 + 6) and batch norm 12 a set; head 6·5 + 5, 2·5, 5 + 1
     head = 35 + 10 + 6
     assert build(PNN_ME, plain_map, 1).num_parameters() == 92 + (15 * 6 + 6) + 12 + head
@@ -277,7 +277,7 @@ def test_fields_of_unequal_dimension_are_refused(model_class):
         (xDeepFM_ME, {"use_linear_term": 1}, "use_linear_term must be True or False, got 1"),
     ],
 )
-def test_impossible_settings_are_named(plain_map, model_class, settings, message):
+def test_impossible_settings_are_refused(plain_map, model_class, settings, message):
     with pytest.raises(UsageError) as caught:
         build(model_class, plain_map, 2, **settings)
     assert message in str(caught.value)

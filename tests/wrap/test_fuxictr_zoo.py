@@ -1,4 +1,4 @@
-"""Embedding sets on every torch model of FuxiCTR's zoo, with its settings and tiny data (checkout: FUXICTR_SRC)."""
+"""Embedding sets on every torch model of FuxiCTR's zoo, with its settings and tiny data (needs FUXICTR_SRC)."""
 
 import os
 import re
@@ -37,7 +37,7 @@ SMALL = {  # where FuxiCTR's settings take seconds
 
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory):
-    """Of a copy, with tiny_mtl built: on the wheel that takes Ray half a minute."""
+    """Entries of a copy in which tiny_mtl is built, because Ray takes half a minute on the wheel."""
     folder = tmp_path_factory.mktemp("zoo")
     entries = zoo_models.find_entries(zoo_models.copy_checkout(SOURCE, folder / "FuxiCTR"))
     zoo_models.construction(entries["MMoE"], zoo_models.prepare(entries["MMoE"], folder / "built"))
@@ -55,24 +55,24 @@ def case(request, entries, tmp_path, monkeypatch):
     return zoo_checks.Case(entry, zoo_models.prepare(entry, tmp_path / "run", **more))
 
 
-def of(labels):
+def parametrize(labels):
     return pytest.mark.parametrize("case", labels, indirect=True)
 
 
-def test_what_the_zoo_exports_is_found():
+def test_all_exported_models_are_found():
     exported = re.findall(r"^from \.\S+ import (.*)$", (Path(SOURCE) / "model_zoo" / "__init__.py").read_text(), re.M)
     names = {name for line in exported for name in line.split(", ")}
     assert len(names) > 40 and names <= set(ENTRIES)
     assert sum(label.startswith("LongCTR/") for label in ENTRIES) == 10
 
 
-@of([label for label in ENTRIES if label not in BROKEN])
+@parametrize([label for label in ENTRIES if label not in BROKEN])
 def test_one_set_is_the_plain_model_bit_for_bit(case):
     assert zoo_checks.one_set_differs(case) == []
 
 
-@of(WRAPPED)
-def test_two_sets(case, request):
+@parametrize(WRAPPED)
+def test_two_equal_sets_predict_as_the_plain_model(case, request):
     plain, model = case.model(), case.sets(2)
     label = request.node.callspec.params["case"]
     assert ([str(point) for point in model.merge_points] == [">output_activation"]) == (label in LOGITS)
@@ -82,30 +82,30 @@ def test_two_sets(case, request):
     assert zoo_checks.difference_of_equal_sets(case, 2) < 1e-12
 
 
-@of([label for label in WRAPPED if label not in IN_TURN])
-def test_sets_at_once(case):
-    """Gradients of LongCTR/MIRRN's filters are float32, whatever the default is."""
+@parametrize([label for label in WRAPPED if label not in IN_TURN])
+def test_sets_can_run_at_once(case):
+    """The tolerance is larger because gradients of LongCTR/MIRRN's filters are always float32."""
     assert case.sets(3, batched=True).batched
     assert zoo_checks.difference_of_equal_sets(case, 3, batched=True) < 1e-6
 
 
-@of([label for label in ENTRIES if label in IN_TURN])
-def test_sets_that_only_run_in_turn_say_so(case):
+@parametrize([label for label in ENTRIES if label in IN_TURN])
+def test_sets_that_cannot_run_at_once_run_in_turn(case):
     model = case.sets(3, batched=True)
     assert not model.batched
     assert "in turn (torch.func.vmap fails: " in model.describe()
 
 
-@of([label for label in ENTRIES if label in REFUSED])
+@parametrize([label for label in ENTRIES if label in REFUSED])
 @pytest.mark.parametrize("merge", [None, "logits"])
-def test_refused_in_one_line(case, merge):
+def test_models_without_merge_points_are_refused_in_one_line(case, merge):
     with pytest.raises(UsageError) as refused:
         case.model(MultiEmbeddingOf(case.backbone), num_sets=2, merge=merge)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.slow
-def test_an_epoch_by_host(tmp_path):
+def test_the_zoo_page_trains_an_epoch_of_each_model(tmp_path):
     import zoo
     import zoo_page
 

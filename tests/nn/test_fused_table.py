@@ -1,4 +1,4 @@
-"""The fused table: the same numbers, names and gradients as M · F tables of FuxiCTR's layers."""
+"""The fused table has the numbers, names and gradients of the M · F tables in FuxiCTR's layers."""
 
 import copy
 import io
@@ -11,12 +11,12 @@ from helpers.feature_maps import categorical, make_feature_map, sequence
 from helpers.models import gradients
 
 from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME, MultiEmbedding, UsageError
-from fuxictr_me.collapse import abundance_of_sets, field_tables
 from fuxictr_me.collapse.random_tables import is_centred
+from fuxictr_me.tables import abundance_of_sets, find_tables
 
 
 def pair(feature_map, dims=4, num_sets=3, **settings):
-    """A fused layer and a plain one, drawn from the same random numbers."""
+    """A fused layer and a plain one, initialised with the same random numbers."""
     layers = []
     for fused in (True, False):
         torch.manual_seed(5)
@@ -32,7 +32,7 @@ def assert_same_weights(fused, plain):
 
 @pytest.mark.parametrize("dims, num_sets", [(4, 1), (4, 3), ([3, 5, 3], None)])
 @pytest.mark.parametrize("initializer", ["partial(nn.init.normal_, std=1e-4)", "nn.init.xavier_normal_", "paper"])
-def test_the_same_numbers_are_drawn_under_the_same_names(every_kind, dims, num_sets, initializer):
+def test_initial_weights_and_their_names_are_the_same(every_kind, dims, num_sets, initializer):
     features = {name: spec for name, spec in every_kind.features.items() if name not in ("vector", "frozen", "pre")}
     feature_map = make_feature_map({**features, "own": categorical(6, embedding_dim=2)})
     fused, plain = pair(feature_map, dims, num_sets, embedding_initializer=initializer)
@@ -41,7 +41,7 @@ def test_the_same_numbers_are_drawn_under_the_same_names(every_kind, dims, num_s
 
 
 @pytest.mark.parametrize("num_sets", [1, 3])
-def test_every_kind_of_field_is_read_alike(every_kind, num_sets):
+def test_look_ups_of_every_kind_of_field_are_the_same(every_kind, num_sets):
     fused, plain = pair(every_kind, 4, num_sets)
     assert fused.table.fields == ["user"]  # item is shared, pre and frozen are pretrained
     X = inputs_of(every_kind)
@@ -55,10 +55,10 @@ def test_every_kind_of_field_is_read_alike(every_kind, num_sets):
     assert torch.equal(fused(without), plain(without))
 
 
-def test_the_only_kind_of_field_is_read_alike_by_group(plain_map):
+def test_look_ups_by_group_are_the_same(plain_map):
     fused, plain = pair(plain_map, [3, 3, 5, 5], None)
     X, groups = inputs_of(plain_map), [slice(0, 2), slice(2, 4)]
-    for mine, theirs in zip(fused.by_group(X, groups), plain.by_group(X, groups), strict=True):
+    for mine, theirs in zip(fused.look_up_groups(X, groups), plain.look_up_groups(X, groups), strict=True):
         assert torch.equal(mine, theirs)
     sources = make_feature_map({"a": {**categorical(4), "source": "user"}, "b": {**categorical(5), "source": "item"}})
     fused, plain = pair(sources)
@@ -67,7 +67,7 @@ def test_the_only_kind_of_field_is_read_alike_by_group(plain_map):
     assert fused(X, feature_source="item").shape == (32, 3, 1, 4)
 
 
-def test_gradients_are_those_of_the_plain_layer_and_padding_rows_have_none(plain_map):
+def test_gradients_are_the_same_and_padding_rows_have_none(plain_map):
     fused, plain = pair(plain_map, [3, 4], None)
     X = {field: x % 3 for field, x in inputs_of(plain_map).items()}  # padding ids among them
     for layer in (fused, plain):
@@ -82,7 +82,7 @@ def test_gradients_are_those_of_the_plain_layer_and_padding_rows_have_none(plain
 
 
 @EVERY_FAMILY
-def test_checkpoints_pass_both_ways(plain_map, model_class):
+def test_checkpoints_can_be_exchanged_in_both_directions(plain_map, model_class):
     fused, plain = (build(model_class, plain_map, fused_embedding=choice) for choice in (True, False))
     batch = make_batch(plain_map)
     for source, target in ((fused, plain), (plain, fused)):
@@ -98,7 +98,7 @@ def test_checkpoints_pass_both_ways(plain_map, model_class):
     assert fused.num_parameters(count_embedding=False) == plain.num_parameters(count_embedding=False)
 
 
-def test_a_saved_fused_table_takes_its_own_size_on_disk(plain_map):
+def test_a_saved_fused_table_is_not_larger_than_its_tables(plain_map):
     feature_map = make_feature_map({"a": categorical(3000), "b": categorical(2000)})
     sizes = []
     for layer in pair(feature_map):
@@ -125,11 +125,11 @@ def test_views_follow_the_table_to_another_dtype_and_into_copies(plain_map):
     )
 
 
-def test_measures_see_the_same_tables(plain_map):
-    """And what they started from, by which the random reference of a tall table is drawn without the table."""
+def test_find_tables_finds_the_same_tables_and_initializers(plain_map):
+    """The initializers allow the random reference of a tall table without drawing the table."""
     models = [build(DCNv2_ME, plain_map, fused_embedding=choice) for choice in (True, False)]
     models[1].load_state_dict(models[0].state_dict())
-    mine, theirs = (field_tables(model) for model in models)
+    mine, theirs = (find_tables(model) for model in models)
     assert [tables.field for tables in mine] == [tables.field for tables in theirs] == list(plain_map.features)
     for a, b in zip(mine, theirs, strict=True):
         assert a.exclude == b.exclude and abundance_of_sets(a) == abundance_of_sets(b)
@@ -152,7 +152,7 @@ def test_regularisers_count_the_same_parameters(every_kind, regularizer):
 
 @pytest.mark.parametrize("bad", [7, -1])
 @pytest.mark.parametrize("training", [True, False])
-def test_an_id_past_its_field_is_named_rather_than_read_from_the_next(plain_map, bad, training):
+def test_an_id_outside_its_field_is_refused_rather_than_read_from_the_next(plain_map, bad, training):
     model = build(FinalMLP_ME, plain_map).train(training)
     batch = make_batch(plain_map)
     batch["item"][3] = bad  # place follows item in the table
@@ -160,7 +160,7 @@ def test_an_id_past_its_field_is_named_rather_than_read_from_the_next(plain_map,
         model(batch)
 
 
-def test_ids_of_any_dtype_are_read(plain_map):
+def test_ids_may_have_any_dtype(plain_map):
     layer, _ = pair(plain_map)
     X = inputs_of(plain_map)
     expected = layer(X)
@@ -171,7 +171,7 @@ def test_ids_of_any_dtype_are_read(plain_map):
     assert torch.equal(layer(mixed), expected)
 
 
-def test_fields_without_a_plain_table_leave_nothing_to_fuse():
+def test_without_plain_fields_there_is_no_fused_table():
     layer = MultiEmbedding(make_feature_map({"clicks": sequence(5, 3)}), 4, 2, fused=True)
     assert layer.table is None
     single = pair(make_feature_map({"user": categorical(5, padding_idx=None)}), 4, 2)

@@ -1,4 +1,4 @@
-"""MultiEmbedding against M of FuxiCTR's FeatureEmbedding."""
+"""``MultiEmbedding`` against M of FuxiCTR's ``FeatureEmbedding``."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def copy_weights(layer, references):
 
 
 @pytest.mark.parametrize("num_sets", [1, 2, 3])
-def test_every_set_is_a_fuxictr_feature_embedding(every_kind, num_sets):
+def test_every_set_equals_a_fuxictr_feature_embedding(every_kind, num_sets):
     references = [FeatureEmbedding(every_kind, 4) for _ in range(num_sets)]
     layer = MultiEmbedding(every_kind, 4, num_sets)
     # the frozen table is held once, so one content for all
@@ -34,7 +34,7 @@ def test_every_set_is_a_fuxictr_feature_embedding(every_kind, num_sets):
     assert layer.output_dims[0] == 36
 
 
-def test_filters_by_source_and_type_as_fuxictr(every_kind):
+def test_sources_and_types_filter_fields_as_in_fuxictr(every_kind):
     every_kind.features["user"]["source"] = "user"
     layer, X = MultiEmbedding(every_kind, 4, 2), inputs_of(every_kind)
     for source in ("user", ["user"]):
@@ -42,7 +42,7 @@ def test_filters_by_source_and_type_as_fuxictr(every_kind):
     assert layer(X, feature_type=["sequence"]).shape == (32, 2, 2, 4)
 
 
-def test_required_and_not_required_columns(every_kind):
+def test_required_and_not_required_columns_select_fields(every_kind):
     assert list(MultiEmbedding(every_kind, 4, 2, required_feature_columns=["item", "user"]).field_dims[0]) == [
         "user",
         "item",
@@ -58,7 +58,7 @@ def test_use_features_narrows_the_sets(tmp_path):
     assert list(layer.field_dims[0]) == ["place", "user"] and layer.output_dims[0] == 6
 
 
-def test_own_dimension_of_a_field():
+def test_a_field_can_have_its_own_dimension():
     feature_map = make_feature_map({"user": categorical(11, embedding_dim=6), "item": categorical(7)})
     layer, reference = MultiEmbedding(feature_map, 4, 2), [FeatureEmbedding(feature_map, 4) for _ in range(2)]
     copy_weights(layer, reference)
@@ -69,13 +69,13 @@ def test_own_dimension_of_a_field():
         layer(X)
 
 
-def test_one_set_starts_as_fuxictr_starts(plain_map):
+def test_one_set_starts_with_the_weights_of_fuxictr(plain_map):
     torch.manual_seed(3)
     reference = FeatureEmbedding(plain_map, 4)
     torch.manual_seed(3)
     layer = MultiEmbedding(plain_map, 4, 1)
-    for ours, theirs in zip(layer.parameters(), reference.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    for own, expected in zip(layer.parameters(), reference.parameters(), strict=True):
+        assert torch.equal(own, expected)
 
 
 def test_sets_start_differently_and_padding_rows_stay_zero(plain_map):
@@ -87,12 +87,12 @@ def test_sets_start_differently_and_padding_rows_stay_zero(plain_map):
     assert all(p.grad[0].abs().sum() == 0 and p.grad.abs().sum() > 0 for p in layer.parameters())
 
 
-def test_initializer_is_fuxictrs(plain_map):
+def test_initializers_are_written_as_in_fuxictr(plain_map):
     layer = MultiEmbedding(plain_map, 4, 2, embedding_initializer="partial(nn.init.constant_, val=0.5)")
     assert all((table[1:] == 0.5).all() and (table[0] == 0).all() for ts in layer.tables().values() for table in ts)
 
 
-def test_the_papers_initializer_is_xavier_over_the_whole_table():
+def test_the_paper_initializer_is_xavier_over_the_table_of_all_fields():
     features = {"user": categorical(3000), "item": categorical(1000), "last": categorical(1000, share_embedding="item")}
     whole = torch.nn.init.xavier_uniform_(torch.empty(4000, 8))
     for tables in MultiEmbedding(make_feature_map(features), 8, 2, embedding_initializer="paper").tables().values():
@@ -110,7 +110,7 @@ def test_shared_field_without_its_base_is_initialised():
     assert max(table.abs().max() for table in alone["last_item"]) < 1e-2
 
 
-def test_shared_tables_are_one(every_kind):
+def test_fields_that_share_a_table_share_it_in_every_set(every_kind):
     layer = MultiEmbedding(every_kind, 4, 2)
     for one_set in layer.sets:
         layers = one_set.embedding_layer.embedding_layers
@@ -126,7 +126,7 @@ def test_frozen_pretrained_table_is_held_once(every_kind):
     assert free[0] is not free[1]
 
 
-def test_tables_of_pretrained_fields_are_what_ids_look_up(every_kind):
+def test_tables_of_pretrained_fields_contain_the_looked_up_vectors(every_kind):
     layer, X = MultiEmbedding(every_kind, 4, 2), inputs_of(every_kind)
     for field in ("pre", "frozen", "user"):
         position = list(layer.field_dims[0]).index(field)
@@ -135,7 +135,7 @@ def test_tables_of_pretrained_fields_are_what_ids_look_up(every_kind):
 
 
 class Host(BaseModel):
-    """A FuxiCTR model that is nothing but an embedding and a linear layer."""
+    """A FuxiCTR model that consists of an embedding and a linear layer."""
 
     def __init__(self, feature_map, embedding, **kwargs):
         kwargs = {"verbose": 0, "model_root": "unused", "metrics": ["AUC"], **kwargs}
@@ -164,7 +164,7 @@ def test_embedding_regularizer_counts_every_set_once(every_kind, regularizer):
     assert network_only.regularization_loss().item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_one_set_gives_fuxictrs_loss_bit_for_bit(every_kind):
+def test_one_set_has_the_loss_of_fuxictr_bit_for_bit(every_kind):
     reference, layer = FeatureEmbedding(every_kind, 4), MultiEmbedding(every_kind, 4, 1)
     copy_weights(layer, [reference])
     single = Host(every_kind, reference, embedding_regularizer=0.1, net_regularizer=0.2)
@@ -183,10 +183,10 @@ def test_load_set_from_a_fuxictr_model(every_kind):
     X = inputs_of(every_kind)
     assert torch.equal(layer(X)[:, 1], trained.embedding_layer(X))
     assert torch.equal(layer.tables()["user"][0], before)
-    layer.load_set(0, Host(every_kind, layer).state_dict())  # our own checkpoints, set by set
+    layer.load_set(0, Host(every_kind, layer).state_dict())  # a checkpoint of fuxictr-me, set by set
 
 
-def test_load_set_says_what_does_not_fit(plain_map):
+def test_load_set_explains_a_misfit(plain_map):
     layer = MultiEmbedding(plain_map, 4, 2)
     with pytest.raises(UsageError, match="no embedding layer"):
         layer.load_set(0, {"fc.weight": torch.zeros(1)})
@@ -202,19 +202,19 @@ def test_num_sets_must_be_a_positive_integer(plain_map, num_sets):
         MultiEmbedding(plain_map, 4, num_sets)
 
 
-def test_no_fields(plain_map):
+def test_a_feature_map_without_fields_is_refused(plain_map):
     with pytest.raises(UsageError, match="no field to embed"):
         MultiEmbedding(make_feature_map({}), 4, 2)
     with pytest.raises(UsageError, match="no field to embed"):
         MultiEmbedding(plain_map, 4, 2, required_feature_columns=["nobody"])
 
 
-def test_sequence_without_encoder_is_named():
+def test_a_sequence_without_encoder_is_refused():
     with pytest.raises(UsageError, match="'clicks' has no feature_encoder"):
         MultiEmbedding(make_feature_map({"clicks": sequence(9, 3, feature_encoder=None)}), 4, 2)
 
 
-def test_id_past_the_vocabulary_names_the_field(plain_map):
+def test_an_id_outside_the_table_is_refused_with_its_field(plain_map):
     X = inputs_of(plain_map)
     X["item"][3] = 7
     with pytest.raises(UsageError, match="field 'item' has ids from 1 to 7, but its table holds 0 to 6"):

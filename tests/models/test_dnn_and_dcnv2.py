@@ -18,9 +18,9 @@ from helpers.plain_layers import (
     L2_EMBEDDING,
     L2_NETWORK,
     LEARNING_RATE,
-    parts,
     plain_adam_step,
     plain_hidden_layer,
+    read_parts,
 )
 
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
@@ -37,9 +37,6 @@ def build(cls, feature_map, num_sets, **more):
 @pytest.fixture(params=[DNN_ME, DCNv2_ME])
 def model_class(request):
     return request.param
-
-
-# --- the plain computation -------------------------------------------------------------------------
 
 
 def plain_forward(weights, X, num_sets, cross_layers, training):
@@ -74,14 +71,11 @@ def plain_loss(weights, X, y, num_sets, cross_layers, trained):
     return loss
 
 
-# --- the comparison --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("num_sets", [1, 2, 4])
 @pytest.mark.parametrize("training", [True, False])
-def test_forward_is_the_papers(plain_map, model_class, num_sets, training, fixed_dropout):
+def test_the_forward_pass_follows_the_paper(plain_map, model_class, num_sets, training, fixed_dropout):
     model = build(model_class, plain_map, num_sets)
-    batch, X, _, weights, _ = parts(model, plain_map)
+    batch, X, _, weights, _ = read_parts(model, plain_map)
     for key in weights:  # running statistics that matter in eval mode
         if "running" in key:
             weights[key] = torch.rand_like(weights[key]) + 0.5
@@ -92,9 +86,9 @@ def test_forward_is_the_papers(plain_map, model_class, num_sets, training, fixed
 
 
 @pytest.mark.parametrize("num_sets", [1, 2, 4])
-def test_loss_gradient_and_adam_step_are_the_papers(plain_map, model_class, num_sets, fixed_dropout):
+def test_loss_gradients_and_adam_step_follow_the_paper(plain_map, model_class, num_sets, fixed_dropout):
     model = build(model_class, plain_map, num_sets, embedding_regularizer=L2_EMBEDDING, net_regularizer=L2_NETWORK)
-    batch, X, y, weights, trained = parts(model, plain_map)
+    batch, X, y, weights, trained = read_parts(model, plain_map)
     model.train()
     model._max_gradient_norm = 10.0
     model.compute_loss(model(batch), model.get_labels(batch)).backward()
@@ -123,7 +117,7 @@ def test_loss_gradient_and_adam_step_are_the_papers(plain_map, model_class, num_
 @pytest.mark.parametrize("structure", ["crossnet_only", "stacked", "parallel", "stacked_parallel"])
 @pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("num_sets", [1, 3])
-def test_structures_average_every_branch(plain_map, structure, mixture, num_sets):
+def test_every_branch_is_averaged_in_every_structure(plain_map, structure, mixture, num_sets):
     model = build(
         DCNv2_ME,
         plain_map,
@@ -199,7 +193,7 @@ def test_gradients_reach_every_set(plain_map, model_class):
             assert all(one_set.abs().sum() > 0 for one_set in gradient), name
 
 
-def test_network_initializers(plain_map):
+def test_network_initializers_have_their_distributions(plain_map):
     features = {f"f{i}": categorical(5) for i in range(40)}
     paper = build(DCNv2_ME, make_feature_map(features), 2, stacked_dnn_hidden_units=[300, 200])
     width = 160
@@ -224,70 +218,19 @@ def test_network_initializers(plain_map):
     assert mix.U[0].std().item() == pytest.approx(reference.U_list[0].std().item(), rel=0.1)
 
 
-def test_set_linear_is_m_linears():
+def test_set_linear_equals_m_linear_layers():
     layer = SetLinear(3, 5, 4)
     x = torch.randn(7, 3, 5)
     expected = torch.stack([torch.nn.functional.linear(x[:, m], layer.weight[m], layer.bias[m]) for m in range(3)], 1)
     torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-6)
 
 
-def test_parameters_by_hand(plain_map):
+def test_parameters_are_counted_as_by_hand(plain_map):
     # tables (11 + 7 + 5) · 4 a set; projection 12·6 + 6, batch norm 2·6; head 6·5 + 5, 2·5; 5 + 1
     assert build(DNN_ME, plain_map, 1).num_parameters() == 92 + 78 + 12 + 35 + 10 + 6
     assert build(DNN_ME, plain_map, 3).num_parameters() == 3 * (92 + 78 + 12) + 35 + 10 + 6
     assert build(DCNv2_ME, plain_map, 3).num_parameters() == 3 * (92 + 4 * (12 * 12 + 12) + 78 + 12) + 51
     assert build(DCNv2_ME, plain_map, 3).num_parameters(count_embedding=False) == 3 * (624 + 90) + 51
-
-
-def test_checkpoints_round_trip_and_refuse_what_does_not_fit(plain_map, tmp_path):
-    model = build(DCNv2_ME, plain_map, 2)
-    path = str(tmp_path / "deep" / "a.model")
-    model.save_weights(path)
-    other = build(DCNv2_ME, plain_map, 2, seed=1)
-    other.load_weights(path)
-    for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-    with pytest.raises(UsageError, match="does not fit this model"):
-        build(DCNv2_ME, plain_map, 3).load_weights(path)
-    with pytest.raises(UsageError, match="no checkpoint at"):
-        other.load_weights(str(tmp_path / "none.model"))
-    (tmp_path / "bad.model").write_bytes(b"PK not a checkpoint")
-    with pytest.raises(UsageError, match="not a checkpoint of weights"):
-        other.load_weights(str(tmp_path / "bad.model"))
-
-
-def test_a_pickle_in_a_checkpoint_does_not_run(plain_map, tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (print, ("ran",))
-
-    torch.save({"x": Evil()}, tmp_path / "evil.model")
-    with pytest.raises(UsageError, match="not a checkpoint of weights"):
-        build(DNN_ME, plain_map, 1).load_weights(str(tmp_path / "evil.model"))
-
-
-def test_a_failing_save_keeps_the_last_checkpoint(plain_map, tmp_path, monkeypatch):
-    model, path = build(DNN_ME, plain_map, 1), tmp_path / "a.model"
-    model.save_weights(str(path))
-    whole = path.read_bytes()
-
-    def interrupted(state_dict, file):
-        file.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        model.save_weights(str(path))
-    assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
-
-
-def test_first_set_from_a_checkpoint(plain_map, tmp_path):
-    trained = build(DCNv2_ME, plain_map, 1)
-    trained.save_weights(str(tmp_path / "a.model"))
-    model = build(DNN_ME, plain_map, 2, first_set_checkpoint=str(tmp_path / "a.model"))
-    for field, tables in model.embedding_layer.tables().items():
-        assert torch.equal(tables[0], trained.embedding_layer.tables()[field][0])
-        assert not torch.equal(tables[1], tables[0])
 
 
 @pytest.mark.parametrize(
@@ -331,7 +274,7 @@ def test_first_set_from_a_checkpoint(plain_map, tmp_path):
         ({"gpu": 99}, "gpu 99 does not exist"),
     ],
 )
-def test_impossible_settings_are_named(plain_map, settings, message):
+def test_impossible_settings_are_refused(plain_map, settings, message):
     with pytest.raises(UsageError) as caught:
         build(DCNv2_ME, plain_map, **{"num_sets": 2, **settings})
     assert message in str(caught.value) and "\n" not in str(caught.value)
