@@ -600,7 +600,7 @@ def test_predict_py_is_short_and_needs_numpy_and_onnxruntime_only():
     assert len(lines) <= 80
     imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     imported |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    assert imported - sys.stdlib_module_names == {"numpy", "onnxruntime"}
+    assert {name.partition(".")[0] for name in imported} - sys.stdlib_module_names == {"numpy", "onnxruntime"}
     code = source[source.index("import csv") :]
     assert f"```python\n{code}```" in (ROOT / "docs" / "serving.md").read_text()
 
