@@ -10,7 +10,7 @@ memory and bytes are those of the process that has most of each.
 - peaks: by how much the resident memory of a process rises, as Linux counts it, while the model is built and while it
   is trained. A small model is trained first, so that what libraries load and keep does not count.
 - sent: what goes into collectives, an all-reduce or all-gather by a ring, of an all-to-all what is for others; and that
-  over what ``fuxictr_me.estimates.exchange`` has for it, which ``--engine auto`` goes by.
+  over what ``fuxictr_me.estimates.collectives`` has for it, which ``--engine auto`` goes by.
 - step: the median, from barrier to barrier. Processes on fewer cores than there are of them take turns, and their links
   are memory: the times say what the exchanges and uneven parts cost here, not what several machines would gain.
 """
@@ -35,7 +35,7 @@ from fuxictr_me import DCNv2_ME
 from fuxictr_me.distributed import distribute, start, stop
 from fuxictr_me.distributed.auto_engine import estimates
 from fuxictr_me.distributed.engines import ALONE
-from fuxictr_me.estimates.exchange import ALL_GATHER, ALL_REDUCE, sent
+from fuxictr_me.estimates.collectives import ALL_GATHER, ALL_REDUCE, sent
 from fuxictr_me.training import step
 
 SETTINGS = {**DCNV2, "num_sets": 4, "embedding_dim": 16}

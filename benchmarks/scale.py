@@ -38,13 +38,13 @@ from scale_formulas import (
 )
 
 from fuxictr_me.distributed.auto_engine import NEAR
-from fuxictr_me.estimates.exchange import ALL_GATHER, ID, NUMBER, sent
+from fuxictr_me.estimates.collectives import ALL_GATHER, ID, NUMBER, sent
 
 PAGE = """# Multi-embedding on several GPUs, on paper
 
 This page estimates the memory of each GPU, the bytes that it sends, and the least time of a step on 8 and 64 GPUs.
 **Nothing here was measured.** Measured figures of one GPU are in [RESULTS.md](RESULTS.md). Times are lower bounds. They
-follow from the data sheets in `fuxictr_me/estimates/gpus.py`, and from steps that `fuxictr_me/planning` simulates on
+follow from the data sheets in `fuxictr_me/estimates/gpus.py`, and from steps that `fuxictr_me/estimates` simulates on
 tensors without data. The page is the output of this command (a test compares the two):
 `python benchmarks/scale.py --gpus {gpus} --write benchmarks/scale.md`, {date}, torch {torch}.
 

@@ -8,14 +8,14 @@ from memory import feature_map_of
 from fuxictr_me import DCNv2_ME
 from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.estimates import GPUS, simulate
-from fuxictr_me.estimates.exchange import (
+from fuxictr_me.estimates.collectives import (
     ALL_GATHER,
     ALL_REDUCE,
     ALL_TO_ALL,
     NUMBER,
     REDUCE_SCATTER,
-    Exchange,
-    exchanges_of,
+    Collective,
+    list_collectives,
     norm_and_penalty,
 )
 from fuxictr_me.io.resources import find_zoo_configs
@@ -61,7 +61,7 @@ class Share:
         entries (float): numbers in its part of the tables.
         gradient (float): numbers in its gradient of tables, dense.
         buffer (float): bytes into which embeddings are received.
-        exchanges (tuple of Exchange): of a step, in their order.
+        exchanges (tuple of Collective): of a step, in their order.
     """
 
     sets: int
@@ -105,7 +105,7 @@ def exchanges(case, name, groups, shards):
     """What the ranks of an engine of the package exchange in a step."""
     sets = up(case.sets, groups)
     width, dense = sets * case.dim, dense_parameters(sets, case.dim)
-    return exchanges_of(
+    return list_collectives(
         Engine(name, groups, shards), case.batch, FIELDS, FIELDS * width, HIDDEN, dense, entries=case.ids * width
     )
 
@@ -125,9 +125,9 @@ def by_columns(case):
     everyone, columns = (range(case.ranks),), up(case.sets * case.dim, case.ranks)
     embeddings = NUMBER * case.batch * FIELDS * columns
     exchanges = (
-        Exchange("embeddings", ALL_TO_ALL, embeddings, everyone),
-        Exchange("embeddings' gradients", ALL_TO_ALL, embeddings, everyone),
-        Exchange("dense gradients", ALL_REDUCE, NUMBER * dense_parameters(case.sets, case.dim), everyone),
+        Collective("embeddings", ALL_TO_ALL, embeddings, everyone),
+        Collective("embeddings' gradients", ALL_TO_ALL, embeddings, everyone),
+        Collective("dense gradients", ALL_REDUCE, NUMBER * dense_parameters(case.sets, case.dim), everyone),
         norm_and_penalty(case.ranks),
     )
     entries = case.ids * columns
@@ -143,8 +143,8 @@ def dtensor_rows(case):
     share, everyone = by_rows(case), (range(case.ranks),)
     embeddings = NUMBER * case.batch * FIELDS * case.dim * case.sets
     exchanges = (
-        Exchange("embeddings", REDUCE_SCATTER, embeddings, everyone),
-        Exchange("embeddings' gradients", ALL_GATHER, embeddings, everyone),
+        Collective("embeddings", REDUCE_SCATTER, embeddings, everyone),
+        Collective("embeddings' gradients", ALL_GATHER, embeddings, everyone),
         *(e for e in share.exchanges if e.kind == ALL_REDUCE),
     )
     return Share(share.sets, share.rows, share.entries, case.entries, embeddings, exchanges)

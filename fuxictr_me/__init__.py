@@ -29,7 +29,7 @@ __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    """Import public names when they are first asked for: FuxiCTR and torch take seconds, ``--help`` needs neither."""
+    """Import a public name on first use: FuxiCTR and torch take seconds to import, and ``--help`` needs neither."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,4 +1,4 @@
-"""``python -m fuxictr_me``."""
+"""Run ``python -m fuxictr_me``."""
 
 from fuxictr_me.commands.main import entry_point
 

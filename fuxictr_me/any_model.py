@@ -1,4 +1,4 @@
-"""Former home of multi-embedding for any model; scripts and configs that import it from here keep working."""
+"""Old import path of multi-embedding for any model, which keeps working. New code imports ``fuxictr_me.wrap``."""
 
 from fuxictr_me.wrap import MultiEmbeddingOf, own_keys, with_configured_sets
 

@@ -1,4 +1,4 @@
-"""Former home of callbacks; scripts and configs that import it from here keep working."""
+"""Old import path of callbacks, which keeps working. New code imports ``fuxictr_me.training.callbacks``."""
 
 from fuxictr_me.training.callbacks import Callback, InformationAbundance, attach, build
 

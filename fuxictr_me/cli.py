@@ -1,4 +1,4 @@
-"""Former home of the command line; scripts and configs that import it from here keep working."""
+"""Old import path of the command line, which keeps working. New code imports ``fuxictr_me.commands.main``."""
 
 from fuxictr_me.commands.main import entry_point, main, run_entry
 

@@ -1,4 +1,4 @@
-"""Former home of the embedding sets; scripts and configs that import it from here keep working."""
+"""Old import path of the embedding sets, which keeps working. New code imports ``fuxictr_me.nn.embedding_sets``."""
 
 from fuxictr_me.nn.embedding_sets import MultiEmbedding
 

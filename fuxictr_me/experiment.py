@@ -1,4 +1,4 @@
-"""Former home of runs; scripts and configs that import it from here keep working."""
+"""Old import path of runs, which keeps working. New code imports ``fuxictr_me.runs.experiment``."""
 
 from fuxictr_me.runs.experiment import load_trained, run_expid
 

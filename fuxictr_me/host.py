@@ -1,4 +1,4 @@
-"""Former home of the bridge into FuxiCTR"s scripts; scripts and configs that import it from here keep working."""
+"""Old import path of the bridge to FuxiCTR's scripts, which keeps working. New code imports ``fuxictr_me.zoo.host``."""
 
 from fuxictr_me.zoo.host import register, run_script
 

@@ -1,4 +1,4 @@
-"""Former home of the interaction modules; scripts and configs that import it from here keep working."""
+"""Old import path of the interaction modules, which keeps working. New code imports ``fuxictr_me.nn``."""
 
 from fuxictr_me.nn import (
     MLP,

@@ -1,3 +1,3 @@
-"""Entries of the BARS benchmark (github.com/reczoo/BARS, ``ranking/ctr``): written from finished runs, and checked."""
+"""Write and check entries of the BARS benchmark (github.com/reczoo/BARS, ``ranking/ctr``)."""
 
-SEEDS = (2021, 190034, 992817, 27011, 948432)  # of BARS' entries that show five runs
+SEEDS = (2021, 190034, 992817, 27011, 948432)  # in BARS' entries with five runs

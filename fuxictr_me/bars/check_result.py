@@ -1,18 +1,19 @@
-"""What a check of an entry says."""
+"""The result of one check of an entry."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 OK, MISSING, WRONG, UNCHECKED = "ok", "missing", "wrong", "cannot be checked"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of it.
+class CheckResult:
+    """One line of the output of ``bars check``.
 
     Attributes:
-        verdict (str): ``ok``, ``missing``, ``wrong`` or ``cannot be checked``.
-        subject (str): what was looked at.
-        detail (str): what was found.
+        verdict: ``OK``, ``MISSING``, ``WRONG`` or ``UNCHECKED``.
+        subject: what was checked.
+        detail: what is wrong with it, or why it cannot be checked.
     """
 
     verdict: str
@@ -20,24 +21,15 @@ class Finding:
     detail: str = ""
 
     @property
-    def is_bad(self):
+    def is_bad(self) -> bool:
         """Whether something is missing or wrong."""
         return self.verdict in (MISSING, WRONG)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.verdict:<17} {self.subject}{f': {self.detail}' if self.detail else ''}"
 
 
-def judge(subject, problems, verdict=WRONG):
-    """``ok`` where there are no problems, else ``verdict`` with all of them.
-
-    Args:
-        subject (str)
-        problems (iterable of str): empty ones do not count.
-        verdict (str)
-
-    Returns:
-        Finding
-    """
-    problems = [problem for problem in problems if problem]
-    return Finding(verdict, subject, "; ".join(problems)) if problems else Finding(OK, subject)
+def judge(subject: str, problems: Iterable[str], verdict: str = WRONG) -> CheckResult:
+    """Return ``OK`` if there are no problems, else ``verdict`` with all of them."""
+    detail = "; ".join(problems)
+    return CheckResult(verdict if detail else OK, subject, detail)

@@ -1,4 +1,4 @@
-"""``environments.txt``: the machine and the software, with nothing that tells whose they are."""
+"""``environments.txt``: hardware and software of the runs, without names of users or hosts."""
 
 import importlib.metadata
 import os
@@ -14,21 +14,20 @@ NEEDED = ("CPU", "GPU", "RAM", "CUDA", "python", "pytorch", *PACKAGES, "fuxictr"
 HEADINGS = ("[Hardware]", "[Software]")
 
 
-def read_environment(versions, gpu):
-    """What the runs ran on, read off this machine.
+def read_environment(versions: dict[str, str], gpu: int) -> dict[str, str]:
+    """Return the environment of this machine, key -> text, in BARS' order.
+
+    ``fuxictr`` comes last, because BARS' scripts read it there.
 
     Args:
-        versions (dict): of fuxictr_me, fuxictr, torch and python, as a run recorded them.
-        gpu (int): CUDA device, -1 for the CPU.
-
-    Returns:
-        dict: key -> text, in BARS' order: fuxictr comes last, where BARS' scripts read it.
+        versions: of fuxictr_me, fuxictr, torch and python, as a run recorded them.
+        gpu: CUDA device, -1 for the CPU.
     """
     on_gpu = gpu >= 0 and torch.cuda.is_available()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "CPU": _cpu(),
-        "GPU": _gpu(gpu) if on_gpu else "none used",
+        "CPU": _read_cpu_name(),
+        "GPU": _read_gpu_name(gpu) if on_gpu else "none used",
         "RAM": f"{memory / 2**30:.0f}G",
         "CUDA": str(torch.version.cuda) if on_gpu else "none used",
         "python": versions["python"],
@@ -39,30 +38,29 @@ def read_environment(versions, gpu):
     }
 
 
-def environment_parts(environment):
-    """Heading -> its lines."""
+def split_environment(environment: dict[str, str]) -> dict[str, list[str]]:
+    """Return heading -> its lines."""
     lines = [f"{key}: {value}" for key, value in environment.items()]
     return dict(zip(HEADINGS, (lines[:3], lines[3:]), strict=True))
 
 
-def environment_text(environment):
-    """``environments.txt`` of it."""
-    parts = environment_parts(environment).items()
-    return "\n".join("\n".join([heading, *lines, ""]) for heading, lines in parts)
+def write_environment(environment: dict[str, str]) -> str:
+    """Return the text of ``environments.txt``."""
+    return "\n".join("\n".join([heading, *lines, ""]) for heading, lines in split_environment(environment).items())
 
 
-def parse_environment(text):
-    """Key -> text of an ``environments.txt``; CUDA is in capitals, as some entries have it and others not."""
+def parse_environment(text: str) -> dict[str, str]:
+    """Return key -> text of an ``environments.txt``. The key CUDA, which entries spell in two ways, is upper case."""
     pairs = re.findall(r"^([^\s:\[][^:\n]*):[ \t]*(\S.*)$", text, re.MULTILINE)
     return {"CUDA" if key.lower() == "cuda" else key: value.strip() for key, value in pairs}
 
 
-def _cpu():
+def _read_cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return named[1].strip() if named else platform.processor() or platform.machine()
+    match = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return match[1].strip() if match else platform.processor() or platform.machine()
 
 
-def _gpu(gpu):
+def _read_gpu_name(gpu: int) -> str:
     device = torch.cuda.get_device_properties(gpu)
     return f"{device.name} {device.total_memory / 2**30:.0f}G"

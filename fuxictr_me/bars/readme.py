@@ -1,55 +1,27 @@
-"""README.md of an entry: the sections that BARS' entries have, in their order."""
+"""``README.md`` of an entry, with the sections of BARS' entries in their order."""
 
 import json
+from typing import Any
 
 import numpy as np
 import yaml
 
 from fuxictr_me.bars import SEEDS
-from fuxictr_me.bars.environment import environment_parts
-from fuxictr_me.bars.model_code import described, install_commands
+from fuxictr_me.bars.environment import split_environment
+from fuxictr_me.bars.model_code import describe_model, install_commands
+from fuxictr_me.bars.result_rows import ResultRow
+from fuxictr_me.formatting import pluralize
 from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.zoo.find_model import get_class_name
 
 SECTIONS = ("Environments", "Dataset", "Code", "Results", "Logs")
-HOSTS = {  # where the two FuxiCTR of one number come from
+FUXICTR = {  # page and package of the wheel and of the main branch, which have one version number
     "wheel": ("https://pypi.org/project/fuxictr/{0}/", "fuxictr=={0}"),
     "main": ("https://github.com/reczoo/FuxiCTR", "git+https://github.com/reczoo/FuxiCTR"),
 }
+TEMPLATE = """## {name}
 
-
-def readme_text(name, settings, code, dataset, config, rows, environment, flavour, log, renamed):
-    """The whole text.
-
-    Args:
-        name (str): of the entry.
-        settings (dict): of the model.
-        code (dict or None): of a model that is not ours, as ``describe_source`` recorded it.
-        dataset (str): e.g. ``criteo_x1``.
-        config (str): name of the config folder.
-        rows (list of Row)
-        environment (dict): as ``read_environment`` gives it.
-        flavour (str): ``wheel`` or ``main``: which FuxiCTR of that number.
-        log (str): of the first row's run.
-        renamed (dict): expid as it ran -> expid in the entry.
-
-    Returns:
-        str
-    """
-    hardware, software = ("\n".join(f"  {line}" for line in part) for part in environment_parts(environment).values())
-    ours, host, model = environment["fuxictr-me"], environment["fuxictr"], get_class_name(settings["model"])
-    host_page, host_package = (text.format(host) for text in HOSTS[flavour])
-    install = "".join(f"    {line}\n" for line in install_commands(code))
-    folder, source = _published(dataset)
-    get_data = (
-        f"Dataset ID: [{folder}]({source}), where the files and their description are found."
-        if source
-        else f"Dataset ID: {dataset}. No BARS data set; `{config}/dataset_config.yaml` names its files and columns."
-    )
-    links = " | ".join(f"[{section}](#{section})" for section in SECTIONS)
-    return f"""## {name}
-
-How the {model} model was trained on {folder}, and how to do it again.
+How the {model} model was trained on {folder}, and how to reproduce it.
 
 ### Index
 
@@ -75,14 +47,14 @@ How the {model} model was trained on {folder}, and how to do it again.
 
 ### Code
 
-{described(settings, code, ours)}
-It ran with [FuxiCTR-v{host}]({host_page}) ({flavour}).
+{description}
+It ran with [FuxiCTR-v{fuxictr}]({fuxictr_page}) ({flavour}).
 
 1. Install what the [environments](#environments) list:
 
     ```bash
-    pip install {host_package}
-    pip install fuxictr-me=={ours}
+    pip install {fuxictr_package}
+    pip install fuxictr-me=={fuxictr_me}
 {install}    ```
 
 2. Put the data where `{config}/dataset_config.yaml` looks for them, or set its paths.
@@ -91,25 +63,84 @@ It ran with [FuxiCTR-v{host}]({host_page}) ({flavour}).
 
     ```bash
     cd {name}
-    {rows[0].command}
+    {command}
     ```
 
 ### Results
 
-{_seeds(rows)} The metrics are of the test split.
+{seeds} The metrics are those of the test split.
 
-{results_table(rows)}
+{table}
 
 ### Logs
 
-{_named(renamed)}```python
-{log.rstrip()}
+{names}```python
+{log}
 ```
 """
 
 
-def results_table(rows):
-    """A line a run, then mean and population standard deviation, as BARS computes it."""
+def write_readme(
+    name: str,
+    settings: dict[str, Any],
+    source: dict[str, Any] | None,
+    dataset: str,
+    config: str,
+    rows: list[ResultRow],
+    environment: dict[str, str],
+    flavour: str,
+    log: str,
+    renamed: dict[str, str],
+) -> str:
+    """Return the text of ``README.md``.
+
+    Args:
+        name: name of the entry.
+        settings: of the model.
+        source: of the model's class, see ``model_code``.
+        dataset: e.g. ``criteo_x1``.
+        config: name of the config folder.
+        rows: rows of the runs.
+        environment: as ``read_environment`` returns it.
+        flavour: ``wheel`` or ``main``, the FuxiCTR of that version number.
+        log: of the first row's run.
+        renamed: expid of a run -> expid in the entry.
+    """
+    hardware, software = ("\n".join(f"  {line}" for line in part) for part in split_environment(environment).values())
+    fuxictr, fuxictr_me = environment["fuxictr"], environment["fuxictr-me"]
+    fuxictr_page, fuxictr_package = (text.format(fuxictr) for text in FUXICTR[flavour])
+    folder, page = _find_published(dataset)
+    get_data = (
+        f"Dataset ID: [{folder}]({page}), which has the files and their description."
+        if page
+        else f"Dataset ID: {dataset}, not a BARS data set. `{config}/dataset_config.yaml` names its files and columns."
+    )
+    return TEMPLATE.format(
+        name=name,
+        model=get_class_name(settings["model"]),
+        folder=folder,
+        links=" | ".join(f"[{section}](#{section})" for section in SECTIONS),
+        hardware=hardware,
+        software=software,
+        get_data=get_data,
+        description=describe_model(settings, source, fuxictr_me),
+        fuxictr=fuxictr,
+        fuxictr_me=fuxictr_me,
+        fuxictr_page=fuxictr_page,
+        fuxictr_package=fuxictr_package,
+        flavour=flavour,
+        install="".join(f"    {line}\n" for line in install_commands(source)),
+        config=config,
+        command=rows[0].command,
+        seeds=_describe_seeds(rows),
+        table=results_table(rows),
+        names=_describe_names(renamed),
+        log=log.rstrip(),
+    )
+
+
+def results_table(rows: list[ResultRow]) -> str:
+    """Return one line per run, then mean and population standard deviation, as BARS computes them."""
     names = list(rows[0].test)
     cells = [["Runs", "Seed", *names]]
     cells += [[str(i), str(row.seed), *(f"{row.test[n]:.6f}" for n in names)] for i, row in enumerate(rows, start=1)]
@@ -122,17 +153,18 @@ def results_table(rows):
     return "\n".join(lines)
 
 
-def _seeds(rows):
+def _describe_seeds(rows: list[ResultRow]) -> str:
     seeds = [row.seed for row in rows]
     listed = ", ".join(map(str, seeds))
     if seeds == list(SEEDS):
         return f"Total {len(rows)} runs, with BARS' seeds {listed}."
     lacking = [str(seed) for seed in SEEDS if seed not in seeds]
-    return f"Total {len(rows)} runs, with seeds {listed}; of BARS' five, without {', '.join(lacking) or 'none'}."
+    missing = ", ".join(lacking) or "none"
+    return f"Total {pluralize(len(rows), 'run')}, with seeds {listed}. Missing seeds of BARS: {missing}."
 
 
-def _published(dataset):
-    """Folder and address of a published data set; the id and None of another."""
+def _find_published(dataset: str) -> tuple[str, str | None]:
+    """Return folder and address of a published data set; the id and None for any other."""
     for file in sorted(find_bundled_folder("dataset_configs").glob("*/files.json")):
         if dataset in yaml.safe_load((file.parent / "dataset_config.yaml").read_text()):
             content = json.loads(file.read_text())
@@ -140,8 +172,8 @@ def _published(dataset):
     return dataset, None
 
 
-def _named(renamed):
+def _describe_names(renamed: dict[str, str]) -> str:
     changed = [f"`{old}`" for old, new in renamed.items() if old != new]
     if not changed:
         return ""
-    return f"The runs were named {', '.join(changed)}; here they have the names that FuxiCTR's autotuner gives.\n\n"
+    return f"The runs were named {', '.join(changed)}. Here they have the names that FuxiCTR's autotuner gives.\n\n"

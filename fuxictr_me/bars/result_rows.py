@@ -1,7 +1,9 @@
-"""The rows of ``results.csv``, in the form in which FuxiCTR's run_expid.py writes them."""
+"""The rows of ``results.csv``, as FuxiCTR's run_expid.py writes them."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fuxictr.utils import print_to_list
 
@@ -13,25 +15,25 @@ METRIC = re.compile(r"([^\s:]+): (-?\d+\.\d+|nan)")
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """One run.
 
     Attributes:
-        expid, dataset_id, command (str)
-        stamp (str): when it ended, as ``20260930-101500``.
-        valid, test (dict): metric -> value.
-        seed (int or None): None where the row does not name it.
+        expid, dataset_id, command: as in the row.
+        stamp: when the run ended, e.g. ``20260930-101500``.
+        valid, test: metric -> value.
+        seed: None if the row does not name it.
     """
 
     expid: str
     dataset_id: str
     command: str
     stamp: str
-    valid: dict
-    test: dict
+    valid: dict[str, float]
+    test: dict[str, float]
     seed: int | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         """FuxiCTR's line, which begins with a space."""
         return (
             f" {self.stamp},[command] {self.command},[exp_id] {self.expid},"
@@ -40,22 +42,22 @@ class Row:
         )
 
 
-def lines(rows):
-    """The text of ``results.csv``; as in BARS' entries, each line begins with its seed where there are several."""
+def write_rows(rows: Sequence[ResultRow]) -> str:
+    """Return the text of ``results.csv``. As in BARS' entries, each of several lines begins with its seed."""
     return "".join(f"seed={row.seed},{row}\n" if len(rows) > 1 else f"{row}\n" for row in rows)
 
 
-def parse_row(line):
-    """The ``Row`` of a line, with or without the seed; None where it is no result row."""
-    found = ROW.fullmatch(line.rstrip())
-    if not found:
+def parse_row(line: str) -> ResultRow | None:
+    """Parse a line, with or without the seed; None if it is not a result row."""
+    match = ROW.fullmatch(line.rstrip())
+    if not match:
         return None
-    values = found.groupdict()
+    values: dict[str, Any] = match.groupdict()
     values |= {split: parse_metrics(values[split]) for split in ("valid", "test")}
     values["seed"] = int(values["seed"]) if values["seed"] else None
-    return Row(**values) if values["test"] else None
+    return ResultRow(**values) if values["test"] else None
 
 
-def parse_metrics(text):
-    """``"AUC: 0.81 - logloss: 0.43"`` -> metric -> value."""
+def parse_metrics(text: str) -> dict[str, float]:
+    """Parse ``"AUC: 0.81 - logloss: 0.43"`` to metric -> value."""
     return {name: float(value) for name, value in METRIC.findall(text)}

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> str:
         _refuse(arguments, WRITING_OPTIONS, "EXPID")
         return _check(arguments)
     _refuse(arguments, CHECKING_OPTIONS, "check DIR")
-    from fuxictr_me.bars.entry import write_entry
+    from fuxictr_me.bars.write_entry import write_entry
 
     return write_entry(arguments.words, arguments.config, arguments.out or ".", arguments.title, arguments.allow_fewer)
 
@@ -68,14 +68,14 @@ def _check(arguments: argparse.Namespace) -> str:
     if not arguments.run and (arguments.data_root, arguments.gpu) != (None, None):
         raise UsageError("--data-root and --gpu are for --run")
     folder = arguments.words[1]
-    findings = check_entry(folder)
-    if arguments.run and not any(finding.is_bad for finding in findings):
-        findings += rerun(folder, arguments.data_root, -1 if arguments.gpu is None else arguments.gpu)
-    text = "\n".join(map(str, findings))
-    bad = sum(finding.is_bad for finding in findings)
+    results = check_entry(folder)
+    if arguments.run and not any(result.is_bad for result in results):
+        results += rerun(folder, arguments.data_root, -1 if arguments.gpu is None else arguments.gpu)
+    text = "\n".join(map(str, results))
+    bad = sum(result.is_bad for result in results)
     if bad:
         sys.stdout.write(text + "\n")
-        raise RunError(f"{folder}: {bad} of {len(findings)} checks failed")
+        raise RunError(f"{folder}: {bad} of {len(results)} checks failed")
     return text
 
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> str:
     """Write the export."""
-    from fuxictr_me.serving.export import run
+    from fuxictr_me.serving.export import export_run
 
     a = arguments
-    return run(a.expid, a.config, a.out, file_format=a.format, checkpoint=a.checkpoint)
+    return export_run(a.expid, a.config, a.out, file_format=a.format, checkpoint=a.checkpoint)

@@ -28,7 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> str:
     """Write the tables."""
-    from fuxictr_me.serving.export_embeddings import run
+    from fuxictr_me.serving.export_embeddings import export_run_embeddings
 
-    a = arguments
-    return run(a.expid, a.config, a.out, file_format=a.format, fields=a.fields, checkpoint=a.checkpoint)
+    return export_run_embeddings(
+        arguments.expid,
+        arguments.config,
+        arguments.out,
+        file_format=arguments.format,
+        fields=arguments.fields,
+        checkpoint=arguments.checkpoint,
+    )

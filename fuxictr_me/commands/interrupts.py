@@ -1,24 +1,23 @@
-"""How a command ends that is stopped from outside, or by an error that nothing foresaw."""
+"""End a command on SIGTERM as on Ctrl-C, and keep the traceback of an unexpected error."""
 
 import contextlib
 import os
 import signal
-import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: everything that ends well on Ctrl-C ends well on it, too."""
+    """Raised on SIGTERM, so that everything that handles Ctrl-C handles it, too."""
 
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise ``Terminated`` where SIGTERM arrives.
+    """Raise ``Terminated`` when SIGTERM arrives.
 
-    Under torchrun SIGTERM ends a process at once, as torch expects: one that waits for the others inside a collective
-    operation runs no Python. Where a program has set a handler of its own, that one stays.
+    Under torchrun nothing changes, and SIGTERM ends a process at once, as torch expects: a process that waits inside a
+    collective operation runs no Python. A handler that the program has set itself is kept.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or "TORCHELASTIC_RUN_ID" in os.environ or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
@@ -32,7 +31,9 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 def write_traceback(error: BaseException) -> str:
-    """Write an exception's traceback to a new file in the folder for temporary files; return its path."""
+    """Write an exception's traceback to a new temporary file, and return its path."""
+    import tempfile  # slow to import, and only needed for bugs
+
     with tempfile.NamedTemporaryFile("w", prefix="fuxictr-me-", suffix=".traceback.txt", delete=False) as file:
         file.writelines(traceback.format_exception(error))
     return file.name

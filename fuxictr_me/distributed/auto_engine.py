@@ -7,7 +7,7 @@ from fuxictr_me.data.loaders.h5_loader import free_memory
 from fuxictr_me.distributed.engines import ALONE, Engine, possible_groups
 from fuxictr_me.distributed.settings import Settings, all_dims, check_class
 from fuxictr_me.errors import UsageError
-from fuxictr_me.estimates.exchange import NUMBER, PER_NODE, exchanges_of
+from fuxictr_me.estimates.collectives import NUMBER, PER_NODE, list_collectives
 from fuxictr_me.estimates.gpus import GPUS
 from fuxictr_me.estimates.simulate import simulate
 from fuxictr_me.formatting import format_bytes
@@ -174,7 +174,7 @@ def estimate(engine, step, hidden, params, speeds, per_node):
     batch_size = params.get("batch_size", 32)
     entries = sum(rows * width for _, (rows, width) in step.tables)
     width = sum(len(fields) * width for fields, (_, width) in step.tables)
-    exchanges = exchanges_of(
+    exchanges = list_collectives(
         engine,
         batch=batch_size,
         ids=sum(len(fields) for fields, _ in step.tables),

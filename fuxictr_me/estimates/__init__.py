@@ -1,4 +1,4 @@
-"""What a run takes, predicted before it: parameters, memory, operations and bytes of a step, and its floor in time."""
+"""Estimate the memory, operations and time of a run before it starts."""
 
 from fuxictr_me.estimates.gpus import GPUS
 from fuxictr_me.estimates.plan import Plan, plan, what_would_fit

@@ -1,4 +1,4 @@
-"""What GPUs can do at best, by their data sheets."""
+"""Memory and speed of GPUs, from their data sheets."""
 
 from dataclasses import dataclass, replace
 
@@ -12,27 +12,27 @@ class Gpu:
     """A GPU.
 
     Attributes:
-        name (str)
-        memory (float): bytes, the data sheet's GB taken as 10⁹.
-        bandwidth (float): of its memory, bytes a second.
-        peaks (dict): precision -> FLOP a second of dense matrix products; those that it has.
+        name: name in ``GPUS``, or of the device.
+        memory: bytes; a GB of the data sheet counts as 10⁹.
+        bandwidth: of its memory, in bytes/s.
+        peaks: precision -> FLOP/s of dense matrix products, for the precisions that it has.
     """
 
     name: str
     memory: float
     bandwidth: float
-    peaks: dict
+    peaks: dict[str, float]
 
-    def peak(self, precision):
-        """FLOP a second; those of float32 where the GPU has no such precision."""
+    def peak(self, precision: str) -> float:
+        """Return the FLOP/s of a precision, or those of float32 if the GPU does not have it."""
         return self.peaks.get(precision, self.peaks["float32"])
 
 
-def _gpu(name, gigabytes, terabytes_a_second, **teraflops):
-    return Gpu(name, gigabytes * 1e9, terabytes_a_second * 1e12, {p: flops * 1e12 for p, flops in teraflops.items()})
+def _gpu(name: str, gigabytes: float, terabytes_per_second: float, **teraflops: float) -> Gpu:
+    return Gpu(name, gigabytes * 1e9, terabytes_per_second * 1e12, {p: flops * 1e12 for p, flops in teraflops.items()})
 
 
-# NVIDIA's data sheets; sparsity, which doubles the tensor cores' figures there, left out. BF16 accumulates in float32.
+# From NVIDIA's data sheets, without sparsity, which doubles their figures of tensor cores. BF16 accumulates in float32.
 GPUS = {
     gpu.name: gpu
     for gpu in (
@@ -48,11 +48,11 @@ GPUS = {
 }
 
 
-def find_gpu(name):
-    """The GPU of that name, in any case, blanks aside.
+def find_gpu(name: str) -> Gpu:
+    """Return a GPU by its name; case and blanks do not matter.
 
     Raises:
-        UsageError: none has it.
+        UsageError: the name is unknown.
     """
     key = str(name).replace(" ", "").upper()
     if key not in GPUS:
@@ -60,13 +60,13 @@ def find_gpu(name):
     return GPUS[key]
 
 
-def gpu_of_device(index):
-    """The GPU that a process has: its own memory, and the speeds of the one above that its name names, or an H100's.
+def gpu_of_device(index: int) -> Gpu:
+    """Return a CUDA device of this machine. Its speeds are those of its name in ``GPUS``, or else an H100's.
 
     Args:
-        index (int): of the CUDA device.
+        index: number of the CUDA device.
     """
-    found = torch.cuda.get_device_properties(index)
-    words = found.name.upper().replace("RTX ", "RTX").replace("-", " ").split()
+    device = torch.cuda.get_device_properties(index)
+    words = device.name.upper().replace("RTX ", "RTX").replace("-", " ").split()
     like = next((gpu for name, gpu in GPUS.items() if name in words), GPUS["H100"])
-    return replace(like, name=found.name, memory=found.total_memory)
+    return replace(like, name=device.name, memory=device.total_memory)

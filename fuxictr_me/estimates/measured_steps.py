@@ -1,20 +1,20 @@
-"""Measured times of training steps on one GPU, from which ``plan`` expects those of others.
+"""Measured times of training steps on one GPU, from which ``plan`` estimates those of other models and GPUs.
 
-To bring it up to date: ``make bench-gpu`` on a GPU, its figures into ``STEPS`` and ``PEAKS``, and the line fitted anew.
+To update them, run ``make bench-gpu`` on a GPU, copy its figures to ``STEPS`` and ``PEAKS``, and fit the line again.
 
 DCNv2, 39 fields, 4 and 10 sets of 10, 1M ids, 4,096 rows, 4 cross layers, hidden layers of 400, batch norm, dropout,
 L2 and Adam, by ``benchmarks/gpu/run.py``. A step that is recorded as a CUDA graph takes
 
     overhead + floor / share,
 
-where the floor is that of its operations one after the other, each at the slower of the GPU's two limits
-(``Plan.kernel_seconds``). The line fits the measured steps within 6 %, and steps of DNN, FinalMLP and NFwFM within
-30 %. PNN and xDeepFM do work that it does not see, see ``SLOWER``. A compiled step can have a share above 1: its
-kernels do several operations at once, and move fewer bytes than the floor counts.
+where the floor is the sum of its operations, each at the slower of the GPU's two limits (``Plan.kernel_seconds``). The
+line fits the measured steps within 6 %, and steps of DNN, FinalMLP and NFwFM within 30 %. PNN and xDeepFM take longer,
+see ``SLOWER``. A compiled step can have a share above 1: its kernels fuse operations, and move fewer bytes than the
+floor counts.
 """
 
 MEASURED = "one H200, 2026-11-26, torch 2.11.0+cu130"
-# compile -> seconds of a step that its floor does not explain: small kernels, and the gaps between them
+# compile -> seconds of a step beyond its floor: small kernels, and the gaps between kernels
 OVERHEAD = {False: 0.74e-3, True: 0.55e-3}
 # (compile, precision) -> share of the floor
 SHARES = {
@@ -25,9 +25,9 @@ SHARES = {
     (True, "tf32"): 0.90,
     (True, "bf16"): 1.21,
 }
-# compile -> seconds in which the host launches a step that is not recorded: 7.0 to 10.8 ms in three runs; 4.1 ms
+# compile -> seconds that the host needs to launch a step that is not recorded: 7.0 to 10.8 ms in three runs; 4.1 ms
 LAUNCHING = {False: 8.5e-3, True: 4.1e-3}
-# (M, precision, compile) -> ms of a recorded step, as measured; tests hold the line against them
+# (M, precision, compile) -> ms of a recorded step, as measured; tests compare the line with them
 STEPS = {
     (10, "float32", False): 9.09,
     (4, "float32", False): 4.16,
@@ -43,9 +43,9 @@ STEPS = {
     (4, "bf16", True): 1.45,
 }
 
-# (M, precision) -> MB of the peak of a recorded step, in a process of its own
+# (M, precision) -> MB at the peak of a recorded step, each in a new process
 PEAKS = {(10, "float32"): 2386, (4, "float32"): 1086}
-# (model, compile) -> by how many times its steps took longer than the line says
+# (model, compile) -> factor by which its steps took longer than the line says
 SLOWER = {("PNN_ME", False): 1.9, ("xDeepFM_ME", False): 1.9, ("xDeepFM_ME", True): 1.9}
 
 
@@ -55,7 +55,7 @@ def expected_seconds(
     """Return the seconds that a training step of a fuxictr-me model is expected to take.
 
     Args:
-        floor: seconds of its operations one after the other, ``Plan.kernel_seconds``.
+        floor: ``Plan.kernel_seconds``.
         precision: of its matrix products.
         is_compiled: ``compile``.
         is_recorded: whether it is replayed as a CUDA graph: ``cuda_graph``.

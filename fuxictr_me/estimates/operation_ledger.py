@@ -1,10 +1,14 @@
-"""What operations on tensors cost, one by one: memory held, bytes moved, floating-point operations."""
+"""Record what each tensor operation costs: memory held, bytes moved, and floating-point operations."""
 
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -12,18 +16,18 @@ from torch.utils.flop_counter import flop_registry
 READS_ROWS = {"embedding", "gather", "index", "index_select"}
 CHANGES_ROWS = {"index_add_", "index_fill_", "index_put_"}
 ONLY_WRITES = {"bernoulli_", "copy_", "fill_", "index_fill_", "index_put_", "normal_", "uniform_", "zero_"}
-ONLY_SHAPES = {"full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like"}  # are read
+ONLY_SHAPES = {"full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like"}  # read no values
 ALLOCATES = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One of PyTorch's, as the dispatcher sees it: on a GPU about one kernel.
+    """A PyTorch operation as the dispatcher sees it, which is about one kernel on a GPU.
 
     Attributes:
-        name (str)
-        flops (int): of matrix products, 2 for a multiplication and addition; 0 for all else.
-        bytes (int): read and written, each operand once.
+        name: of the operation.
+        flops: of matrix products, 2 for a multiplication and addition; 0 for other operations.
+        bytes: read and written, each operand once.
     """
 
     name: str
@@ -32,41 +36,39 @@ class Operation:
 
 
 class Ledger(TorchDispatchMode):
-    """Keeps the books of all operations within its context, of which memory is taken and given back.
+    """Context that records all operations, and when memory is allocated and freed.
 
-    Made for fake tensors, whose values nobody knows: a number that is asked for is ``number``, a truth False, two
-    tensors are equal, and ``unique`` gives ``most_distinct`` values, or as many as there are.
+    It is made for fake tensors, which have no values: a number that code reads is ``number``, a boolean is False, two
+    tensors are equal, and ``unique`` returns ``most_distinct`` values, or as many as the tensor has.
 
     Attributes:
-        most_distinct, number (int): see above.
-        operations (list of Operation): since ``start``.
+        most_distinct, number: see above.
+        operations: recorded since ``start``.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.most_distinct, self.number = 0, 0
-        self.operations = []
+        self.operations: list[Operation] = []
         self._serials = count()
-        self._live, self._sizes = {}, {}  # id of a storage that is there -> serial number -> bytes
-        self._events = []  # serial numbers, in the order in which storages came and went (~serial)
+        self._live: dict[int, int] = {}  # id of a storage that exists -> serial number
+        self._sizes: dict[int, int] = {}  # serial number -> bytes
+        self._events: list[int] = []  # serial numbers, when a storage appears, and ~serial, when it disappears
 
-    def start(self):
-        """Forget operations, and what memory is no longer held."""
+    def start(self) -> None:
+        """Forget operations, and memory that is no longer held."""
         self.operations = []
         self._events = list(self._live.values())
 
-    def serials(self, tensors):
-        """Serial numbers of the storages of tensors."""
+    def serials(self, tensors: Iterable[Tensor]) -> set[int]:
+        """Return the serial numbers of the storages of tensors."""
         return {self._serial(tensor) for tensor in tensors}
 
-    def at_peak(self, *kinds):
-        """The most bytes held at a time since ``start``, by what they were for.
+    def at_peak(self, *kinds: set[int]) -> list[int]:
+        """Return the bytes at the time since ``start`` at which most were held, for each kind, and those of no kind.
 
         Args:
-            *kinds (set of int): serial numbers; where two have one, the first counts it.
-
-        Returns:
-            list of int: bytes of each kind at that time, last those of no kind.
+            *kinds: serial numbers of storages; a number in several of them counts for the first.
         """
         held = peak = 0
         at = -1
@@ -74,15 +76,17 @@ class Ledger(TorchDispatchMode):
             held += self._sizes[event] if event >= 0 else -self._sizes[~event]
             if held > peak:
                 peak, at = held, i
-        then = {event for event in self._events[: at + 1] if event >= 0}
-        then -= {~event for event in self._events[: at + 1] if event < 0}
+        held_then = {event for event in self._events[: at + 1] if event >= 0}
+        held_then -= {~event for event in self._events[: at + 1] if event < 0}
         parts = []
         for kind in kinds:
-            parts.append(sum(self._sizes[serial] for serial in then & kind))
-            then -= kind
-        return [*parts, sum(self._sizes[serial] for serial in then)]
+            parts.append(sum(self._sizes[serial] for serial in held_then & kind))
+            held_then -= kind
+        return [*parts, sum(self._sizes[serial] for serial in held_then)]
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.aten._local_scalar_dense.default:
             return False if args[0].dtype == torch.bool else self.number
@@ -102,36 +106,36 @@ class Ledger(TorchDispatchMode):
             self.operations.append(Operation(func._overloadpacket.__name__, flops, moved))
         return out
 
-    def _serial(self, tensor):
+    def _serial(self, tensor: Tensor) -> int:
         storage = tensor.untyped_storage()
         if id(storage) not in self._live:
             serial = self._live[id(storage)] = next(self._serials)
             self._sizes[serial] = storage.nbytes()
             self._events.append(serial)
-            weakref.finalize(storage, self._gone, id(storage)).atexit = False
+            weakref.finalize(storage, self._record_release, id(storage)).atexit = False
         return self._live[id(storage)]
 
-    def _gone(self, key):
+    def _record_release(self, key: int) -> None:
         self._events.append(~self._live.pop(key))
 
 
-def bytes_moved(func, args, kwargs, out):
-    """Bytes that an operation reads and writes: each operand once, of a table only the rows that it looks up.
+def bytes_moved(func: OpOverload, args: tuple, kwargs: dict[str, Any], out: Any) -> int:
+    """Return the bytes that an operation reads and writes: each operand once, and of tables only the rows looked up.
 
     Args:
-        func (OpOverload): the operation.
-        args (tuple), kwargs (dict), out: what it took and gave.
+        func: the operation.
+        args, kwargs, out: its arguments and its result.
 
     Returns:
-        int: 0 where nothing but a view or memory is handed out.
+        0 if it only returns a view, or allocates memory.
     """
     name, arguments = func._overloadpacket.__name__, func._schema.arguments
     if name in ALLOCATES:
         return 0
-    given = dict(zip((argument.name for argument in arguments), args, strict=False)) | kwargs
-    operands = [(argument, tensors_in(given.get(argument.name))) for argument in arguments]
-    taken = {tensor.untyped_storage()._cdata for _, tensors in operands for tensor in tensors}
-    fresh = [tensor for tensor in tensors_in(out) if tensor.untyped_storage()._cdata not in taken]
+    named = dict(zip((argument.name for argument in arguments), args, strict=False)) | kwargs
+    operands = [(argument, tensors_in(named.get(argument.name))) for argument in arguments]
+    inputs = {tensor.untyped_storage()._cdata for _, tensors in operands for tensor in tensors}
+    fresh = [tensor for tensor in tensors_in(out) if tensor.untyped_storage()._cdata not in inputs]
     written, read = sum(map(size, fresh)), 0
     for position, (argument, tensors) in enumerate(operands):
         total = sum(map(size, tensors))
@@ -142,25 +146,25 @@ def bytes_moved(func, args, kwargs, out):
         elif position == 0 and name in CHANGES_ROWS:
             total = min(total, _rows_changed(tensors[0], [t for _, others in operands[1:] for t in others]))
         changes = argument.alias_info is not None and argument.alias_info.is_write
-        if changes and argument.name != "grads":  # which an optimizer scales only if it is told to
+        if changes and argument.name != "grads":  # an optimizer only scales gradients if it is told to
             written += total
         if not (changes and (argument.is_out or name in ONLY_WRITES)):
             read += total
     return read + written if written else 0
 
 
-def size(tensor):
-    """Bytes of its entries; of an expanded one those that there are."""
+def size(tensor: Tensor) -> int:
+    """Return the bytes of a tensor's entries; an expanded tensor counts its storage."""
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
-def tensors_in(tree):
-    """All dense tensors in nested lists, tuples and dicts."""
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Return all dense tensors in nested lists, tuples and dicts."""
     return [x for x in tree_leaves(tree) if isinstance(x, torch.Tensor) and x.layout == torch.strided]
 
 
-def _rows_changed(table, others):
-    """Bytes of the rows of ``table`` that get the values among ``others``, or one number at the indices among them."""
+def _rows_changed(table: Tensor, others: list[Tensor]) -> int:
+    """Return the bytes of the rows of ``table`` that change: to values, or at indices, among ``others``."""
     values = [tensor for tensor in others if tensor.is_floating_point()]
     if values:
         return sum(map(size, values))

@@ -1,10 +1,14 @@
-"""Training steps of a model on tensors without data: what they take, before there is anything to take it."""
+"""Simulate training steps of a model on tensors without data, and record memory and operations."""
 
 import contextlib
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from fuxictr.features import FeatureMap
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -12,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from fuxictr_me.data.column_layout import VALUES, Layout
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.kernel_costs import KernelCosts
-from fuxictr_me.estimates.operation_ledger import Ledger, tensors_in
+from fuxictr_me.estimates.operation_ledger import Ledger, Operation, tensors_in
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
 from fuxictr_me.training.parameters import fused_tables
@@ -21,19 +25,20 @@ from fuxictr_me.training.touched_rows import LazyRows
 from fuxictr_me.wrap import MultiEmbeddingOf
 from fuxictr_me.zoo.find_model import get_backbone, is_fuxictr_me_model, is_wrapped
 
-NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")  # of torch, from operations on fake tensors
-ALONE = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None}  # no device, files or hooks
+# Errors of torch if code needs the data of fake tensors:
+NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")
+SIMULATED = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None}  # no device, files or hooks
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes held at the time in a step at which most are.
+    """Bytes at the time of a step at which most are held.
 
     Attributes:
-        weights (int): parameters and buffers.
-        gradients (int): of parameters.
-        optimizer_state (int): moments and step counts.
-        activations (int): all else: the batch, what the backward pass needs, and temporaries.
+        weights: parameters and buffers.
+        gradients: of parameters.
+        optimizer_state: moments and step counts.
+        activations: everything else: the batch, what the backward pass needs, and temporaries.
     """
 
     weights: int
@@ -42,67 +47,69 @@ class Memory:
     activations: int
 
     @property
-    def peak(self):
-        """Bytes in all."""
+    def peak(self) -> int:
+        """All bytes."""
         return self.weights + self.gradients + self.optimizer_state + self.activations
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What ``simulate`` found.
+    """Result of ``simulate``.
 
     Attributes:
-        parameters, embedding_parameters (int): trained; in all, and of embeddings.
-        memory (Memory)
-        operations (list of Operation): of one step.
-        tables (list of tuple): names of the fields and shape (ΣD, ΣK) of each fused table.
-        hidden (int or None): H of h; None of a model that is not ours.
+        parameters, embedding_parameters: number of all trained parameters, and of those of embeddings.
+        memory: at the peak.
+        operations: of one step.
+        tables: names of the fields and shape (ΣD, ΣK) of each fused table.
+        hidden: H of h; None if the model is not fuxictr-me's.
     """
 
     parameters: int
     embedding_parameters: int
     memory: Memory
-    operations: list
-    tables: list
+    operations: list[Operation]
+    tables: list[tuple[list[str], tuple[int, ...]]]
     hidden: int | None
 
 
-def simulate(model_class, feature_map, params, on_gpu=True, in_one_pass=True):
-    """Build a model and let it train for a few steps on fake tensors, which have shapes but no data.
+def simulate(
+    model_class: type,
+    feature_map: FeatureMap,
+    params: dict[str, Any],
+    on_gpu: bool = True,
+    in_one_pass: bool = True,
+) -> Simulation:
+    """Build a model and train it for a few steps on fake tensors, which have shapes but no data.
 
-    All code is that of a real run, so what is found follows it, but for this: on a GPU the kernels that update fused
-    tables are ``KernelCosts``, as where Triton is installed; ``compile`` is left out, and the sets of
-    a model that is not ours are taken to run in turn; with updates by rows, a batch is
-    taken to hold as many different ids as it can, min(D, B) of a field. With ``catch_up`` memory is the most of its
-    dense first steps and of those by rows, operations are those of a step by rows.
+    The code is that of a real run, with these exceptions. On a GPU the kernels that update fused tables are
+    ``KernelCosts``, as if Triton were installed. ``compile`` is ignored, and the sets of foreign models run one after
+    another. With updates by rows, a batch is assumed to have as many different ids as possible, min(D, B) per field.
+    With ``catch_up``, memory is the maximum of its first, dense steps and of those by rows, and operations are those of
+    a step by rows.
 
-    Not seen: what kernels use for themselves, memory that the allocator holds without need, the CUDA context.
-    Optimizers of our models that have no fused kernel are simulated as on the CPU, parameter by parameter; those of
-    others as PyTorch steps by default, on a GPU all parameters together.
+    Memory that kernels use internally, memory that the allocator keeps, and the CUDA context are not included.
+    Optimizers of fuxictr-me's models without a fused kernel are simulated as on the CPU, parameter by parameter. Those
+    of other models step as PyTorch does by default: on a GPU all parameters together.
 
     Args:
-        model_class (type): as ``find_model`` gives it.
-        feature_map (FeatureMap): of FuxiCTR.
-        params (dict): the model's settings, ``batch_size`` included.
-        in_one_pass (bool): whether a GPU's kernel updates fused tables densely; else their gradients are as large as
-            they are.
-        on_gpu (bool): dropout as a GPU computes it, which keeps a mask of bytes; else of floats.
-
-    Returns:
-        Simulation
+        model_class: as ``find_model`` returns it.
+        feature_map: of the data set.
+        params: the model's settings, with ``batch_size``.
+        on_gpu: whether dropout keeps a mask of bytes, as on a GPU, or one of floats.
+        in_one_pass: whether a GPU kernel updates fused tables densely; otherwise their gradients are as large as they.
 
     Raises:
-        UsageError: settings that the model refuses, or a model of another's whose code looks at data.
+        UsageError: settings that the model refuses, or a foreign model whose code looks at data.
     """
-    settings = {**params, **ALONE} | {key: False for key in ("compile", "batched", "cuda_graph") if key in params}
-    anywhere, ledger = staying(model_class), Ledger()
+    settings = {**params, **SIMULATED} | {key: False for key in ("compile", "batched", "cuda_graph") if key in params}
+    ledger = Ledger()
     with (
-        _named_errors(model_class),
+        _explain_errors(model_class),
         FakeTensorMode(allow_non_fake_inputs=True),
         ledger,
         MaskedDropout() if on_gpu else contextlib.nullcontext(),
     ):
-        model = anywhere(feature_map, **settings).train()
+        model = stay_on_device(model_class)(feature_map, **settings).train()
         model._max_gradient_norm = params.get("max_gradient_norm", 10.0)
         batch_size = params.get("batch_size", 32)
         tables = fused_tables(model)
@@ -116,8 +123,8 @@ def simulate(model_class, feature_map, params, on_gpu=True, in_one_pass=True):
     return Simulation(parameters, embeddings, memory, operations, shapes, hidden)
 
 
-def make_batch(feature_map, batch_size):
-    """A batch of zeros in the shapes and dtypes in which ``H5DataLoader`` feeds it."""
+def make_batch(feature_map: FeatureMap, batch_size: int) -> dict[str, Tensor]:
+    """Return a batch of zeros with the shapes and dtypes of ``H5DataLoader``."""
     batch = {}
     for name, place in Layout.of(feature_map).places.items():
         shape = (batch_size, place.stop - place.start) if place.is_vector else (batch_size,)
@@ -128,56 +135,60 @@ def make_batch(feature_map, batch_size):
 class MaskedDropout(TorchFunctionMode):
     """Dropout as PyTorch computes it on a GPU."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func is F.dropout:
             return _dropout(*args, **kwargs)
         return func(*args, **kwargs)
 
 
-def _dropout(x, p=0.5, training=True, inplace=False):
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     return torch.native_dropout(x, p, True)[0] if training and p > 0 else x
 
 
 @contextlib.contextmanager
-def _named_errors(model_class):
-    """One line for a stranger's code that looks at data, or fails."""
+def _explain_errors(model_class: type) -> Iterator[None]:
+    """Explain in one line that the code of a foreign model looks at data, or fails."""
     try:
         yield
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         if is_fuxictr_me_model(model_class) or (
-            isinstance(error, UsageError) and not any(kind in told for kind in NEED_DATA)
+            isinstance(error, UsageError) and not any(kind in message for kind in NEED_DATA)
         ):
             raise
-        name, needed = get_backbone(model_class).__name__, re.search(rf"({'|'.join(NEED_DATA)})[^)]*", told)
-        reason = " ".join((needed[0] if needed else told).split())[:200]
+        name, needed = get_backbone(model_class).__name__, re.search(rf"({'|'.join(NEED_DATA)})[^)]*", message)
+        reason = " ".join((needed[0] if needed else message).split())[:200]
         raise UsageError(
-            f"what {name} takes cannot be predicted: on tensors without data its code fails ({reason})"
+            f"memory and time of {name} cannot be estimated: its code fails on tensors without data ({reason})"
         ) from error
 
 
-def staying(model_class):
-    """Return the class as one that stays where it is made: fake tensors do not move. Of a wrapped model all sets do."""
+def stay_on_device(model_class: type) -> type:
+    """Return a subclass that does not move to a device, because fake tensors cannot; also for wrapped models."""
     stays = {"model_to_device": lambda self: None}
     if not is_wrapped(model_class):
         return type(model_class.__name__, (model_class,), stays)
     backbone = get_backbone(model_class)
-    return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **model_class._defaults)
+    return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **model_class._defaults)  # type: ignore[attr-defined]  # a wrapped class
 
 
-def _train(model, batch, ledger, on_gpu, in_one_pass):
-    """Two steps, for the optimizer's state is made in the first; then two by rows where rows are caught up."""
-    gradients = set()
+def _train(
+    model: Any, batch: dict[str, Tensor], ledger: Ledger, on_gpu: bool, in_one_pass: bool
+) -> tuple[Memory, list[Operation]]:
+    """Train two steps, because the first creates the optimizer's state, and with ``catch_up`` two more, by rows."""
+    gradients: set[int] = set()
 
-    def note_gradients(*_):
+    def record_gradients(*_: Any) -> None:
         gradients.update(ledger.serials(p.grad for p in model.parameters() if p.grad is not None))
 
-    def step():
+    def step() -> None:
         ledger.operations = []
         model.train_step(batch)
 
-    model.optimizer.register_step_pre_hook(note_gradients)
+    model.optimizer.register_step_pre_hook(record_gradients)
     caught_up = [rows for rows in _prepare(model, ledger, on_gpu, in_one_pass) if isinstance(rows, CaughtUpRows)]
     ledger.start()
     step()
@@ -194,12 +205,12 @@ def _train(model, batch, ledger, on_gpu, in_one_pass):
     return Memory(*parts), ledger.operations
 
 
-def _prepare(model, ledger, on_gpu, in_one_pass):
-    """Let a model step as on the device; what updates its tables, where that is ours."""
+def _prepare(model: Any, ledger: Ledger, on_gpu: bool, in_one_pass: bool) -> list[Any]:
+    """Let a model step as on the device, and return the updates of its tables if it is fuxictr-me's."""
     if isinstance(model, FastTraining):
         kernels = KernelCosts(ledger) if on_gpu else None
         in_step = kernels if in_one_pass else None
-        model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu, kernels=in_step)
+        model._step = Step(model, model.embedding_updates, on_cpu=not on_gpu, kernels=in_step)  # type: ignore[arg-type]  # a stand-in of the module
         for rows in model._step.rows:
             if kernels and isinstance(rows, LazyRows | CaughtUpRows):
                 rows.kernels = kernels
@@ -207,7 +218,7 @@ def _prepare(model, ledger, on_gpu, in_one_pass):
             for group in model.optimizer.param_groups:
                 group["fused"] = False
         return model._step.rows
-    model.optimizer.register_step_pre_hook(lambda *_: setattr(ledger, "number", 1))  # steps done, which it divides by
+    model.optimizer.register_step_pre_hook(lambda *_: setattr(ledger, "number", 1))  # number of steps, a divisor
     model.optimizer.register_step_post_hook(lambda *_: setattr(ledger, "number", 0))
     for group in model.optimizer.param_groups:
         if on_gpu and "foreach" in group:  # PyTorch's default there

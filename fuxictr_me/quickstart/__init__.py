@@ -1,5 +1,5 @@
-"""Single against multi-embedding on real data, in minutes."""
+"""Compare single with multi-embedding on real data, in minutes."""
 
-from fuxictr_me.quickstart.run import run
+from fuxictr_me.quickstart.run import run_quickstart
 
-__all__ = ["run"]
+__all__ = ["run_quickstart"]

@@ -1,19 +1,22 @@
-"""The quickstart's picture: information abundance a field, and singular-value spectra."""
+"""The figure of the quickstart: information abundance per field, and singular-value spectra."""
+
+from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-COLORS = {"SE": "#0072B2", "ME": "#D55E00"}  # Okabe and Ito: told apart by colour-blind eyes and in grey
+COLORS = {"SE": "#0072B2", "ME": "#D55E00"}  # Okabe and Ito: distinguishable in grey and for colour-blind readers
 LABELS = {"SE": "SE 4x: one set of 40", "ME": "ME 4x: 4 sets of 10, side by side"}
 MARKERS = {"SE": "o", "ME": "D"}
 
 
-def draw(fields, spectra, path):
-    """Draw the picture and write it as PNG.
+def draw_comparison(fields: list[dict[str, Any]], spectra: dict[str, Any], path: Path) -> None:
+    """Draw the figure and write it as PNG.
 
     Args:
-        fields (list of dict), spectra (dict): from ``compare``.
-        path (Path): of the PNG.
+        fields, spectra: as ``compare_collapse`` returns them.
+        path: of the PNG.
     """
     figure = Figure(figsize=(12, 4.8), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])

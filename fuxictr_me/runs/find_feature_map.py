@@ -5,7 +5,7 @@ from pathlib import Path
 from fuxictr.features import FeatureMap
 
 from fuxictr_me.errors import UsageError
-from fuxictr_me.estimates.vocabulary import feature_map_of, published, read_vocabulary
+from fuxictr_me.estimates.unbuilt_data import find_published_folder, make_feature_map, read_vocabulary
 from fuxictr_me.runs.experiment import load_feature_map
 
 
@@ -21,11 +21,11 @@ def find_feature_map(params: dict, config: str | Path | None, vocabulary: str | 
         UsageError: the data set is not built, and its vocabulary is not known.
     """
     dataset_id = params["dataset_id"]
-    folder, source = Path(params["data_root"]) / dataset_id, published(dataset_id)
+    folder, source = Path(params["data_root"]) / dataset_id, find_published_folder(dataset_id)
     if vocabulary is None and (folder / "feature_map.json").exists():
         return load_feature_map(folder, params), f"{dataset_id} as built in {folder}"
     if vocabulary is not None:
-        return feature_map_of(params, read_vocabulary(vocabulary)), f"{dataset_id} with the ids of {vocabulary}"
+        return make_feature_map(params, read_vocabulary(vocabulary)), f"{dataset_id} with the ids of {vocabulary}"
     if source is None or not (source / "vocabulary.json").exists():
         option = f" --config {config}" if config else ""
         raise UsageError(
@@ -34,4 +34,4 @@ def find_feature_map(params: dict, config: str | Path | None, vocabulary: str | 
             "in a JSON file as --vocabulary"
         )
     ids = read_vocabulary(source / "vocabulary.json")
-    return feature_map_of(params, ids), f"{dataset_id} is not built: {sum(ids.values()):,} ids, as published"
+    return make_feature_map(params, ids), f"{dataset_id} is not built: {sum(ids.values()):,} ids, as published"

@@ -1,1 +1,1 @@
-"""Finished runs for a server: ONNX, PyTorch's own archive, or safetensors, and raw values to ids without FuxiCTR."""
+"""Export finished runs for a server: the model (ONNX, PyTorch's archive, safetensors) and the mapping to its ids."""

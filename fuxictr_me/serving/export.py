@@ -1,164 +1,171 @@
-"""``fuxictr-me export``: a finished run for a server."""
+"""Export a finished run for a server."""
 
 import importlib.metadata
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from tqdm import tqdm
 
 from fuxictr_me import __version__
+from fuxictr_me.compat import BaseModel
 from fuxictr_me.compat.versions import collect_versions
 from fuxictr_me.config.training_settings import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError
+from fuxictr_me.formatting import format_bytes
 from fuxictr_me.io.atomic import atomic_folder
-from fuxictr_me.io.checkpoints import check_no_nan
 from fuxictr_me.io.checksums import hash_file
-from fuxictr_me.runs.finished_run import find_run
+from fuxictr_me.runs.finished_run import Run, find_run
 from fuxictr_me.serving import predict
-from fuxictr_me.serving.compare import BATCHES, answers, check, inputs_of, largest_difference, random_rows
-from fuxictr_me.serving.formats import PACKAGES, check_format, write_model
-from fuxictr_me.serving.origin import find_origin
-from fuxictr_me.serving.raw_rows import compare_rows
-from fuxictr_me.serving.summary import summary
+from fuxictr_me.serving.check_vocabulary import check_vocabulary
+from fuxictr_me.serving.compare_predictions import (
+    BATCH_SIZES,
+    check_differences,
+    largest_difference,
+    model_inputs,
+    predict_rows,
+    random_rows,
+)
+from fuxictr_me.serving.data_origin import find_origin
 from fuxictr_me.serving.vocabulary import make_vocabulary
+from fuxictr_me.serving.write_model import PACKAGES, check_format, write_model
 from fuxictr_me.zoo.find_model import find_model, is_fuxictr_me_model
 
-AS_SERVED = {"gpu": -1, "verbose": 0, "callbacks": None}
-OURS_AS_SERVED = {"compile": False, "precision": "float32", "fused_embedding": True, "embedding_updates": "dense"}
-OURS_AS_SERVED["first_set_checkpoint"] = None
-WRAPPED_AS_SERVED = {"batched": False}
+# Settings with which models are built for the export, whatever they were trained with:
+SERVED = {"gpu": -1, "verbose": 0, "callbacks": None}
+SERVED_FUXICTR_ME = {
+    "compile": False,
+    "precision": "float32",
+    "fused_embedding": True,
+    "embedding_updates": "dense",
+    "first_set_checkpoint": None,
+}
+SERVED_WRAPPED = {"batched": False}
 
 
-def run(expid, config, out, file_format="onnx", checkpoint=None):
-    """Write the folder that a server needs of a run: model, vocabulary, manifest; whole or not at all.
+def export_run(
+    expid: str,
+    config: str | None,
+    out: str | Path,
+    file_format: str = "onnx",
+    checkpoint: str | None = None,
+) -> str:
+    """Write the folder that a server needs (model, vocabulary, manifest) atomically.
 
-    Before the folder is there, the model is read back and run on random rows beside the run's own, and the vocabulary
-    on raw rows beside the built data set.
+    Before the folder appears, the model is read back and compared with the run's own on random rows, and the
+    vocabulary is compared with the built data set on raw rows.
 
     Args:
-        expid (str): experiment id.
-        config (str): config folder; the bundled entry that has ``expid`` if None.
-        out (str): folder to write, which must not exist.
-        file_format (str): ``onnx``, ``pt2`` (for ``torch.export.load``) or ``safetensors`` (weights alone).
-        checkpoint (str): to load in place of the run's own.
+        expid: experiment id.
+        config: config folder; the bundled entry that has ``expid`` if None.
+        out: folder to write, which must not exist.
+        file_format: ``onnx``, ``pt2`` (for ``torch.export.load``) or ``safetensors`` (weights only).
+        checkpoint: file to use instead of the run's own.
 
     Returns:
-        str: what was written.
+        A summary of what was written.
 
     Raises:
-        UsageError: a package that is missing, no such run, a model that cannot be exported.
-        RunError: the exported model's predictions are not those of the run's.
+        UsageError: a package is missing, there is no such run, or the model cannot be exported.
+        RunError: predictions of the exported model differ from those of the run's model.
         OSError: no space, no permission.
     """
     check_format(file_format)
     out = Path(out)
     if os.path.lexists(out):
         raise UsageError(f"{out} exists already")
-    found = find_run(expid, config, checkpoint)
-    model = load_model(found)
-    manifest = describe(found, file_format)
+    run = find_run(expid, config, checkpoint)
+    model = _load_model(run)
+    manifest = _describe_run(run, file_format)
     progress = tqdm(total=3, disable=None, bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]")
     with atomic_folder(out) as folder, progress as bar:
         bar.set_description(f"writing and comparing {manifest['file']}")
-        manifest |= export_model(model, found, folder / manifest["file"], manifest)
+        manifest |= _export_model(model, run, folder / manifest["file"], manifest)
         bar.update()
         bar.set_description("writing and comparing the vocabulary")
-        manifest |= export_vocabulary(found, folder, file_format)
+        manifest |= _export_vocabulary(run, folder, file_format)
         bar.update()
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
         bar.update()
-    return summary(manifest, out)
+    return _summarize(manifest, out)
 
 
-def load_model(found):
-    """The model of a run with its weights, on the CPU, in float32, in evaluation mode.
-
-    Args:
-        found (Run)
+def _load_model(run: Run) -> BaseModel:
+    """Return the model of a run with its weights, on the CPU, in float32 and in evaluation mode.
 
     Raises:
-        UsageError: no such class, settings that cannot be, a checkpoint that does not fit.
+        UsageError: there is no such class, its settings are invalid, or the checkpoint does not fit.
     """
-    model_class = find_model(found.params.get("model"), found.folder.resolve().parent)
-    own = OURS_AS_SERVED if is_fuxictr_me_model(model_class) else WRAPPED_AS_SERVED
-    params = {**found.params, **AS_SERVED, **own}
+    model_class = find_model(run.params.get("model"), run.folder.resolve().parent)
+    served = SERVED_FUXICTR_ME if is_fuxictr_me_model(model_class) else SERVED_WRAPPED
+    params = {**run.params, **SERVED, **served}
     check_model_settings(model_class, params)
-    check_labels(model_class, params, found.feature_map.labels)
-    model = model_class(found.feature_map, **params)
-    check_no_nan(found.state_dict(), found.checkpoint)
-    model.load_weights(found.checkpoint)
+    check_labels(model_class, params, run.feature_map.labels)
+    model = model_class(run.feature_map, **params)
+    run.state_dict()  # refuses damaged files and NaN
+    model.load_weights(run.checkpoint)
     return model.eval()
 
 
-def describe(found, file_format):
-    """What the manifest says of a run.
-
-    Args:
-        found (Run), file_format (str)
-    """
+def _describe_run(run: Run, file_format: str) -> dict[str, Any]:
+    """Return what the manifest says of a run."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES[file_format]}
     return {
         "format": 1,
         "made_by": f"fuxictr_me {__version__}",
-        "expid": found.expid,
-        "dataset_id": found.params["dataset_id"],
-        "model": found.params["model"],
-        "checkpoint": str(found.checkpoint),
-        "md5_of_checkpoint": hash_file(found.checkpoint, "md5", show_progress=True),
+        "expid": run.expid,
+        "dataset_id": run.params["dataset_id"],
+        "model": run.params["model"],
+        "checkpoint": str(run.checkpoint),
+        "md5_of_checkpoint": hash_file(run.checkpoint, "md5", show_progress=True),
         "versions": {**collect_versions(), **packages},
         "file": f"model.{file_format}",
     }
 
 
-def export_model(model, found, path, facts):
-    """Write a model, and compare what was written with it.
-
-    Args:
-        model (BaseModel): afterwards it can be evaluated, no more.
-        found (Run): it is of.
-        path (Path): to write; its ending is the format.
-        facts (dict): of ``describe``.
+def _export_model(model: BaseModel, run: Run, path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Write a model to ``path`` and compare the file with it. Afterwards the model cannot be trained.
 
     Returns:
-        dict: inputs and outputs with dtypes and shapes, and the largest difference found, for the manifest.
+        Inputs and outputs with dtypes and shapes, and the largest difference per batch size, for the manifest.
     """
-    expected = {rows: answers(model, random_rows(found.feature_map, rows)) for rows in BATCHES}
-    one_row = expected[min(BATCHES)]
-    text = {key: value for key, value in facts.items() if isinstance(value, str)}
-    served = write_model(model, found, path, list(one_row), text)
+    expected = {size: predict_rows(model, random_rows(run.feature_map, size)) for size in BATCH_SIZES}
+    one_row = expected[min(BATCH_SIZES)]
+    metadata = {key: value for key, value in manifest.items() if isinstance(value, str)}
+    predict_exported = write_model(model, run, path, list(one_row), metadata)
     differences = {
-        rows: largest_difference(of_run, served(random_rows(found.feature_map, rows)))
-        for rows, of_run in expected.items()
+        size: largest_difference(predictions, predict_exported(random_rows(run.feature_map, size)))
+        for size, predictions in expected.items()
     }
-    check(differences)
+    check_differences(differences)
     return {
-        "inputs": [_signature(name, *of_field) for name, of_field in inputs_of(found.feature_map).items()],
+        "inputs": [_signature(name, *described) for name, described in model_inputs(run.feature_map).items()],
         "outputs": [_signature(name, y.dtype, y.shape[1:]) for name, y in one_row.items()],
         "largest_difference": differences,
     }
 
 
-def export_vocabulary(found, folder, file_format):
-    """Write ``vocabulary.json`` and, for ONNX, ``predict.py``, where raw values can be turned into ids.
+def _export_vocabulary(run: Run, folder: Path, file_format: str) -> dict[str, Any]:
+    """Write ``vocabulary.json`` and, for ONNX, ``predict.py``, if raw values can be mapped to ids.
 
     Returns:
-        dict: the vocabulary's file or None, and notes, for the manifest.
+        The name of the vocabulary file or None, and notes, for the manifest.
     """
-    precision = found.params.get("precision", "float32")
+    precision = run.params.get("precision", "float32")
     notes = [] if precision == "float32" else [f"trained with precision {precision}, exported in float32"]
     try:
-        origin = find_origin(found)
-        vocabulary = make_vocabulary(found.feature_map, origin)
-        notes.append(compare_rows(found.feature_map, origin, vocabulary))
+        origin = find_origin(run)
+        vocabulary = make_vocabulary(run.feature_map, origin)
+        notes.append(check_vocabulary(run.feature_map, origin, vocabulary))
     except (UsageError, pl.exceptions.PolarsError) as error:
         reason = " ".join(str(error).split())
-        return {"vocabulary": None, "notes": [*notes, f"no vocabulary, rows come as ids: {reason}"]}
-    made = [f"{name} is {field['column']}" for name, field in vocabulary["fields"].items() if "(" in field["column"]]
-    if made:
-        notes.append(f"{', '.join(made)}: what FuxiCTR's preprocess makes has to be in the rows by that name")
+        return {"vocabulary": None, "notes": [*notes, f"no vocabulary, so that rows must come as ids: {reason}"]}
+    fields = vocabulary["fields"].items()
+    if computed := [f"{name} is {field['column']}" for name, field in fields if "(" in field["column"]]:
+        notes.append(f"{', '.join(computed)}: rows must have the result of FuxiCTR's preprocess under that name")
     text = json.dumps(vocabulary, ensure_ascii=False)
     (folder / "vocabulary.json").write_text(text + "\n", encoding="utf-8")
     if file_format == "onnx":
@@ -166,5 +173,21 @@ def export_vocabulary(found, folder, file_format):
     return {"vocabulary": "vocabulary.json", "notes": notes}
 
 
-def _signature(name, dtype, shape):
+def _signature(name: str, dtype: object, shape: tuple[int, ...]) -> dict[str, Any]:
     return {"name": name, "dtype": str(dtype).removeprefix("torch."), "shape": ["batch", *shape]}
+
+
+def _summarize(manifest: dict[str, Any], folder: Path) -> str:
+    """Return files with sizes, inputs and outputs, what was compared, and how to predict."""
+    lines = [f"{folder}: {manifest['model']}, run {manifest['expid']} on {manifest['dataset_id']}"]
+    for path in sorted(folder.iterdir()):
+        lines.append(f"  {path.name:<18} {format_bytes(path.stat().st_size):>12}")
+    for kind in ("inputs", "outputs"):
+        described = [f"{x['name']} {x['dtype']} ({', '.join(map(str, x['shape']))})" for x in manifest[kind]]
+        lines.append(f"{kind}: {', '.join(described)}")
+    for size, difference in manifest["largest_difference"].items():
+        lines.append(f"batch of {size:,}: largest difference from the run's own predictions {difference:.1e}")
+    lines += manifest["notes"]
+    if (folder / "predict.py").exists():
+        lines.append(f"python {folder}/predict.py csv < rows.csv, or without csv < rows.json (a JSON object per line)")
+    return "\n".join(lines)

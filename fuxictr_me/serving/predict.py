@@ -1,18 +1,23 @@
-"""Raw rows to probabilities with numpy and onnxruntime alone, a line a row.
+"""Predict raw rows with numpy and onnxruntime alone, and print one line per row.
 
-``python predict.py csv < rows.csv`` (with a header), or ``python predict.py < rows.json`` (a JSON object a line).
+Use ``python predict.py csv < rows.csv`` (with a header) or ``python predict.py < rows.json`` (a JSON object per line).
 """
 
 import csv
+import io
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+Row = dict[str, Any]  # column -> value
 
-def encode(row, field, vocabularies):
-    """Return what the model takes for a field of a raw row: an id, the ids of a sequence, a number or a vector."""
+
+def encode(row: Row, field: dict[str, Any], vocabularies: dict[str, dict[str, int]]) -> Any:
+    """Return the model's input for a field of a raw row: an id, the ids of a sequence, a number or a vector."""
     value = row[field["column"]]
     value = field["fill"] if value is None or value == "" else value
     if "vocabulary" not in field:
@@ -20,13 +25,13 @@ def encode(row, field, vocabularies):
         if number.shape != ((field["dim"],) if "dim" in field else ()) or not np.isfinite(number).all():
             raise ValueError
         return (number - field.get("shift", 0)) / field.get("scale", 1)
-    known, oov, size = vocabularies[field["vocabulary"]], field["oov"], field.get("max_len")
+    known, oov, size = vocabularies[field["vocabulary"]], field["oov"], field.get("max_len", 0)
     if field["type"] == "categorical":
-        read = {"str": str, "int": int, "float": float}[field["dtype"]](value)
-        is_cut = field["dtype"] == "int" and isinstance(value, float) and read != value
-        if isinstance(value, (list, dict)) or value != value or read != read or is_cut:  # NaN is not itself
+        token = {"str": str, "int": int, "float": float}[field["dtype"]](value)
+        is_rounded = field["dtype"] == "int" and isinstance(value, float) and token != value
+        if isinstance(value, (list, dict)) or value != value or token != token or is_rounded:  # NaN != NaN
             raise ValueError
-        return known.get(str(read), oov)
+        return known.get(str(token), oov)
     if isinstance(value, list):
         if any(isinstance(item, (list, dict)) for item in value):
             raise ValueError
@@ -35,14 +40,16 @@ def encode(row, field, vocabularies):
     return ([0] * size + ids)[-size:] if field["padding"] == "pre" else (ids + [0] * size)[:size]
 
 
-def encode_rows(rows, fields, vocabularies):
-    """Return field -> array for the model; a ValueError names the row, counted from 1, and the column."""
+def encode_rows(
+    rows: list[Row], fields: dict[str, Any], vocabularies: dict[str, dict[str, int]]
+) -> dict[str, np.ndarray]:
+    """Return field -> array for the model. A ValueError names the row, counted from 1, and the column."""
     data = {}
     for name, field in fields.items():
         values, column = [], field["column"]
         for number, row in enumerate(rows, 1):
             if column not in row:
-                raise ValueError(f"row {number}: column {column!r} is missing (there are {', '.join(row)})")
+                raise ValueError(f"row {number}: column {column!r} is missing (the row has {', '.join(row)})")
             try:
                 values.append(encode(row, field, vocabularies))
             except (TypeError, ValueError, AttributeError, OverflowError):
@@ -53,12 +60,12 @@ def encode_rows(rows, fields, vocabularies):
     return data
 
 
-def read_csv(lines, sep):
-    """Return the rows of csv with a header, name -> text; blank lines at the end do not count."""
+def read_csv(lines: Iterable[str], sep: str) -> list[Row]:
+    """Return the rows of csv with a header. Blank lines at the end are ignored."""
     rows = list(csv.reader(lines, delimiter=sep))
     header = rows.pop(0) if rows else []
     if len(set(header)) < len(header):
-        raise ValueError(f"the header names a column twice: {', '.join(header)}")
+        raise ValueError(f"the header has a column twice: {', '.join(header)}")
     while rows and not rows[-1]:
         rows.pop()
     for number, cells in enumerate(rows, 1):
@@ -67,10 +74,10 @@ def read_csv(lines, sep):
     return [{name: cells[i] for i, name in enumerate(header)} for cells in rows]
 
 
-def read_json(lines):
-    """Return the rows of a JSON object a line, name -> value; blank lines at the end do not count."""
-    rows, lines = [], "".join(lines).rstrip().split("\n")
-    for number, line in enumerate(lines if lines != [""] else [], 1):
+def read_json(lines: Iterable[str]) -> list[Row]:
+    """Return the rows of a text with one JSON object per line. Blank lines at the end are ignored."""
+    rows, text = [], "".join(lines).rstrip()
+    for number, line in enumerate(text.split("\n") if text else [], 1):
         try:
             rows.append(dict(json.loads(line).items()))
         except (ValueError, AttributeError, RecursionError):
@@ -82,11 +89,11 @@ if __name__ == "__main__":
     from onnxruntime import InferenceSession
 
     fields, known, sep = json.loads(Path(__file__).with_name("vocabulary.json").read_text("utf-8")).values()
-    sys.stdin.reconfigure(encoding="utf-8-sig", newline="")
+    lines = io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig", newline="")
     try:
-        rows = read_csv(sys.stdin, sep) if sys.argv[1:] == ["csv"] else read_json(sys.stdin)
+        rows = read_csv(lines, sep) if sys.argv[1:] == ["csv"] else read_json(lines)
         if not rows:
-            raise ValueError("there are no rows on standard input")
+            raise ValueError("standard input has no rows")
         data = encode_rows(rows, fields, known)
     except (ValueError, csv.Error) as error:
         sys.exit(f"predict.py: error: {error}")

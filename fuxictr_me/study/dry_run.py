@@ -12,7 +12,7 @@ from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates import plan as estimate_run
 from fuxictr_me.estimates.plan import Plan as RunEstimate
-from fuxictr_me.estimates.vocabulary import rows_of
+from fuxictr_me.estimates.unbuilt_data import count_rows
 from fuxictr_me.formatting import align_columns, format_bytes, format_seconds
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.runs.experiment import load_feature_map
@@ -115,11 +115,11 @@ def _estimate_cells(
                 with change_directory(folder):
                     built_id = old.runs[0].settings["dataset_id"]  # the id under which the autotuner has them built
                     feature_map = load_feature_map(old.data_folder, {**params, "dataset_id": built_id})
-                    rows = rows_of(params, old.data_folder)
+                    rows = count_rows(params, old.data_folder)
             else:
                 source = design.source if isinstance(design, Study) and design.source.is_dir() else None
                 feature_map, _ = find_feature_map(params, source)
-                rows = rows_of(params, f"{params['data_root']}/{params['dataset_id']}")
+                rows = count_rows(params, f"{params['data_root']}/{params['dataset_id']}")
         except UsageError as error:
             notes[f"Parameters, memory and time are not known yet: {error}"] = None
             continue

@@ -1,4 +1,4 @@
-"""Entries of BARS: written from finished runs, checked, and run again."""
+"""Entries of BARS are written from finished runs, checked, and run again."""
 
 import csv
 import getpass
@@ -20,17 +20,18 @@ from fuxictr.autotuner import enumerate_params
 from helpers.logs import close_logs
 
 from fuxictr_me import RunError, UsageError, __version__
-from fuxictr_me.bars import SEEDS, entry
+from fuxictr_me.bars import SEEDS
+from fuxictr_me.bars import write_entry as entry
+from fuxictr_me.bars.anonymize import clean_log, find_personal, make_settings_relative
 from fuxictr_me.bars.check import check_entry, check_files
 from fuxictr_me.bars.check_result import MISSING, OK, UNCHECKED, WRONG
-from fuxictr_me.bars.entry import write_entry
 from fuxictr_me.bars.environment import read_environment
-from fuxictr_me.bars.leaderboard import leaderboard_row
-from fuxictr_me.bars.private_text import clean_log, find_personal, relative_settings
+from fuxictr_me.bars.leaderboard_row import leaderboard_row
 from fuxictr_me.bars.read_entry import Entry
-from fuxictr_me.bars.rerun import compare, find_data, rerun
+from fuxictr_me.bars.rerun import compare_metrics, find_data, rerun
 from fuxictr_me.bars.result_rows import parse_row
-from fuxictr_me.bars.tuner import name_runs, tuner_hash
+from fuxictr_me.bars.tuner_names import name_runs, tuner_hash
+from fuxictr_me.bars.write_entry import write_entry
 from fuxictr_me.commands.bars import run
 from fuxictr_me.commands.parser import parse_arguments
 from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
@@ -45,7 +46,7 @@ FINISHED = "checkpoints/tiny_flights/{}.json"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder with two finished runs, ``seed_7`` and ``seed_2021``."""
+    """Return a folder with two finished runs, ``seed_7`` and ``seed_2021``."""
     folder = tmp_path_factory.mktemp("alicia")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -58,19 +59,19 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def runs(finished, own_folder, tmp_path):
-    """The test runs in a copy of ``finished``."""
+    """Change to a copy of ``finished``."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.fixture
 def made(runs):
-    """The entry of both runs."""
+    """Write the entry of both runs."""
     write_entry(["seed_7", "seed_2021"], "config", allow_fewer=True)
     return Path(NAME)
 
 
 def write_config(runs, data=None, folder="config", base="DCNv2_ME_test"):
-    """A config folder: the bundled test with changes, an expid each."""
+    """Write a config folder: the bundled test with changes, one expid each."""
     entries = yaml.safe_load((find_zoo_configs()[base.removesuffix("_test")] / "model_config.yaml").read_text())
     datasets = yaml.safe_load((TINY / "dataset_config.yaml").read_text())
     datasets["tiny_flights"] |= {f"{split}_data": str(TINY / f"{split}.csv") for split in SPLITS} | (data or {})
@@ -82,7 +83,7 @@ def write_config(runs, data=None, folder="config", base="DCNv2_ME_test"):
 
 
 def pretend(expid, ran=None, **settings):
-    """Files of a further finished run: those of ``seed_7`` with other settings (``ran``: in its result alone)."""
+    """Write files of another finished run: those of ``seed_7`` with other settings (``ran``: in the result only)."""
     entries = yaml.safe_load(Path("config/model_config.yaml").read_text())
     entries[expid] = {**entries["seed_7"], **settings}
     Path("config/model_config.yaml").write_text(yaml.safe_dump(entries))
@@ -102,9 +103,9 @@ def command(*words):
     return run(parse_arguments(["bars", *map(str, words)]))
 
 
-def bad(folder):
-    """Subject -> finding, of what a check finds missing or wrong."""
-    return {finding.subject: finding for finding in check_entry(folder) if finding.is_bad}
+def find_problems(folder):
+    """Return subject -> result of what is missing or wrong."""
+    return {result.subject: result for result in check_entry(folder) if result.is_bad}
 
 
 def change(path, old, new, count=-1):
@@ -124,7 +125,7 @@ def config_of(folder, kind="model_config"):
 # --- what is written ----------------------------------------------------------------------------------
 
 
-def test_an_entry_is_as_those_of_bars_are(made):
+def test_an_entry_has_the_form_of_bars_entries(made):
     results = [json.loads(Path(FINISHED.format(f"seed_{seed}")).read_text()) for seed in (2021, 7)]
     expids = list(config_of(made))
     assert set(texts(made)) == {
@@ -153,7 +154,7 @@ def test_an_entry_is_as_those_of_bars_are(made):
     values = np.array([[round(r["test"][m], 6) for m in ("AUC", "logloss")] for r in results])
     assert "| Avg |  | {:.6f} | {:.6f} |".format(*values.mean(axis=0)) in said
     assert "| Std |  | &#177;{:.8f} | &#177;{:.8f} |".format(*np.sqrt(((values - values.mean(0)) ** 2).mean(0))) in said
-    assert "with seeds 2021, 7; of BARS' five, without 190034, 992817, 27011, 948432." in said
+    assert "with seeds 2021, 7. Missing seeds of BARS: 190034, 992817, 27011, 948432." in said
     assert f"pip install fuxictr-me=={__version__}" in said and "arxiv.org/abs/2310.04400" in said
     assert "The runs were named `seed_2021`, `seed_7`" in said and "with num_sets 2, embedding_dim 4" in said
     assert (made / f"{expids[0]}.log").read_text().rstrip() in said
@@ -163,7 +164,7 @@ def test_an_entry_is_as_those_of_bars_are(made):
     assert row[1][4:] == [f"{values[0, 0]:.6f}", f"{values[0, 1]:.6f}", place, ""]
 
 
-def test_names_are_those_that_fuxictrs_autotuner_gives(made, tmp_path):
+def test_runs_have_the_names_of_fuxictrs_autotuner(made, tmp_path):
     models, datasets = config_of(made), config_of(made, "dataset_config")
     shutil.copy(made / f"{NAME}_tuner_config_01.yaml", tmp_path / "again.yaml")
     again = Path(enumerate_params(str(tmp_path / "again.yaml")))
@@ -179,7 +180,7 @@ def test_names_are_those_that_fuxictrs_autotuner_gives(made, tmp_path):
     assert "seed_2021" not in shown and f"/{next(iter(models))}.model" in shown
 
 
-def test_the_environment_is_read_off_the_machine(made):
+def test_the_environment_is_that_of_this_machine(made):
     text = (made / "environments.txt").read_text()
     assert text.startswith("[Hardware]\nCPU: ") and "\n\n[Software]\nCUDA: none used\n" in text
     stated = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
@@ -200,11 +201,11 @@ def test_a_gpu_is_named_with_its_memory(monkeypatch):
     versions = {"python": "3.12.1", "torch": "2.9.0+cu126", "fuxictr": "2.3.10 (main)", "fuxictr_me": "0.1.0"}
     stated = read_environment(versions, gpu=1)
     assert (stated["GPU"], stated["CUDA"], stated["fuxictr"]) == ("Some GPU 80G", "12.6", "2.3.10")
-    assert list(stated)[-1] == "fuxictr"  # where BARS' scripts read it
+    assert list(stated)[-1] == "fuxictr"  # BARS' scripts read it there
     assert read_environment(versions, gpu=-1)["GPU"] == "none used"
 
 
-def test_the_leaderboard_of_a_set_with_groups_has_their_auc():
+def test_the_leaderboard_row_has_the_group_auc_if_there_is_one():
     text = leaderboard_row("DNN_ME_4x", "DNN_ME", "kuaivideo_x1", {"logloss": 0.44, "AUC": 0.7453, "gAUC": 0.6658421})
     (row,) = csv.DictReader(text.splitlines())
     assert list(row)[4:7] == ["gAUC", "AUC", "Logloss"] and row["Model"] == "DNN_ME_4x"
@@ -214,7 +215,7 @@ def test_the_leaderboard_of_a_set_with_groups_has_their_auc():
 
 @pytest.mark.parametrize("data_format", ["h5", "parquet", "npz"])
 def test_a_built_set_keeps_its_id(data_format):
-    """FuxiCTR's autotuner hashes the id of an H5 set, under which nothing was built."""
+    """FuxiCTR's autotuner would hash the id of an H5 set, and there is no data set with that id."""
     models = {f"run_{seed}": {"model": "DNN_ME", "dataset_id": "flights", "seed": seed} for seed in (3, 1)}
     dataset = {"data_root": "./data/", "data_format": data_format, "rebuild_dataset": False}
     named = name_runs(models, "flights", dataset)
@@ -241,11 +242,11 @@ def test_a_grid_that_fuxictr_enumerated_keeps_its_names(own_folder):
     chosen = [named[4, 5], named[4, 2021]]
     for expid in (*chosen, named[2, 2021]):
         run_expid(expid, str(grid))
-    with pytest.raises(UsageError, match=r"differ by the seed alone; embedding_dim is 4 in .*, 2 in "):
+    with pytest.raises(UsageError, match=r"must differ in the seed only; embedding_dim is 4 in .*, 2 in "):
         write_entry([named[4, 5], named[2, 2021]], str(grid), allow_fewer=True)
     write_entry(chosen, str(grid), title="DCNv2_ME_2x", allow_fewer=True)
     made = Path("DCNv2_ME_2x_tiny_flights")
-    assert bad(made) == {} and config_of(made) == entries
+    assert find_problems(made) == {} and config_of(made) == entries
     assert [parse_row(line).expid for line in (made / "results.csv").read_text().splitlines()] == chosen[::-1]
     tuned = (made / "DCNv2_ME_2x_tiny_flights_tuner_config_01.csv").read_text().splitlines()
     assert [parse_row(line).expid for line in tuned] == [*chosen[::-1], named[2, 2021]]
@@ -253,27 +254,27 @@ def test_a_grid_that_fuxictr_enumerated_keeps_its_names(own_folder):
     assert stated["tuner_space"] == space and "The runs were named" not in (made / "README.md").read_text()
 
 
-def test_bars_five_seeds_need_no_permission(runs):
+def test_bars_five_seeds_need_no_option(runs):
     expids = [pretend(f"run_{seed}", seed=seed) for seed in reversed(SEEDS)]
     said = command(*expids, "--config", "config", "--out", "entries", "--title", "DCNv2_ME_big")
     made = Path("entries/DCNv2_ME_big_tiny_flights")
     assert "5 runs" in said and (made / "leaderboard_row.csv").read_text().splitlines()[1] in said
-    assert bad(made) == {} and "with BARS' seeds 2021, 190034," in (made / "README.md").read_text()
+    assert find_problems(made) == {} and "with BARS' seeds 2021, 190034," in (made / "README.md").read_text()
     assert [parse_row(line).seed for line in (made / "results.csv").read_text().splitlines()] == list(SEEDS)
     assert next(made.glob("*.log")).stem == next(iter(config_of(made)))
 
 
-def test_one_run_makes_a_row_as_fuxictr_writes_it(runs):
+def test_one_run_gives_the_row_that_fuxictr_writes(runs):
     write_entry(["seed_7"], "config", allow_fewer=True)
     line = Path(NAME, "results.csv").read_text()
-    assert line.startswith(" 20") and "Avg" not in Path(NAME, "README.md").read_text() and bad(NAME) == {}
+    assert line.startswith(" 20") and "Avg" not in Path(NAME, "README.md").read_text() and find_problems(NAME) == {}
 
 
-def test_other_versions_than_this_machine_has_are_told(runs):
+def test_versions_that_differ_from_this_machine_are_reported(runs):
     for seed in (7, 2021):
         change(FINISHED.format(f"seed_{seed}"), torch.__version__, "2.4.0")
     said = write_entry(["seed_7", "seed_2021"], "config", allow_fewer=True)
-    assert "caution: the runs had torch 2.4.0, here is" in said
+    assert "caution: the runs had torch 2.4.0, but this machine has" in said
     assert "pytorch: 2.4.0\n" in Path(NAME, "environments.txt").read_text()
 
 
@@ -293,7 +294,7 @@ def test_no_user_host_or_path_gets_into_an_entry(runs, finished, alicia):
     log.write_text(told + log.read_text())
     assert str(finished) in log.read_text()  # it is in the log, and is not the working directory
     write_entry(["seed_7", "seed_2021"], "config", allow_fewer=True)
-    assert bad(NAME) == {}
+    assert find_problems(NAME) == {}
     for name, text in texts(Path(NAME)).items():
         for word in ("alicia", "wonder7", "example.org", "/homes", str(TINY), "/opt", str(finished), str(Path.cwd())):
             assert word not in text, (name, word)
@@ -301,7 +302,7 @@ def test_no_user_host_or_path_gets_into_an_entry(runs, finished, alicia):
     assert next(iter(stated.values()))["train_data"] == "../data/tiny_flights/train.csv"
 
 
-def test_what_is_personal_and_must_stay_is_refused(runs, alicia):
+def test_personal_settings_that_cannot_be_removed_are_refused(runs, alicia):
     Path("checkpoints").rename("of_alicia")
     for path in ("of_alicia/tiny_flights/seed_7.json", "config/model_config.yaml"):
         change(path, "./checkpoints/", "./of_alicia/")
@@ -324,12 +325,13 @@ def test_what_is_personal_and_must_stay_is_refused(runs, alicia):
 )
 def test_settings_are_made_relative(settings, relative):
     study = Path("/home/alicia/study")
-    assert list(relative_settings(settings, study).values()) == relative
-    here = relative_settings({"train_data": f"{Path.cwd()}/x/train.csv", "model_root": f"{Path.cwd()}/runs/"}, study)
+    assert list(make_settings_relative(settings, study).values()) == relative
+    settings = {"train_data": f"{Path.cwd()}/x/train.csv", "model_root": f"{Path.cwd()}/runs/"}
+    here = make_settings_relative(settings, study)
     assert here == {"train_data": "./x/train.csv", "model_root": "./runs/"}
 
 
-def test_addresses_and_numbers_of_a_log_stay(alicia, tmp_path):
+def test_addresses_and_numbers_in_a_log_are_kept(alicia, tmp_path):
     line = "see https://github.com/a/b, total/3234, blocks/1, N/A, ../data/x/y.csv and 37.5% of 3/4"
     assert clean_log(line, {}, tmp_path) == line
     assert clean_log(f"{tmp_path}/runs/a.model", {}, tmp_path) == "runs/a.model"
@@ -367,14 +369,14 @@ def test_what_counts_as_personal(text, found, alicia):
     ("expids", "others", "message"),
     [
         (["seed_7", "seed_2021"], {}, rf"seeds are {', '.join(map(str, SEEDS))}; these runs have 7, 2021 \(--allow"),
-        (["seed_7", "again"], {"again": {}}, "seed 7 is there twice"),
-        (["seed_7", "x"], {"x": {"seed": 8, "num_sets": 3}}, "seed alone; num_sets is 2 in seed_7, 3 in x"),
+        (["seed_7", "again"], {"again": {}}, "two runs have the seed 7"),
+        (["seed_7", "x"], {"x": {"seed": 8, "num_sets": 3}}, "seed only; num_sets is 2 in seed_7, 3 in x"),
         (["seed_7", "x"], {"x": {"seed": 8, "low_rnk": 3}}, "low_rnk is 'not set' in seed_7, 3 in x"),
         (["seed_8"], {}, "unknown expid in config 'seed_8'; did you mean"),
-        (["x"], {"x": {"ran": {"epochs": 9}}}, "x ran with epochs 9, its config says 1: it was changed since"),
+        (["x"], {"x": {"ran": {"epochs": 9}}}, "x ran with epochs 9, but its config now says 1: run it again"),
     ],
 )
-def test_runs_that_make_no_entry(expids, others, message, runs):
+def test_runs_that_differ_too_much_are_refused(expids, others, message, runs):
     for expid, settings in others.items():
         pretend(expid, **settings)
     with pytest.raises(UsageError, match=message):
@@ -382,7 +384,7 @@ def test_runs_that_make_no_entry(expids, others, message, runs):
     assert not Path(NAME).exists()
 
 
-def test_runs_that_have_not_finished(runs):
+def test_unfinished_runs_are_refused(runs):
     path = Path(FINISHED.format("seed_7"))
     whole = json.loads(path.read_text())
     path.write_text(json.dumps({**whole, "test": {"AUC": 0.5}}))
@@ -400,13 +402,13 @@ def test_runs_that_have_not_finished(runs):
         write_entry(["seed_7"], "config", allow_fewer=True)
 
 
-def test_runs_of_other_versions_do_not_mix(runs):
+def test_runs_of_different_versions_are_refused(runs):
     change(FINISHED.format("seed_7"), torch.__version__, "2.4.0")
     with pytest.raises(UsageError, match=r"version of torch is '2.4.0' in seed_7, "):
         write_entry(["seed_7", "seed_2021"], "config", allow_fewer=True)
 
 
-def test_a_log_of_another_run_is_not_taken(runs):
+def test_a_log_of_another_run_is_refused(runs):
     log = Path(FINISHED.format("seed_7")).with_suffix(".log")
     log.write_text(re.sub(r"AUC: 0\.\d+ - logloss", "AUC: 0.100000 - logloss", log.read_text()))
     with pytest.raises(RunError, match=r"do not fit together: wrong .* metrics of the log"):
@@ -414,7 +416,7 @@ def test_a_log_of_another_run_is_not_taken(runs):
     assert not list(Path().glob("*building*")) and not Path(NAME).exists()
 
 
-def test_what_is_there_is_left_alone(made):
+def test_an_existing_folder_is_not_changed(made):
     before = texts(made)
     with pytest.raises(UsageError, match=f"{NAME} exists already"):
         write_entry(["seed_7"], "config", allow_fewer=True)
@@ -435,7 +437,7 @@ def test_what_is_there_is_left_alone(made):
         (["check", "config", "--run", "--config", "config"], "--config goes with"),
     ],
 )
-def test_wrong_arguments(words, message, runs):
+def test_wrong_arguments_are_refused(words, message, runs):
     with pytest.raises(UsageError, match=message):
         command(*words)
 
@@ -484,12 +486,12 @@ def edit_metric(folder):
 
 
 def edit(pattern, old, new, count=-1):
-    """A fault: text of a file changed."""
+    """Return a fault that changes the text of a file."""
     return lambda folder: change(next(folder.glob(pattern)), old, new, count)
 
 
 def remove(pattern):
-    """A fault: a file that is not there."""
+    """Return a fault that removes a file."""
     return lambda folder: next(folder.glob(pattern)).unlink()
 
 
@@ -522,14 +524,14 @@ FAULTS = {
 def test_a_planted_fault_is_caught(fault, made, capsys):
     plant, subject = FAULTS[fault]
     plant(made)
-    assert subject in bad(made)
+    assert subject in find_problems(made)
     with pytest.raises(RunError, match=rf"{NAME}: \d+ of \d+ checks failed"):
         command("check", made)
-    assert str(bad(made)[subject]) in capsys.readouterr().out
+    assert str(find_problems(made)[subject]) in capsys.readouterr().out
 
 
-def test_what_old_entries_cannot_show_is_no_fault(made):
-    """FuxiCTR 1: runs numbered anew, hashes of other text, data sets of other names; but metrics must agree."""
+def test_what_old_entries_cannot_show_is_not_an_error(made):
+    """FuxiCTR 1 had other hashes and names, and its runs were renumbered, but metrics must agree."""
     first, second = config_of(made)
     change(made / "environments.txt", "fuxictr: 2.3.10", "fuxictr: 1.1.0")
     change(made / "environments.txt", f"fuxictr-me: {__version__}\n", "")
@@ -549,11 +551,11 @@ def test_what_old_entries_cannot_show_is_no_fault(made):
     assert verdicts["hashes of expids and dataset_id"] == UNCHECKED and verdicts["settings of the log"] == WRONG
     edit = re.search(r"\[test\] AUC: (\S+)", (made / "results.csv").read_text())[1]
     change(made / "results.csv", edit, "0.999999")
-    assert "metrics of the log" in bad(made)
+    assert "metrics of the log" in find_problems(made)
 
 
 @pytest.mark.parametrize("path", REAL["entries"])
-def test_the_files_of_a_published_entry(path):
+def test_published_entries_have_all_files(path):
     names = REAL["entries"][path]
     assert {finding.verdict for finding in check_files(names)} == {OK}
     needed = ("README.md", "environments.txt", "results.csv", ".log", "model_config.yaml", "dataset_config.yaml")
@@ -596,8 +598,8 @@ def test_rows_of_both_forms_are_read(line, seed, expid, test):
 
 
 @pytest.mark.slow
-def test_the_first_row_comes_out_again(made, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # on which the last digits depend
+def test_training_the_first_row_again_gives_its_metrics(made, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # the last digits depend on it
     before = texts(made)
     said = command("check", made, "--run", "--data-root", TINY.parent).splitlines()[-1]
     same = r"0\.\d{6} \([+-]0\.000000\)"
@@ -612,7 +614,7 @@ def test_a_faulty_entry_is_not_run_again(made, monkeypatch):
         command("check", made, "--run", "--data-root", TINY.parent)
 
 
-def test_a_run_that_fails_is_told(made, monkeypatch):
+def test_a_run_that_fails_is_reported(made, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 2))
     with pytest.raises(RunError, match=f"{NAME}_001_.* could not be run again: exit code 2"):
         rerun(made, TINY.parent)
@@ -620,22 +622,24 @@ def test_a_run_that_fails_is_told(made, monkeypatch):
 
 @pytest.mark.parametrize(("by", "verdict"), [(0.9e-4, OK), (-0.9e-4, OK), (1.1e-4, WRONG), (-1.1e-4, WRONG)])
 def test_metrics_are_compared_with_the_stated_tolerance(by, verdict):
-    finding = compare({"AUC": 0.8, "logloss": 0.4}, {"AUC": 0.8, "logloss": 0.4 + by})
+    finding = compare_metrics({"AUC": 0.8, "logloss": 0.4}, {"AUC": 0.8, "logloss": 0.4 + by})
     assert finding.verdict == verdict
     assert f"AUC 0.800000 (+0.000000), logloss {0.4 + by:.6f} ({by:+.6f}); tolerance 0.0001" in str(finding)
 
 
-def test_how_fuxictrs_own_models_are_run(made):
+def test_the_command_for_fuxictrs_own_models_is_shown(made):
     change(next(made.glob("*/model_config.yaml")), "model: DCNv2_ME", "model: DCNv2")
     change(made / "environments.txt", "fuxictr-me: ", "something-else: ")
     (finding,) = rerun(made)
-    assert finding.verdict == UNCHECKED and "DCNv2 is not of fuxictr-me; with FuxiCTR 2.3.10: " in finding.detail
+    assert (
+        finding.verdict == UNCHECKED and "DCNv2 is not a model of fuxictr-me; with FuxiCTR 2.3.10: " in finding.detail
+    )
     config = (made / f"{NAME}_tuner_config_01").resolve()
     expid = next(iter(config_of(made)))
     assert f"cd FuxiCTR/model_zoo/DCNv2 && python run_expid.py --config {config} --expid {expid} " in finding.detail
 
 
-def test_raw_data_are_found_where_they_are(made, tmp_path):
+def test_raw_data_are_found(made, tmp_path):
     entry = Entry(made)
     (dataset_id,) = entry.datasets  # its train_data: ../data/tiny_flights/train.csv, its data_root ./data/
     with pytest.raises(UsageError, match="no train_data at "):
@@ -677,11 +681,11 @@ def test_a_built_set_is_found_with_or_without_its_hash(hashed, made, tmp_path):
     assert Path(dataset["train_data"]) == tmp_path / "mine/flights/train.h5"
 
 
-# --- entries and results of somebody else's
+# --- entries and results of other people
 
 
-def test_damaged_entries_are_findings(made):
-    """Of 150 random damages none ends in a traceback, and none writes."""
+def test_damaged_entries_end_in_check_results(made):
+    """None of 150 random damages ends in a traceback or writes a file."""
     random = np.random.default_rng(3)
     names = sorted(path for path in made.rglob("*") if path.is_file())
     for i in range(150):
@@ -705,7 +709,7 @@ def test_damaged_entries_are_findings(made):
         assert all(str(finding).strip() for finding in check_entry(made))
         assert before == {p: p.read_bytes() for p in made.rglob("*") if p.is_file()}
         path.write_bytes(good)
-    assert not bad(made)
+    assert not find_problems(made)
 
 
 def test_an_entry_with_a_link_is_refused(made):
@@ -729,7 +733,7 @@ def test_an_entry_with_a_link_is_refused(made):
         {"model_source": {"class": "a:B", "file": 3, "md5": "", "origin": "own", "wrapped": True}},
     ],
 )
-def test_damaged_results_are_one_line(change, runs):
+def test_damaged_results_are_reported_in_one_line(change, runs):
     path = Path(FINISHED.format("seed_7"))
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UsageError, match=r"seed_7\.json is not the result of a run") as raised:
@@ -738,8 +742,8 @@ def test_damaged_results_are_one_line(change, runs):
 
 
 @pytest.mark.parametrize("file", ["../stolen.py", "/tmp/stolen.py", "a/../../stolen.py", "notes.txt"])
-def test_code_that_a_result_names_stays_in_the_entry(file, runs):
-    """A result could name any file, and the entry would be written to that path."""
+def test_a_result_cannot_name_code_outside_the_entry(file, runs):
+    """Otherwise a result could name any path, and writing the entry would write to it."""
     path = Path(FINISHED.format("seed_7"))
     content = json.loads(path.read_text())
     source = {"class": content["model"], "file": file, "md5": "x", "origin": "own", "wrapped": False}

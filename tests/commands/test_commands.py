@@ -1,24 +1,27 @@
-"""The commands on a finished run, as a user types them."""
+"""Commands on a finished run, as a user types them."""
 
 import importlib.util
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 from helpers.run_configs import write_config
 
 from fuxictr_me.commands.main import main
+from fuxictr_me.commands.parser import COMMANDS, build_parser, parse_arguments
 from fuxictr_me.runs.experiment import run_expid
 
 
 @pytest.fixture
 def finished(own_folder):
-    """A config folder and its run ``mine``."""
+    """Train the run ``mine``, and return its config folder."""
     config = write_config({"num_sets": 2, "embedding_dim": 3, "callbacks": ["InformationAbundance"]}, {})
     run_expid("mine", config)
     return config
 
 
-def test_commands_on_a_finished_run(finished, capsys):
+def test_commands_write_what_they_promise(finished, capsys):
     capsys.readouterr()
     assert main(["analyze", "--config", finished, "--expid", "mine", "--data"]) == 0
     text = capsys.readouterr().out
@@ -33,7 +36,7 @@ def test_commands_on_a_finished_run(finished, capsys):
     assert "A100" in capsys.readouterr().out
 
 
-def test_what_is_wrong_is_one_line(finished, capsys):
+def test_wrong_arguments_are_reported_in_one_line(finished, capsys):
     capsys.readouterr()
     for arguments, message in (
         (["analyze", "--config", finished, "--expid", "mien"], "did you mean 'mine'"),
@@ -49,13 +52,38 @@ def test_what_is_wrong_is_one_line(finished, capsys):
         assert error.startswith("fuxictr-me: error: ") and message in error and "\n" not in error
 
 
-def test_toy_without_its_extra_is_one_line(tmp_path, capsys, monkeypatch):
+def test_a_missing_extra_is_reported_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["toy", "--out", str(tmp_path / "toy")]) == 2
     assert "toy needs matplotlib: pip install 'fuxictr-me[report]'" in capsys.readouterr().err
 
 
-def test_toy(tmp_path, capsys):
+COMMAND_MODULES = {
+    **COMMANDS,
+    **{f"data {name}": action for name, action in COMMANDS["data"].ACTIONS.items()},
+    **{f"study {name}": action for name, action in COMMANDS["study"].ACTIONS.items()},
+}
+
+
+@pytest.mark.parametrize("name", COMMAND_MODULES)
+def test_the_help_of_a_command_has_one_line_in_the_list_and_a_valid_example(name):
+    command = COMMAND_MODULES[name]
+    assert len(command.HELP) <= 54 and command.HELP[0].islower() and not command.HELP.endswith(".")
+    assert max(map(len, command.DESCRIPTION.splitlines())) < 80
+    words = shlex.split(command.EXAMPLE)
+    assert words[: 1 + len(name.split())] == ["fuxictr-me", *name.split()]
+    assert parse_arguments(words[1:]).command == name.split()[0]
+
+
+def test_the_old_name_of_convert_checkpoint_works_and_is_not_listed(tmp_path, capsys):
+    assert parse_arguments(["convert", "a", "b"]).command == "convert-checkpoint"
+    assert main(["convert", str(tmp_path / "none"), str(tmp_path / "x")]) == 2
+    assert "no state to resume from" in capsys.readouterr().err
+    listed = re.findall(r"^    (\S+)", build_parser().format_help(), re.MULTILINE)
+    assert "convert-checkpoint" in listed and "convert" not in listed
+
+
+def test_toy_writes_two_figures(tmp_path, capsys):
     assert main(["toy", "--out", str(tmp_path / "toy"), "--seeds", "2", "--iterations", "20"]) == 0
     assert "D3 =   3" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "toy").iterdir()} == {"toy.png", "toy.svg"}

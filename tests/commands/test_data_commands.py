@@ -1,4 +1,4 @@
-"""``fuxictr-me data``, runs on H5 the whole way, and life without ray."""
+"""``fuxictr-me data``, runs on H5 data from raw files to metrics, and runs without ray."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.command_line import run_cli
+from helpers.command_line import fails, run_cli
 from helpers.h5_sets import SPLITS, random_columns, whole
 from helpers.paths import ROOT
 from helpers.raw_files import write_raw
@@ -31,17 +31,10 @@ from fuxictr_me.runs.experiment import run_expid
 pytestmark = pytest.mark.usefixtures("own_folder")
 
 
-def fails(capsys, *arguments):
-    code = main(list(arguments))
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert code in (1, 2) and lines[-1].startswith("fuxictr-me: error: ")
-    return lines[-1]
-
-
 # --- runs --------------------------------------------------------------------------------------------
 
 
-def test_metrics_are_those_of_the_other_formats():
+def test_h5_gives_the_metrics_of_other_formats():
     same = {"shuffle": False, "net_dropout": 0}
     of_csv = run_expid("mine", write_config(same))
     of_h5 = run_expid("mine", write_config(same, {"data_format": "h5"}))
@@ -53,19 +46,19 @@ def test_metrics_are_those_of_the_other_formats():
     assert Path("data/tiny_flights/train.h5").exists() and not Path("data/tiny_flights/train.parquet").exists()
 
 
-def test_a_bundled_set_is_built_from_anywhere():
+def test_a_bundled_data_set_can_be_built_in_any_folder():
     assert main(["data", "build", "tiny_flights", "--out", "elsewhere"]) == 0
     assert Path("elsewhere/tiny_flights/train.h5").exists()
 
 
-def test_h5_that_is_there_needs_no_raw_data():
+def test_built_h5_needs_no_raw_data():
     run_expid("mine", write_config({"shuffle": False}, {"data_format": "h5"}))
     paths = {f"{split}_data": f"data/tiny_flights/{split}.h5" for split in SPLITS}
     built = {"feature_cols": None, "label_col": None, "data_format": "h5", **paths}
     assert run_expid("mine", write_config(data=built))["test"]["AUC"] > 0.5
 
 
-def test_group_metrics_on_h5(tmp_path):
+def test_group_metrics_are_computed_on_h5(tmp_path):
     write_sample("kuaivideo_x1", Path("data/KuaiVideo_x1"))
     assert main(["data", "build", "kuaivideo_x1"]) == 0
     built = {f"{split}_data": f"data/kuaivideo_x1/{split}.h5" for split in SPLITS}
@@ -78,7 +71,7 @@ def test_group_metrics_on_h5(tmp_path):
 # --- commands ----------------------------------------------------------------------------------------
 
 
-def test_build_info_verify_convert(capsys):
+def test_build_info_verify_and_convert_agree(capsys):
     write_sample("criteo_x4", Path("raw/Criteo_x4"))
     assert main(["data", "build", "criteo_paper", "--raw", "raw/Criteo_x4", "--out", "sets"]) == 0
     out = capsys.readouterr().out
@@ -92,14 +85,14 @@ def test_build_info_verify_convert(capsys):
     assert "sets/again exists already" in fails(capsys, "data", "convert", "sets/criteo_paper", "sets/again")
     with h5py.File("sets/criteo_paper/valid.h5", "r+") as file:
         file["uint8"][0, 0] ^= 1
-    assert "sets/criteo_paper is not as it should be" in fails(capsys, "data", "verify", "sets/criteo_paper")
+    assert "sets/criteo_paper is not as it should be" in fails(capsys, "data", "verify", "sets/criteo_paper", code=1)
     os.truncate("sets/again/test.h5", 100)
     assert main(["data", "verify", "sets/again"]) == 1
     assert "test.h5: sets/again/test.h5 is damaged: the checksums at its end are gone" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("block_size", [0, 100])
-def test_damaged_parquet_ids_are_never_read(tmp_path, capsys, block_size):
+def test_damaged_parquet_is_refused(tmp_path, capsys, block_size):
     params = write_raw(tmp_path) | {"data_block_size": block_size}
     path = Path(build_dataset(params)["train_data"])
     folder = tmp_path / "ours/made"
@@ -132,7 +125,7 @@ def test_a_parquet_set_of_an_earlier_version_has_no_checksums(tmp_path, capsys):
     read_columns(feature_maps.load(folder), folder / "train.parquet", "train")
 
 
-def test_what_was_generated_gives_way_to_a_build_with_a_word(tmp_path, caplog):
+def test_a_generated_set_is_replaced_by_a_build_and_the_log_says_so(tmp_path, caplog):
     params = {**write_raw(tmp_path), "data_format": "h5"}
     small = ["--num-fields", "6", "--num-ids", "20000", "--rank", "2"]
     assert main(["data", "generate", "--out", str(tmp_path / "ours/made"), "--rows", "2000", *small]) == 0
@@ -143,7 +136,7 @@ def test_what_was_generated_gives_way_to_a_build_with_a_word(tmp_path, caplog):
     assert "is built anew: valid.h5 is not there any more" in caplog.text and Path(built["valid_data"]).exists()
 
 
-def test_verify_says_which_published_file_differs(capsys, monkeypatch):
+def test_verify_names_the_published_files_that_differ(capsys, monkeypatch):
     folder = write_sample("frappe_x1", Path("Frappe_x1"))
     published = {"train.csv": "0" * 32, "valid.csv": "0" * 32, "test.csv": "0" * 32}
     monkeypatch.setattr("fuxictr_me.data.verify_set.hash_file", lambda path, *_, **__: published[path.name])
@@ -161,7 +154,7 @@ def test_verify_says_which_published_file_differs(capsys, monkeypatch):
     assert "test.csv: is not there" in capsys.readouterr().out
 
 
-def test_generate(capsys):
+def test_generate_writes_the_rows_of_synthetic_clicks(capsys):
     small = ["--num-fields", "6", "--num-ids", "20000", "--rank", "2"]
     assert main(["data", "generate", "--out", "like", "--rows", "5000", *small]) == 0
     assert "best AUC that a model can reach: 0." in capsys.readouterr().out
@@ -179,7 +172,7 @@ def test_generate(capsys):
 
 
 @pytest.mark.parametrize("block_size", [0, 110])
-def test_convert_from_parquet_npz_and_old_h5(tmp_path, block_size):
+def test_convert_keeps_the_ids_of_parquet_npz_and_old_h5(tmp_path, block_size):
     params = write_raw(tmp_path) | {"data_block_size": block_size}
     build_dataset(params)
     expected = build_h5({**params, "dataset_id": "expected", "data_format": "h5"})
@@ -209,7 +202,7 @@ def test_convert_from_parquet_npz_and_old_h5(tmp_path, block_size):
             assert all(torch.equal(mine[name], theirs[name]) for name in theirs), (made, split)
 
 
-def test_convert_refuses_what_would_be_wrong(tmp_path, capsys):
+def test_convert_refuses_damaged_ids(tmp_path, capsys):
     params = write_raw(tmp_path)
     build_dataset(params)
     source = tmp_path / "ours/made"
@@ -217,13 +210,13 @@ def test_convert_refuses_what_would_be_wrong(tmp_path, capsys):
     frame["user"] += 1000
     frame.to_parquet(source / "valid.parquet")
     assert "valid.parquet is damaged" in fails(capsys, "data", "convert", str(source), str(tmp_path / "new"))
-    (source / "manifest.json").unlink()  # as a set that FuxiCTR built
+    (source / "manifest.json").unlink()  # like a data set that FuxiCTR built
     assert "field 'user' has ids from" in fails(capsys, "data", "convert", str(source), str(tmp_path / "new"))
     assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".building-*"))
     assert "no feature map at" in fails(capsys, "data", "convert", str(tmp_path), str(tmp_path / "new"))
 
 
-def test_a_feature_map_of_fuxictr_1(tmp_path):
+def test_a_feature_map_of_fuxictr_1_is_read(tmp_path):
     specs = {
         "clicks": {"source": "", "type": "sequence", "encoder": "MaskedAveragePooling", "padding_idx": 49},
         "item": {"source": "", "type": "categorical", "min_categr_count": 1, "vocab_size": 70_000, "index": 3},
@@ -248,7 +241,7 @@ def test_a_feature_map_of_fuxictr_1(tmp_path):
         feature_maps.load(tmp_path, "old", {"use_features": ["usr"]})
 
 
-def test_every_action_has_help(capsys):
+def test_every_sub_command_has_help(capsys):
     for action in ("build", "info", "verify", "convert", "generate"):
         with pytest.raises(SystemExit) as ended:
             main(["data", action, "--help"])
@@ -279,11 +272,11 @@ def test_training_on_h5_needs_no_ray(tmp_path):
     run = without_ray(f"from fuxictr_me.commands.main import main; sys.exit(main({command}))", tmp_path)
     assert run.returncode == 0, run.stderr
     assert Path("config.csv").exists() and Path("data/tiny_flights/train.h5").exists()
-    plain = without_ray("import fuxictr.pytorch.models", tmp_path)  # which FuxiCTR's wheel alone could not
+    plain = without_ray("import fuxictr.pytorch.models", tmp_path)  # FuxiCTR's wheel alone cannot do this
     assert plain.returncode == 0 or "No module named 'ray'" in plain.stderr
 
 
-def test_what_needs_ray_says_so(tmp_path):
+def test_code_that_needs_ray_names_it(tmp_path):
     code = """
 import fuxictr_me.compat
 assert "ray" not in sys.modules

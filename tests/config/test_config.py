@@ -24,7 +24,7 @@ from fuxictr_me.config.options import COLUMN_OPTIONS, DATASET_OPTIONS, READING_O
 from fuxictr_me.config.training_options import LOSSES, MULTI_TASK_OPTIONS, OPTIMIZERS, TRAINING_OPTIONS
 from fuxictr_me.config.yaml_files import read_yaml
 from fuxictr_me.data import H5DataLoader, feature_maps
-from fuxictr_me.estimates.limits import check_memory, least_bytes
+from fuxictr_me.estimates.memory_limits import check_memory, estimate_min_bytes
 from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 from fuxictr_me.runs.run_settings import load_settings
 
@@ -344,7 +344,7 @@ def test_cut_and_changed_feature_maps(tmp_path):
     ],
 )
 def test_a_model_that_cannot_fit_is_refused_with_the_memory_it_takes(settings, plain_map, monkeypatch):
-    monkeypatch.setattr("fuxictr_me.estimates.limits.free_memory", lambda: 16e9)
+    monkeypatch.setattr("fuxictr_me.estimates.memory_limits.free_memory", lambda: 16e9)
     params = {"model": "DCNv2_ME", "gpu": -1, "num_sets": 2, **settings}
     with pytest.raises(UsageError, match=r"needs at least [\d,.]+ [GTPE]B to train, and 16 GB of RAM are free"):
         check_memory(models.DCNv2_ME, params, plain_map)
@@ -354,10 +354,10 @@ def test_the_least_memory_is_that_of_the_model(plain_map):
     params = {"embedding_dim": 40, "num_sets": 3, "hidden_units": [7], "verbose": 0}
     model = models.DNN_ME(plain_map, **params)
     tables = sum(weight.numel() for name, weight in model.named_parameters() if "embedding" in name)
-    least = least_bytes(models.DNN_ME, params, plain_map)
+    least = estimate_min_bytes(models.DNN_ME, params, plain_map)
     assert 12 * tables <= least <= 16 * model.num_parameters()
-    assert least_bytes(models.DNN_ME, {**params, "optimizer": "AdamW"}, plain_map) >= 16 * tables
-    assert 8 * tables <= least_bytes(models.DNN_ME, {**params, "optimizer": "SGD"}, plain_map) <= least
+    assert estimate_min_bytes(models.DNN_ME, {**params, "optimizer": "AdamW"}, plain_map) >= 16 * tables
+    assert 8 * tables <= estimate_min_bytes(models.DNN_ME, {**params, "optimizer": "SGD"}, plain_map) <= least
     check_memory(models.DNN_ME, {**params, "gpu": -1}, plain_map)
 
 
@@ -366,7 +366,7 @@ def test_the_least_memory_is_that_of_the_model(plain_map):
 )
 @pytest.mark.parametrize("command", ["plan", "run_expid"])
 def test_plan_and_run_refuse_at_once(folder, capsys, command, changes, monkeypatch):
-    monkeypatch.setattr("fuxictr_me.estimates.limits.free_memory", lambda: 16e9)
+    monkeypatch.setattr("fuxictr_me.estimates.memory_limits.free_memory", lambda: 16e9)
     write("model", "seed", 1)
     assert command == "run_expid" or main(["data", "build", "shop", "--config", "config"]) == 0
     model = yaml.safe_load(Path("config/model_config.yaml").read_text())

@@ -14,7 +14,7 @@ from fuxictr_me.distributed import auto_engine as module
 from fuxictr_me.distributed.auto_engine import Estimate, best, choose, divided, estimates
 from fuxictr_me.distributed.engines import Engine
 from fuxictr_me.estimates import GPUS
-from fuxictr_me.estimates.exchange import ALL_REDUCE, ALL_TO_ALL, Exchange, exchanges_of
+from fuxictr_me.estimates.collectives import ALL_REDUCE, ALL_TO_ALL, Collective, list_collectives
 from fuxictr_me.estimates.gpus import Gpu, gpu_of_device
 from fuxictr_me.io.resources import find_zoo_configs
 from fuxictr_me.runs.run_settings import load_settings
@@ -50,7 +50,7 @@ NUMBERS = {"batch": 9, "ids": 5, "width": 60, "hidden": 7, "dense": 1000, "entri
 
 
 def exchanges(name, groups, members):
-    return exchanges_of(Engine(name, groups, members), **NUMBERS)
+    return list_collectives(Engine(name, groups, members), **NUMBERS)
 
 
 def test_ddp_adds_up_every_gradient():
@@ -91,10 +91,10 @@ def test_two_groups_of_three_exchange_within_and_across():
 
 def test_links_are_slower_where_a_node_has_fewer_ranks():
     everyone = (range(4),)
-    swapped = Exchange("e", ALL_TO_ALL, 4 * 50e9, everyone)  # 50 GB for each
+    swapped = Collective("e", ALL_TO_ALL, 4 * 50e9, everyone)  # 50 GB for each
     assert swapped.seconds == swapped.seconds_on(4) == pytest.approx(3 * 50 / 450)
     assert swapped.seconds_on(2) == pytest.approx(2)
-    added = Exchange("h", ALL_REDUCE, 50e9, everyone)
+    added = Collective("h", ALL_REDUCE, 50e9, everyone)
     assert added.seconds_on(1) == pytest.approx(2 * 3 / 4) and added.seconds_on(2) == pytest.approx(3 / 4)
 
 

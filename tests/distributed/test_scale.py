@@ -13,12 +13,12 @@ from helpers.batches import make_batch
 from helpers.paths import ROOT
 
 from fuxictr_me import DCNv2_ME
-from fuxictr_me.estimates.exchange import (
+from fuxictr_me.estimates.collectives import (
     ALL_GATHER,
     ALL_REDUCE,
     ALL_TO_ALL,
     REDUCE_SCATTER,
-    Exchange,
+    Collective,
     link_seconds,
     sent,
 )
@@ -278,7 +278,7 @@ def test_links_between_nodes_are_the_network():
 
 
 def test_the_slowest_group_counts():
-    exchange = Exchange("h", ALL_TO_ALL, 6 * 50e9, (range(6), range(6, 12)))
+    exchange = Collective("h", ALL_TO_ALL, 6 * 50e9, (range(6), range(6, 12)))
     assert exchange.seconds == pytest.approx(4)
 
 

@@ -29,7 +29,7 @@ from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
 from fuxictr_me.distributed.engines import engine_of
 from fuxictr_me.distributed.sharded_table import Shard
-from fuxictr_me.estimates.exchange import ALL_REDUCE, ALL_TO_ALL, exchanges_of
+from fuxictr_me.estimates.collectives import ALL_REDUCE, ALL_TO_ALL, list_collectives
 
 SLOW = pytest.mark.slow
 INSIDE = pytest.mark.usefixtures("own_folder")
@@ -101,7 +101,7 @@ def test_a_step_moves_what_the_formula_says_and_a_rank_holds_its_rows(double, tm
     rank, of_engine, fields = ranks[0], engine_of(engine, size, 2, groups), ["user", "place"]
     sizes = {"ids": len(fields), "width": len(fields) * 4 * 2 // of_engine.groups, "hidden": 6}
     sizes |= {"dense": rank["parameters"][0] - rank["divided"], "entries": 0}
-    steps = [exchanges_of(of_engine, batch=rows, **sizes) for rows in [16] * (STEPS - 1) + [9]]
+    steps = [list_collectives(of_engine, batch=rows, **sizes) for rows in [16] * (STEPS - 1) + [9]]
     payloads = {kind: {e.what: 0 for e in steps[0] if e.kind == kind} for kind in (ALL_REDUCE, ALL_TO_ALL)}
     for exchange in (e for step in steps for e in step):
         payloads[exchange.kind][exchange.what] += exchange.payload * (1 if exchange.what == "ids" else 2)

@@ -1,4 +1,4 @@
-"""What a run is said to take against hand formulas, and against what processes and GPUs then took."""
+"""Estimates agree with formulas by hand, and with what processes and GPUs needed."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
 from fuxictr_me.commands.plan import plan_run
 from fuxictr_me.estimates import GPUS, plan, simulate, what_would_fit
-from fuxictr_me.estimates.advice import fastest_settings
+from fuxictr_me.estimates.fastest_settings import fastest_settings
 from fuxictr_me.estimates.measured_steps import MEASURED, PEAKS, STEPS, expected_seconds
 from fuxictr_me.estimates.operation_ledger import Ledger
 from fuxictr_me.estimates.plan import place_data
@@ -38,13 +38,13 @@ def map_of(*sizes):
 # --- parameters and bytes by hand ----------------------------------------------------------------------
 
 IDS, FIELDS = 1000 + 500 + 20, 3
-DNN_NET = 3 * (3 * 4 * 8 + 8) + (8 * 6 + 6) + (6 + 1)  # the projection of each set, the head
+DNN_NET = 3 * (3 * 4 * 8 + 8) + (8 * 6 + 6) + (6 + 1)  # projections of the sets, and the head
 BUFFERS = (3 * 8 + 1) * FIELDS  # of the fused table: size, first row, padding id and a flag of each field
 COUNTS = 4 * 7  # Adam's step of: the fused table, and weight and bias of the projection, the head and the logit
 
 
 @pytest.mark.parametrize("settings", [{}, {"embedding_regularizer": 1e-5}, {"num_sets": 3, "net_dropout": 0.5}])
-def test_parameters_weights_gradients_and_moments_are_those_of_the_formulas(settings):
+def test_parameters_weights_gradients_and_moments_agree_with_formulas(settings):
     found = simulate(DNN_ME, map_of(1000, 500, 20), {**DNN, **settings})
     parameters = 3 * IDS * 4 + DNN_NET
     assert (found.parameters, found.embedding_parameters) == (parameters, 3 * IDS * 4)
@@ -60,14 +60,14 @@ def test_an_optimizer_without_moments_has_no_state():
     assert memory.optimizer_state == 0 and memory.gradients == 4 * (3 * IDS * 4 + DNN_NET)
 
 
-def test_tables_of_fuxictrs_layers_take_the_same_without_the_buffers():
+def test_tables_of_fuxictrs_layers_need_the_same_without_the_buffers():
     memory = simulate(DNN_ME, map_of(1000, 500, 20), {**DNN, "fused_embedding": False}).memory
     parameters = 3 * IDS * 4 + DNN_NET
     assert memory.weights == 4 * parameters and memory.gradients == 4 * parameters
     assert memory.optimizer_state == 8 * parameters + 4 * (3 * FIELDS + 6)
 
 
-def test_no_updates_have_a_gradient_of_the_table_and_lazy_ones_move_fewer_bytes():
+def test_updates_need_no_gradient_of_the_tables_size_and_lazy_ones_move_fewer_bytes():
     feature_map, batch_size = map_of(100_000, 50_000, 20), 64
     dense, lazy = (
         simulate(DNN_ME, feature_map, {**DNN, "batch_size": batch_size, "embedding_updates": updates})
@@ -82,7 +82,7 @@ def test_no_updates_have_a_gradient_of_the_table_and_lazy_ones_move_fewer_bytes(
     assert 4 * rows * 12 < moved[1] < 0.05 * moved[0]
 
 
-def test_caught_up_rows_take_the_memory_of_their_dense_steps_and_the_bytes_of_the_later_ones():
+def test_catch_up_needs_the_memory_of_its_dense_steps_and_moves_the_bytes_of_later_ones():
     feature_map, settings = map_of(1_000_000, 500_000, 20), {**DNN, "batch_size": 64}
     dense = simulate(DNN_ME, feature_map, settings)
     caught_up = simulate(DNN_ME, feature_map, {**settings, "embedding_updates": "catch_up"})
@@ -98,7 +98,7 @@ def flops_of(model_class, feature_map, settings):
     return sum(operation.flops for operation in simulate(model_class, feature_map, settings).operations)
 
 
-def test_flops_of_dnn_and_dcnv2_are_those_of_their_products():
+def test_flops_of_dnn_and_dcnv2_agree_with_formulas():
     rows, sets, width = 512, 4, 20 * 10
     feature_map = map_of(*[50] * 20)
     common = {**DCNV2, "batch_size": rows}
@@ -111,7 +111,7 @@ def test_flops_of_dnn_and_dcnv2_are_those_of_their_products():
 
 
 @EVERY_FAMILY
-def test_flops_are_those_that_pytorch_counts_in_a_real_step(model_class):
+def test_flops_agree_with_pytorchs_count_in_a_real_step(model_class):
     feature_map = map_of(11, 7, 5)
     settings = {**MODEL, "model_root": "unused", **FAMILIES[model_class], "embedding_dim": 4, "num_sets": 2}
     model = model_class(feature_map, **settings).train()
@@ -140,14 +140,14 @@ def test_bytes_are_those_of_the_operands():
     assert moved(lambda x: x.view(10, 100).t().unsqueeze(0).detach(), a) == 0
     assert moved(torch.empty_like, a) == 0 and moved(lambda x: x.new_zeros(5), a) == 20
     assert moved(lambda x, y: x @ y.t(), a, b) == 2 * 4000 + 4 * 100 * 100
-    assert moved(lambda x: x + torch.ones(1).expand(100, 10), a) == 2 * 4000 + 4 + 4  # the 1 is made and read
+    assert moved(lambda x: x + torch.ones(1).expand(100, 10), a) == 2 * 4000 + 4 + 4  # the 1 is written and read
     assert moved(lambda x, i: torch.nn.functional.embedding(i, x), a, ids) == 2 * 7 * 40 + 56
     assert moved(lambda x, i: x.index_select(0, i), a, ids) == 2 * 7 * 40 + 56
     assert moved(lambda x, i, v: x.index_add_(0, i, v), a, ids, b[:7]) == 3 * 7 * 40 + 56
     assert moved(lambda x, i: x.index_fill_(0, i, 0), a, ids) == 7 * 40 + 56
 
 
-def test_fused_adam_moves_28_bytes_a_parameter():
+def test_fused_adam_moves_28_bytes_per_parameter():
     p = torch.nn.Parameter(torch.randn(1000))
     optimizer = torch.optim.Adam([p], fused=True)
     p.grad = torch.randn(1000)
@@ -157,7 +157,7 @@ def test_fused_adam_moves_28_bytes_a_parameter():
     assert [o.bytes for o in ledger.operations if "adam" in o.name] == [pytest.approx(28 * 1000, abs=32)]
 
 
-def test_the_peak_is_where_most_is_held_and_says_what_it_was():
+def test_the_peak_is_split_by_kind():
     with Ledger() as ledger:
         kept = torch.zeros(1000)
         passing = torch.zeros(5000)
@@ -203,7 +203,7 @@ def test_sequence_numeric_shared_and_embedding_fields_and_their_batch(tmp_path):
     assert batch_bytes < found.memory.activations < 100 * batch_bytes
 
 
-# --- against what was taken ----------------------------------------------------------------------------
+# --- compared with measurements ----------------------------------------------------------------------------
 
 MEASURE = """
 import gc, json, os, sys
@@ -220,7 +220,7 @@ def train(settings, size, rows):
     feature_map = make_feature_map({{f"f{{i}}": categorical(size) for i in range(20)}})
     batch = make_batch(feature_map, rows)
     start = status("VmRSS")
-    open("/proc/self/clear_refs", "w").write("5")  # VmHWM, the peak, begins anew
+    open("/proc/self/clear_refs", "w").write("5")  # VmHWM, the peak, is reset
     model = DCNv2_ME(feature_map, **settings).train()
     model._max_gradient_norm = 10.0
     for _ in range(2):
@@ -232,7 +232,7 @@ def status(key):
     return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
 
 settings = json.loads(sys.argv[1])
-train({{**settings, "num_sets": 2, "embedding_dim": 2}}, 5, 8)  # what libraries load and keep at first use
+train({{**settings, "num_sets": 2, "embedding_dim": 2}}, 5, 8)  # libraries load and keep memory at first use
 gc.collect()
 print(train(settings, 15_000, settings["batch_size"]))
 """
@@ -269,7 +269,7 @@ needs_linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), rea
         pytest.param({"precision": "bf16", "num_sets": 2}, id="bf16", marks=pytest.mark.slow),
     ],
 )
-def test_the_memory_of_a_process_is_as_predicted(settings):
+def test_the_memory_of_a_process_is_as_estimated(settings):
     settings = {**DCNV2, **settings}
     predicted = simulate(DCNv2_ME, map_of(*[15_000] * 20), settings, on_gpu=False).memory.peak
     assert predicted == pytest.approx(peak_of_a_process(settings), rel=0.15)
@@ -277,7 +277,7 @@ def test_the_memory_of_a_process_is_as_predicted(settings):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("settings", [{}, {"num_sets": 1, "embedding_dim": 40}, {"embedding_updates": "lazy"}])
-def test_the_memory_of_a_gpu_is_as_predicted(settings):
+def test_the_memory_of_a_gpu_is_as_estimated(settings):
     settings, feature_map = {**DCNV2, **settings}, map_of(*[15_000] * 20)
     batch = {name: x.cuda() for name, x in make_batch(feature_map, settings["batch_size"]).items()}
     before = torch.cuda.memory_allocated()
@@ -293,13 +293,13 @@ def test_the_memory_of_a_gpu_is_as_predicted(settings):
 # --- a plan --------------------------------------------------------------------------------------------
 
 
-def test_floors_are_operations_over_the_speeds_of_the_data_sheet():
+def test_least_times_are_operations_over_the_speeds_of_the_data_sheet():
     feature_map, settings = map_of(*[500] * 20), {**DCNV2, "batch_size": 512}
     for name, precision, peak, bandwidth in (
         ("h100", "float32", 67e12, 3.35e12),
         ("A100", "tf32", 156e12, 2.039e12),
         ("RTX 4090", "float32", 82.6e12, 1.008e12),
-        ("V100", "tf32", 15.7e12, 0.9e12),  # it has none
+        ("V100", "tf32", 15.7e12, 0.9e12),  # a V100 has no tf32
     ):
         found = plan(DCNv2_ME, feature_map, {**settings, "precision": precision}, name)
         assert found.compute_seconds == pytest.approx(found.flops / peak)
@@ -310,7 +310,7 @@ def test_floors_are_operations_over_the_speeds_of_the_data_sheet():
         plan(DCNv2_ME, feature_map, settings, "H1000")
 
 
-def test_data_go_where_the_loader_puts_them():
+def test_data_are_placed_where_the_loader_puts_them():
     feature_map, rows = map_of(200, 30_000, 70_000), {"train": 1000, "valid": 100}  # uint8, int16, int32, label float32
     train, valid = 1000 * (1 + 2 + 4 + 4 + 8), 100 * (1 + 2 + 4 + 4)
     h5 = {"data_format": "h5"}
@@ -324,7 +324,7 @@ def test_data_go_where_the_loader_puts_them():
     assert place_data(feature_map, {"data_format": "csv"}, rows, 1e9) == ({}, ())
 
 
-def test_what_does_not_fit_comes_with_what_would():
+def test_plans_that_do_not_fit_list_changes_that_would():
     feature_map = map_of(20_000_000, 15_000_000, 1000)
     settings = {**DNN, "num_sets": 8, "embedding_dim": 10, "batch_size": 16, "hidden_units": [64, 32]}
     found = plan(DNN_ME, feature_map, settings, "V100")  # 35 M ids x (80 x 12 + 4) bytes
@@ -332,13 +332,13 @@ def test_what_does_not_fit_comes_with_what_would():
     changes = {key: value for key, value, changed in what_would_fit(DNN_ME, feature_map, settings, "V100")}
     assert changes == {"num_sets": 4}  # no batch is small enough
     assert plan(DNN_ME, feature_map, {**settings, "num_sets": 4}, "V100").fits
-    without_kernel = {**settings, "num_sets": 6, "optimizer": "AdamW"}  # whose gradient has the table's size
+    without_kernel = {**settings, "num_sets": 6, "optimizer": "AdamW"}  # its gradient has the table's size
     assert plan(DNN_ME, feature_map, without_kernel, "V100").needed == pytest.approx(35e6 * 60 * 16, rel=0.01)
     single = {**settings, "num_sets": 1, "embedding_dim": 80}
     assert [change[:2] for change in what_would_fit(DNN_ME, feature_map, single, "V100")] == [("embedding_dim", 40)]
 
 
-def test_a_batch_that_is_too_large_is_said_to_be():
+def test_a_batch_that_is_too_large_is_refused():
     feature_map, settings = map_of(*[500] * 20), {**DCNV2, "embedding_dim": [10, 10, 10, 10], "batch_size": 1 << 19}
     [(key, value, changed)] = what_would_fit(DCNv2_ME, feature_map, settings, "T4")
     assert key == "batch_size" and changed.fits and changed.batch_size == value
@@ -351,13 +351,13 @@ CRITEO_LIKE = {**DCNV2, "embedding_regularizer": 1e-5}
 
 
 def criteo_like(ids=1_000_000):
-    """39 fields, half of them small, as the measured steps have."""
+    """Return the feature map of the measured steps: 39 fields, half of them small."""
     return map_of(*[50] * 20, *[(ids - 1000) // 19] * 19)
 
 
 @pytest.fixture(scope="module")
 def measured_plans():
-    """(M, precision) -> plan of a measured step; tf32 does the operations of float32."""
+    """Return (M, precision) -> plan of a measured step; tf32 has the operations of float32."""
     return {
         (sets, precision): plan(
             DCNv2_ME, criteo_like(), {**CRITEO_LIKE, "num_sets": sets, "precision": precision}, "H200"
@@ -366,7 +366,7 @@ def measured_plans():
     }
 
 
-def test_expected_times_are_those_that_were_measured(measured_plans):
+def test_expected_times_agree_with_measured_ones(measured_plans):
     compared = 0
     for (sets, precision, is_compiled), ms in STEPS.items():
         if (sets, precision) in measured_plans:
@@ -380,13 +380,13 @@ def test_expected_times_are_those_that_were_measured(measured_plans):
     assert expected_seconds(found.kernel_seconds, "float32", is_recorded=False) > 2 * found.expected_seconds
 
 
-def test_the_peak_of_memory_is_what_a_gpu_was_measured_to_hold(measured_plans):
+def test_the_peak_agrees_with_the_memory_measured_on_a_gpu(measured_plans):
     for (sets, _), mb in PEAKS.items():
-        found = measured_plans[sets, "tf32" if sets == 10 else "float32"]  # which hold the same
+        found = measured_plans[sets, "tf32" if sets == 10 else "float32"]  # they need the same memory
         assert found.memory.peak / 1e6 == pytest.approx(mb, rel=0.2) and found.memory.peak / 1e6 < mb
 
 
-def test_the_fastest_settings_are_compiled_and_by_rows_only_where_the_table_is_large():
+def test_the_fastest_settings_use_compile_and_update_by_rows_only_for_large_tables():
     small, large = map_of(*[500] * 5), map_of(*[5_000_000] * 5)
     settings = {**DCNV2, "num_sets": 2, "compile": False, "num_cross_layers": 1, "batch_size": 512}
     found = {
@@ -401,8 +401,8 @@ def test_the_fastest_settings_are_compiled_and_by_rows_only_where_the_table_is_l
         assert all(advice.seconds < same.seconds for advice in rounded) and len(rounded) == 1
     regularised = {**settings, "embedding_regularizer": 1e-5}
     [first, *_] = fastest_settings(DCNv2_ME, large, regularised, plan(DCNv2_ME, large, regularised, "H200"))
-    assert first.settings["embedding_updates"] == "dense"  # every row has a gradient
-    on_v100 = plan(DCNv2_ME, small, settings, "V100")  # which has no tf32
+    assert first.settings["embedding_updates"] == "dense"  # all rows have gradients
+    on_v100 = plan(DCNv2_ME, small, settings, "V100")  # a V100 has no tf32
     assert len(fastest_settings(DCNv2_ME, small, settings, on_v100)) == 1
 
 
@@ -410,26 +410,26 @@ def test_the_fastest_settings_are_compiled_and_by_rows_only_where_the_table_is_l
 
 
 def numbers(text):
-    """First words of each line -> the first number behind them, as text."""
+    """Return first words of each line -> the first number after them, as text."""
     return {line[:32].strip(): line[32:].split()[0] for line in text.splitlines() if line[32:].split()}
 
 
-def test_the_papers_criteo_before_it_is_built(tmp_path, monkeypatch):
+def test_the_papers_criteo_can_be_planned_before_it_is_built(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # nothing is built here
     text = plan_run("DCNv2_ME_criteo_ME_10x", str(ZOO))
     net = 10 * (4 * (390 * 390 + 390) + 390 * 400 + 400 + 800) + (400 * 400 + 400 + 800) + 401
     found = numbers(text)
     assert "criteo_paper is not built: 1,086,810 ids, as published" in text
-    assert found["embeddings"] == f"{1_086_810 * 100:,}" and found["the rest"] == f"{net:,}"
+    assert found["embeddings"] == f"{1_086_810 * 100:,}" and found["others"] == f"{net:,}"
     assert "an epoch: 36,672,493 rows, 17,907 steps" in text
     assert "fits: " in text and "of 80 GB" in text
     assert "train data" in text and "on the GPU" in text
-    assert "expected, as measured" in text and f"measured on {MEASURED}" in text
+    assert "expected (see below)" in text and f"measured on {MEASURED}" in text
     assert "fastest with the same results" in text and "compile: True" in text and "precision: tf32" in text
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_built_set_a_vocabulary_and_neither(tmp_path, monkeypatch):
+def test_a_plan_needs_a_built_set_or_a_vocabulary(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     entries = yaml.safe_load((ZOO / "dataset_config.yaml").read_text())["tiny_flights"]
     with pytest.raises(UsageError) as caught:
@@ -452,7 +452,7 @@ def test_a_built_set_a_vocabulary_and_neither(tmp_path, monkeypatch):
     assert numbers(plan_run("DCNv2_ME_test", str(ZOO), vocabulary="ids.json"))["embeddings"] == f"{expected:,}"
 
 
-def test_a_run_that_does_not_fit_ends_with_what_would(tmp_path, monkeypatch):
+def test_the_text_lists_changes_with_which_a_run_fits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     columns = yaml.safe_load((ZOO / "dataset_config.yaml").read_text())["tiny_flights"]["feature_cols"]
     Path("ids.json").write_text(json.dumps(dict.fromkeys(columns[0]["name"], 27_000_000)))
@@ -466,14 +466,14 @@ def test_a_run_that_does_not_fit_ends_with_what_would(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"month": 12}', "the vocabulary says nothing of field 'day_of_week' (it has month)"),
+        ('{"month": 12}', "the vocabulary does not have the field 'day_of_week' (it has month)"),
         ('{"month": 0}', "the number of ids of field 'month' in ids.json must be an integer of 1 or more, got 0"),
         ("[1]", "ids.json must hold field: number of ids, got list"),
         ("{", "ids.json is not a JSON file"),
         (None, "no vocabulary file at ids.json"),
     ],
 )
-def test_a_vocabulary_that_cannot_be_is_named(tmp_path, monkeypatch, content, message):
+def test_invalid_vocabularies_are_refused(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
     if content is not None:
         Path("ids.json").write_text(content)
@@ -490,12 +490,12 @@ def test_a_vocabulary_that_cannot_be_is_named(tmp_path, monkeypatch, content, me
         ("Base", "Base"),
     ],
 )
-def test_settings_that_cannot_be_are_named(expid, message):
+def test_invalid_settings_are_refused(expid, message):
     with pytest.raises(UsageError, match=message):
         plan_run(expid, str(ZOO))
 
 
-def test_the_gpus_are_those_of_the_data_sheets():
+def test_gpus_have_the_figures_of_their_data_sheets():
     assert {name: gpu.memory / 1e9 for name, gpu in GPUS.items()} == {
         "H200": 141, "H100": 80, "A100": 80, "V100": 32, "L4": 24, "A10": 24, "T4": 16, "RTX4090": 24,
     }  # fmt: skip

@@ -1,15 +1,18 @@
-"""Run ``fuxictr-me`` in a process, or in this one where it must fail."""
+"""Run ``fuxictr-me`` in a new process, or in this one if it must fail."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from fuxictr_me.commands.main import main
 from helpers.forked_processes import run_forked
 
 
-def run_cli(*arguments, cwd, **environment):
-    """``python -m fuxictr_me`` in a process of its own; with variables of its own, one that begins with Python."""
+def run_cli(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m fuxictr_me`` in a process that is forked, or a new one if environment variables are given."""
     if not environment:
         return run_forked(*arguments, cwd=cwd)
     return subprocess.run(
@@ -22,8 +25,8 @@ def run_cli(*arguments, cwd, **environment):
     )
 
 
-def fails(capsys, *arguments, code=2):
-    """Run a command that must fail; its one line of error."""
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    """Run a command that must fail with an exit code, and return its error, which must be one line."""
     assert main(list(arguments)) == code
     err = capsys.readouterr().err
     lines = [line for line in err.splitlines() if line.startswith("fuxictr-me: error: ")]

@@ -1,10 +1,10 @@
-"""End the logs that FuxiCTR opens."""
+"""Close the logs that FuxiCTR opens."""
 
 import logging
 
 
-def close_logs():
-    """End FuxiCTR's log, to a file of the test's folder and to its captured output, which ends with the test."""
+def close_logs() -> None:
+    """Close the handlers of FuxiCTR's log, whose file and captured stream do not outlive the test."""
     for handler in logging.root.handlers[:]:
         if not type(handler).__module__.startswith("_pytest"):
             logging.root.removeHandler(handler)

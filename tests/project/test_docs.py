@@ -27,7 +27,7 @@ import fuxictr_me
 from fuxictr_me.commands.main import main
 from fuxictr_me.commands.parser import OLD_NAMES, build_parser
 from fuxictr_me.io.working_folder import change_directory
-from fuxictr_me.quickstart import run as run_quickstart
+from fuxictr_me.quickstart import run_quickstart
 from fuxictr_me.study.plan_file import write_plan
 from fuxictr_me.study.progress import read_progress
 from fuxictr_me.study.study_file import read_study

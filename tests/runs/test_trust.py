@@ -320,7 +320,7 @@ def test_sigterm_is_an_interrupt_and_the_handler_ends_with_the_command(monkeypat
         monkeypatch.setattr("fuxictr_me.commands.zoo.run", lambda _, number=number: signal.raise_signal(number))
         assert main(["zoo"]) == code
         assert capsys.readouterr().err == (
-            f"fuxictr-me: error: {word}; the last checkpoint and what was written before it stay whole\n"
+            f"fuxictr-me: error: {word}; the last checkpoint and everything written before are complete\n"
         )
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with pytest.raises(Terminated), sigterm_as_interrupt():

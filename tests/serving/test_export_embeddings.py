@@ -1,4 +1,4 @@
-"""Exported embedding tables, read back by others' readers and held against the model's own weights."""
+"""Exported embedding tables, read back by other libraries, are the model's weights."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from fuxictr_me import DNN_ME, MultiEmbedding, UsageError
 from fuxictr_me.io.checkpoints import save_state_dict
 from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.runs.experiment import load_trained, run_expid
-from fuxictr_me.serving.export_embeddings import export_embeddings, run
+from fuxictr_me.serving.export_embeddings import export_embeddings, export_run_embeddings
 from fuxictr_me.tables import table_files as module
 from fuxictr_me.tables.table_files import write_npz, write_parquet
 
@@ -38,7 +38,7 @@ def write_vocabulary(folder, **more):
 
 @pytest.fixture
 def feature_map(tmp_path):
-    """Plain, shared, without padding and vocabulary, numeric, sequence."""
+    """Return a feature map with plain, shared, numeric and sequence fields, and one without padding and vocabulary."""
     features = {
         "user": categorical(11),
         "item": categorical(7),
@@ -64,13 +64,13 @@ def model_of(feature_map, embedding_dim=(4, 6)):
 
 
 def weights_of(model, field):
-    """What FuxiCTR's layers look up for every id of a field, set by set."""
+    """Return what FuxiCTR's layers look up for every id of a field, set by set."""
     layers = [one_set.embedding_layer.embedding_layers[field] for one_set in model.embedding_layer.sets]
     return [layer(torch.arange(layer.num_embeddings)).detach().numpy() for layer in layers]
 
 
 def read(path):
-    """(ids, values with None where there is none, list of sets (D, K)) of a file of either format."""
+    """Read a file of either format: ids, values (None if missing), and a list of sets (D, K)."""
     if path.suffix == ".parquet":
         frame = pl.read_parquet(path)
         sets = [np.array(frame[f"set_{m}"].to_list(), dtype=np.float32) for m in range(frame.width - 2)]
@@ -88,7 +88,7 @@ def files_of(folder):
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "npz"])
-def test_every_row_is_its_id_its_token_and_its_vectors(feature_map, tmp_path, file_format):
+def test_every_row_has_its_id_its_token_and_its_vectors(feature_map, tmp_path, file_format):
     model = model_of(feature_map)
     index = export_embeddings(model, tmp_path / "out", file_format, checkpoint="some.model")
     assert files_of(tmp_path / "out") == sorted(
@@ -122,7 +122,7 @@ def test_every_row_is_its_id_its_token_and_its_vectors(feature_map, tmp_path, fi
     assert [table["fields"] for table in tables] == [["user"], ["item", "last"], ["bucket"], ["clicks"]]
 
 
-def test_parquet_says_what_its_columns_are(feature_map, tmp_path):
+def test_parquet_has_typed_columns(feature_map, tmp_path):
     export_embeddings(model_of(feature_map), tmp_path / "out")
     columns = {field.name: str(field.type) for field in pq.read_schema(tmp_path / "out" / "user.parquet")}
     of_sets = {name: columns.pop(name) for name in ("set_0", "set_1")}
@@ -132,7 +132,7 @@ def test_parquet_says_what_its_columns_are(feature_map, tmp_path):
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 11, 12])
-def test_chunks_join_without_a_seam(feature_map, tmp_path, monkeypatch, chunk_rows):
+def test_tables_written_in_chunks_are_complete(feature_map, tmp_path, monkeypatch, chunk_rows):
     monkeypatch.setattr(module, "CHUNK_ROWS", chunk_rows)
     model, taken = model_of(feature_map), []
     as_they_are = module._float32
@@ -149,7 +149,7 @@ def test_chunks_join_without_a_seam(feature_map, tmp_path, monkeypatch, chunk_ro
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_npz])
-def test_any_dtype_and_a_view_into_a_wider_table(tmp_path, write):
+def test_other_dtypes_and_views_are_written(tmp_path, write):
     wide = torch.randn(9, 10)
     sets = [wide[:, 2:6], wide.double(), wide.bfloat16()[:, :3]]
     path = tmp_path / f"x.{write.__name__.removeprefix('write_')}"
@@ -162,7 +162,7 @@ def test_any_dtype_and_a_view_into_a_wider_table(tmp_path, write):
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "npz"])
-def test_without_a_vocabulary_there_are_ids_alone(feature_map, tmp_path, file_format):
+def test_without_a_vocabulary_only_ids_are_written(feature_map, tmp_path, file_format):
     (tmp_path / "feature_vocab.json").unlink()
     index = export_embeddings(model_of(feature_map), tmp_path / "out", file_format)
     assert index["vocabulary"] is None and index["checkpoint"] is None
@@ -170,22 +170,22 @@ def test_without_a_vocabulary_there_are_ids_alone(feature_map, tmp_path, file_fo
     assert ids == list(range(7)) and values == [None] * 7 and sets[1].shape == (7, 6)
 
 
-def test_ids_without_a_token_and_tokens_of_one_id(feature_map, tmp_path):
+def test_missing_tokens_are_null_and_the_first_of_several_is_used(feature_map, tmp_path):
     write_vocabulary(tmp_path, user={"0": 0, "__PAD__": 0, "three": 3, "drei": 3, "__OOV__": 10})
     export_embeddings(model_of(feature_map), tmp_path / "out", fields=["user"])
     values = read(tmp_path / "out" / "user.parquet")[1]
     assert values == ["0", None, None, "three", None, None, None, None, None, None, "__OOV__"]
 
 
-def test_a_field_brings_the_table_that_it_shares(feature_map, tmp_path):
-    vocabulary = {"last": {"__PAD__": 0, "tea": 1}}  # what the table's own field lacks, the other has
+def test_a_field_exports_the_table_that_it_shares(feature_map, tmp_path):
+    vocabulary = {"last": {"__PAD__": 0, "tea": 1}}  # the table's own field has no vocabulary, the other has one
     (tmp_path / "feature_vocab.json").write_text(json.dumps(vocabulary))
     index = export_embeddings(model_of(feature_map), tmp_path / "out", fields=["clicks", "last"])
     assert [table["file"] for table in index["tables"]] == ["item.parquet", "clicks.parquet"]
     assert read(tmp_path / "out" / "item.parquet")[1][:3] == ["__PAD__", "tea", None]
 
 
-def test_pretrained_tables_are_what_is_looked_up(every_kind, tmp_path):
+def test_pretrained_tables_have_the_vectors_that_are_looked_up(every_kind, tmp_path):
     model = torch.nn.ModuleDict({"e": MultiEmbedding(every_kind, 4, 2)})
     export_embeddings(model, tmp_path / "out", fields=["pre", "frozen"])
     for m, one_set in enumerate(model["e"].sets):
@@ -204,7 +204,7 @@ def test_pretrained_tables_are_what_is_looked_up(every_kind, tmp_path):
 # --- any model, any name -----------------------------------------------------------------------------
 
 
-def test_layers_of_any_fuxictr_model_have_a_folder_each(feature_map, tmp_path):
+def test_each_layer_of_any_fuxictr_model_has_a_folder(feature_map, tmp_path):
     model = torch.nn.ModuleDict(
         {
             "deep": FeatureEmbedding(feature_map, 3),
@@ -265,7 +265,7 @@ def test_wrong_arguments_give_one_line(feature_map, tmp_path, settings, message)
     assert message in str(caught.value) and "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
-def test_what_is_there_is_not_touched(feature_map, tmp_path):
+def test_an_existing_folder_is_not_changed(feature_map, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "file").write_text("mine")
     for name in ("out", "file"):
@@ -274,7 +274,7 @@ def test_what_is_there_is_not_touched(feature_map, tmp_path):
     assert list((tmp_path / "out").iterdir()) == [] and (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_model_without_tables(feature_map, tmp_path):
+def test_a_model_without_tables_is_refused(feature_map, tmp_path):
     with pytest.raises(UsageError, match=r"no embedding table to export \(fields that have one: none\)"):
         export_embeddings(LogisticRegression(feature_map), tmp_path / "out")
 
@@ -282,15 +282,15 @@ def test_a_model_without_tables(feature_map, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"user": {"a"', "feature_vocab.json is not a whole vocabulary: Expecting ':' delimiter"),
-        ("[1]", "feature_vocab.json must hold ids by token by field, and does not"),
-        ('{"user": 3}', "feature_vocab.json must hold ids by token by field, and does not"),
-        ('{"user": {"a": 11}}', "gives 'a' of field 'user' the id 11, its table holds 0 to 10"),
-        ('{"user": {"a": -1}}', "gives 'a' of field 'user' the id -1, its table holds 0 to 10"),
-        ('{"clicks": {"a": "1"}}', "gives 'a' of field 'clicks' the id '1', its table holds 0 to 4"),
+        ('{"user": {"a"', "feature_vocab.json is not a complete vocabulary: Expecting ':' delimiter"),
+        ("[1]", "feature_vocab.json must map field -> token -> id, and does not"),
+        ('{"user": 3}', "feature_vocab.json must map field -> token -> id, and does not"),
+        ('{"user": {"a": 11}}', "gives 'a' of field 'user' the id 11, its table has ids 0 to 10"),
+        ('{"user": {"a": -1}}', "gives 'a' of field 'user' the id -1, its table has ids 0 to 10"),
+        ('{"clicks": {"a": "1"}}', "gives 'a' of field 'clicks' the id '1', its table has ids 0 to 4"),
     ],
 )
-def test_a_vocabulary_that_does_not_fit(feature_map, tmp_path, text, message):
+def test_a_vocabulary_that_does_not_fit_is_refused(feature_map, tmp_path, text, message):
     (tmp_path / "feature_vocab.json").write_text(text)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UsageError) as caught:
@@ -320,10 +320,10 @@ def test_interrupted_writing_leaves_nothing(feature_map, tmp_path, monkeypatch, 
 # --- the command -------------------------------------------------------------------------------------
 
 
-def test_a_run_gives_back_its_raw_values():
+def test_tables_of_a_run_have_the_raw_values():
     config = write_config({"num_sets": 2, "embedding_dim": 3}, {"min_categr_count": 3})
     run_expid("mine", config)
-    lines = run("mine", config, "tables").splitlines()
+    lines = export_run_embeddings("mine", config, "tables").splitlines()
     model = load_trained("mine", config)
     assert lines[0] == "tables: tables of mine from checkpoints/tiny_flights/mine.model"
     assert lines[1].split() == ["field", "rows", "sets", "dim", "MB", "file"]
@@ -344,7 +344,7 @@ def test_a_run_gives_back_its_raw_values():
             assert np.array_equal(table, one_set.embedding_layer.embedding_layers[field].weight.detach().numpy())
 
 
-def test_another_checkpoint_and_what_is_wrong_with_it():
+def test_another_checkpoint_can_be_given_and_is_checked():
     config = write_config()
     run_expid("mine", config)
     model = load_trained("mine", config)
@@ -352,20 +352,22 @@ def test_another_checkpoint_and_what_is_wrong_with_it():
         for p in model.parameters():
             p.fill_(0.25)
     save_state_dict(model.state_dict(), "other.model")
-    for name in ("feature_vocab.json", "manifest.json"):  # the manifest would miss the vocabulary
+    for name in ("feature_vocab.json", "manifest.json"):  # the manifest lists the vocabulary
         Path("data/tiny_flights", name).unlink()
-    text = run("mine", config, "of_other", "npz", ["hour"], checkpoint="other.model")
-    assert text.startswith("of_other: tables of mine from other.model\nids alone: the data set has no feature_vocab.")
+    text = export_run_embeddings("mine", config, "of_other", "npz", ["hour"], checkpoint="other.model")
+    assert text.startswith(
+        "of_other: tables of mine from other.model\nids without raw values: the data set has no feature_vocab."
+    )
     assert np.all(read(Path("of_other/hour.npz"))[2][0] == 0.25)
     assert json.loads(Path("of_other/index.json").read_text())["checkpoint"] == "other.model"
     with pytest.raises(UsageError, match=r"no checkpoint at othre\.model; did you mean other\.model"):
-        run("mine", config, "x", checkpoint="othre.model")
+        export_run_embeddings("mine", config, "x", checkpoint="othre.model")
     with pytest.raises(UsageError, match="of_other exists already"):
-        run("no such expid", config, "of_other")
+        export_run_embeddings("no such expid", config, "of_other")
     Path(model.checkpoint).unlink()
     with pytest.raises(UsageError, match=r"no checkpoint at .*mine\.model"):
-        run("mine", config, "x")
+        export_run_embeddings("mine", config, "x")
     save_state_dict({"foreign": torch.zeros(2)}, "foreign.model")
     with pytest.raises(UsageError, match="the checkpoint has no embedding layer"):
-        run("mine", config, "x", checkpoint="foreign.model")
+        export_run_embeddings("mine", config, "x", checkpoint="foreign.model")
     assert not Path("x").exists()

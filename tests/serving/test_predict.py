@@ -1,4 +1,4 @@
-"""What ``predict.py`` and the export say of inputs that cannot be, and raw rows of every form."""
+"""``predict.py`` and the export read raw rows of every form, and refuse invalid ones in one line."""
 
 import io
 import json
@@ -19,9 +19,9 @@ from fuxictr_me.data import build_dataset
 from fuxictr_me.io.checkpoints import save_state_dict
 from fuxictr_me.runs.finished_run import find_run
 from fuxictr_me.serving import predict
-from fuxictr_me.serving.export_embeddings import run as export_tables
-from fuxictr_me.serving.origin import find_origin
-from fuxictr_me.serving.raw_rows import compare_rows
+from fuxictr_me.serving.check_vocabulary import check_vocabulary
+from fuxictr_me.serving.data_origin import find_origin
+from fuxictr_me.serving.export_embeddings import export_run_embeddings
 from fuxictr_me.serving.vocabulary import make_vocabulary
 
 pytest.importorskip("onnxruntime", reason="the [serving] extra is not installed")
@@ -56,7 +56,7 @@ CSV = "user,age,size,price,words\n"
 
 @pytest.fixture
 def served():
-    """A folder as ``export`` writes it, but for the model, to which no wrong row comes."""
+    """Return a folder as ``export`` writes it, without the model, which wrong rows never reach."""
     Path("served").mkdir()
     shutil.copy(predict.__file__, "served/predict.py")
 
@@ -69,7 +69,7 @@ def served():
 
 
 def refused(monkeypatch, content, *arguments):
-    """The one line that ``predict.py`` ends with."""
+    """Return the one line with which ``predict.py`` ends."""
     content = content if isinstance(content, bytes) else content.encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
     monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
@@ -89,7 +89,7 @@ def all_known():
     return {**KNOWN, "words": WORDS}
 
 
-def test_values_of_every_form():
+def test_values_of_every_form_are_encoded():
     expected = {"user": 1, "age": 1, "size": 1, "price": 2.5, "words": [1, 9, 2], "vector": [1.0, 2.0]}
     assert encode_one() == expected
     assert encode_one(user=None)["user"] == 9 and encode_one(user=7)["user"] == 3
@@ -119,38 +119,38 @@ def test_values_of_every_form():
         ({"vector": [1, 2, 3]}, "column 'vector': '[1, 2, 3]' is not 2 numbers"),
         ({"vector": None}, "column 'vector': 'None' is not 2 numbers"),
         ({"vector": [1, None]}, "column 'vector': '[1, None]' is not 2 numbers"),
-        ({"price": KeyError}, "column 'price' is missing (there are user, age, size, words, vector)"),
+        ({"price": KeyError}, "column 'price' is missing (the row has user, age, size, words, vector)"),
     ],
 )
-def test_values_that_cannot_be_are_named(changed, message):
+def test_invalid_values_are_named(changed, message):
     row = {name: value for name, value in (ROW | changed).items() if value is not KeyError}
     with pytest.raises(ValueError, match=r"^row 2") as raised:
         predict.encode_rows([ROW, row, ROW], FIELDS, all_known())
     assert str(raised.value).removeprefix("row 2").lstrip(",: ") == message
 
 
-def test_inputs_that_cannot_be_are_one_line(served, monkeypatch):
+def test_invalid_inputs_are_reported_in_one_line(served, monkeypatch):
     row = json.dumps(ROW)
-    assert refused(monkeypatch, "") == "there are no rows on standard input"
-    assert refused(monkeypatch, "\n\n") == "there are no rows on standard input"
+    assert refused(monkeypatch, "") == "standard input has no rows"
+    assert refused(monkeypatch, "\n\n") == "standard input has no rows"
     assert refused(monkeypatch, f"{row}\n\n{row}\n") == "row 2 is '', not a JSON object"
     assert refused(monkeypatch, f"{row}\n[1]\n") == "row 2 is '[1]', not a JSON object"
     assert refused(monkeypatch, f"{row}\n{row[:-9]}\n").startswith('row 2 is \'{"user": "ann"')
     assert refused(monkeypatch, row.replace("3.5", "NaN")) == "row 1, column 'price': 'nan' is not of dtype float"
     served({name: field for name, field in FIELDS.items() if name != "vector"})
-    assert refused(monkeypatch, "", "csv") == "there are no rows on standard input"
-    assert refused(monkeypatch, CSV, "csv") == "there are no rows on standard input"
+    assert refused(monkeypatch, "", "csv") == "standard input has no rows"
+    assert refused(monkeypatch, CSV, "csv") == "standard input has no rows"
     good = "ann,7,0.5,1,a\n"
     assert refused(monkeypatch, f"{CSV}{good}\n{good}", "csv") == "row 2 has 0 values, the header has 5"
     assert refused(monkeypatch, f"{CSV}{good}ann,7\n", "csv") == "row 2 has 2 values, the header has 5"
     assert refused(monkeypatch, f"{CSV}{good}ann,x,0.5,1,a\n", "csv") == "row 2, column 'age': 'x' is not of dtype int"
-    assert refused(monkeypatch, f"user,age\n{'ann,7'}", "csv").startswith("row 1: column 'size' is missing (there are")
-    assert refused(monkeypatch, f"user,{CSV}", "csv").startswith("the header names a column twice: user, user")
+    assert refused(monkeypatch, "user,age\nann,7", "csv").startswith("row 1: column 'size' is missing (the row has")
+    assert refused(monkeypatch, f"user,{CSV}", "csv").startswith("the header has a column twice: user, user")
     assert "can't decode byte 0xff" in refused(monkeypatch, CSV.encode() + b"\xff", "csv")
 
 
-def test_a_byte_order_mark_and_blank_lines_at_the_end(served, monkeypatch):
-    """They reach the model, which is not there; the rows are right until then."""
+def test_a_byte_order_mark_and_blank_lines_at_the_end_are_ignored(served, monkeypatch):
+    """The rows are encoded, and only the model is missing."""
     import onnxruntime
 
     seen = []
@@ -189,13 +189,13 @@ def write_shop(columns, raw, data_format="csv"):
 
 
 def exported(run):
-    """What the comparison of raw and built rows says."""
+    """Return the result of comparing raw with built rows."""
     origin = find_origin(run)
-    return compare_rows(run.feature_map, origin, make_vocabulary(run.feature_map, origin))
+    return check_vocabulary(run.feature_map, origin, make_vocabulary(run.feature_map, origin))
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "csv.gz"])
-def test_raw_rows_of_a_file_with_a_byte_order_mark(ending):
+def test_raw_rows_after_a_byte_order_mark_are_read(ending):
     import gzip
 
     Path("raw").mkdir()
@@ -208,7 +208,7 @@ def test_raw_rows_of_a_file_with_a_byte_order_mark(ending):
     assert exported(write_shop([column], f"raw/{{}}.{ending}")).startswith("3 raw rows of the test split")
 
 
-def test_list_columns_of_parquet():
+def test_list_columns_of_parquet_are_read():
     Path("raw").mkdir()
     for split in ("train", "valid", "test"):
         frame = {"words": [["a", "b"], ["b"], ["c"] * 5], "numbers": [[1, 2], [30], [2]], "label": [0, 1, 0]}
@@ -221,7 +221,7 @@ def test_list_columns_of_parquet():
     assert set(known["vocabularies"]["numbers"]) == {"__PAD__", "__OOV__", "1", "2", "30"}
 
 
-def test_checkpoints_that_cannot_be_exported(capsys):
+def test_damaged_checkpoints_are_not_exported(capsys):
     Path("raw").mkdir()
     for split in ("train", "valid", "test"):
         Path(f"raw/{split}.csv").write_text("user,label\nann,1\nbob,0\n")
@@ -235,5 +235,5 @@ def test_checkpoints_that_cannot_be_exported(capsys):
         line = fails(capsys, *export, f"{name}.model")
         assert line.startswith(f"{name}.model") and named in line and ("NaN" in line) == (name == "nan")
     with pytest.raises(UsageError, match=r"nan.model: .*'fc.weight' .*NaN"):
-        export_tables("mine", "config", "out", checkpoint="nan.model")
+        export_run_embeddings("mine", "config", "out", checkpoint="nan.model")
     assert not Path("out").exists()

@@ -1,4 +1,4 @@
-"""Exported models held against their eager selves, by the runtimes themselves, and raw rows against the built ids."""
+"""Exported models predict what the eager models do, and raw rows get the ids of the built data set."""
 
 import ast
 import csv
@@ -34,12 +34,13 @@ from fuxictr_me.data.manifest import read_manifest, write_manifest
 from fuxictr_me.io.checkpoints import save_state_dict
 from fuxictr_me.runs.experiment import load_trained
 from fuxictr_me.runs.finished_run import find_run
-from fuxictr_me.serving import compare, formats, predict
-from fuxictr_me.serving.formats import write_model
-from fuxictr_me.serving.masks import positions
-from fuxictr_me.serving.origin import RawColumn, find_origin, raw_columns
-from fuxictr_me.serving.raw_rows import compare_rows
+from fuxictr_me.serving import compare_predictions, predict
+from fuxictr_me.serving import write_model as model_formats
+from fuxictr_me.serving.check_vocabulary import check_vocabulary
+from fuxictr_me.serving.data_origin import RawColumn, find_origin, find_raw_columns
+from fuxictr_me.serving.masked_select import find_positions
 from fuxictr_me.serving.vocabulary import make_vocabulary
+from fuxictr_me.serving.write_model import write_model
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the [serving] extra is not installed")
 safetensors = pytest.importorskip("safetensors", reason="the [serving] extra is not installed")
@@ -61,7 +62,7 @@ EQUAL_DIMS = {
 
 
 def every_kind():
-    """A feature map with every kind of field that FuxiCTR knows, of unequal dimensions."""
+    """Return a feature map with every kind of field that FuxiCTR has, with unequal dimensions."""
     folder = Path.cwd()
     write_pretrained(folder, 9, 6)
     pretrained = {"pretrained_emb": "vectors.npz", "pretrain_dim": 6, "oov_idx": 8}
@@ -77,7 +78,7 @@ def every_kind():
 
 
 def rows_of(feature_map, rows, seed):
-    """Every id from padding to that of unseen values, which is the last; every fourth sequence is empty."""
+    """Return rows with every id from padding to unseen values, which is the last; every fourth sequence is empty."""
     random, batch = np.random.default_rng(seed), {}
     for field, spec in feature_map.features.items():
         if spec["type"] == "numeric":
@@ -94,7 +95,7 @@ def rows_of(feature_map, rows, seed):
 
 
 def eager(model, feature_map):
-    """Predictions of a model for a batch of one and of a thousand rows: [(rows, [array a prediction])]."""
+    """Return the predictions of a model for 1 and 1,000 rows: [(rows, name -> array)]."""
     answers = []
     for rows in (1, 1000):
         batch = rows_of(feature_map, rows, seed=rows)
@@ -105,9 +106,9 @@ def eager(model, feature_map):
 
 
 def written(model, feature_map, path, outputs=("y_pred",)):
-    """The model in a file, and what it predicted before."""
+    """Write a model to a file, and return what it predicted before."""
     expected = eager(model, feature_map)
-    assert expected[1][1][outputs[0]].std() > 1e-4  # a constant would agree with anything
+    assert expected[1][1][outputs[0]].std() > 1e-4  # constant predictions would agree with anything
     write_model(model, SimpleNamespace(feature_map=feature_map), path, list(outputs), {})
     return expected
 
@@ -215,8 +216,8 @@ def wrapped_map():
 @pytest.mark.parametrize(
     "backbone", [Tasks, *(pytest.param(slow, marks=pytest.mark.slow) for slow in (Tower, Wide, Fused))]
 )
-def test_wrapped_models(wrapped_map, backbone):
-    """Sets 1 ... end in an exception in each forward; in a graph they run on to an end that is not kept."""
+def test_onnx_predicts_what_wrapped_models_do(wrapped_map, backbone):
+    """Sets 1, 2, … stop with an exception in each forward; in a graph they run to an end that is not kept."""
     outputs = ["y_pred"]
     if backbone is Tasks:
         wrapped_map.labels, outputs = ["label", "bought"], ["label_pred", "bought_pred"]
@@ -224,16 +225,16 @@ def test_wrapped_models(wrapped_map, backbone):
 
 
 def test_a_wrapped_model_keeps_one_head(wrapped_map):
-    """Tower has three linear layers: the first is each set's, the others are there once."""
+    """Tower has three linear layers: each set has the first, and all sets share the others."""
     model = make(Tower, wrapped_map, num_sets=3)
-    program = formats.trace(model, compare.random_rows(wrapped_map, 7), ["y_pred"])
+    program = model_formats.trace(model, compare_predictions.random_rows(wrapped_map, 7), ["y_pred"])
     linear = [node for node in program.graph.nodes if node.target is torch.ops.aten.linear.default]
     numeric = 3  # one number, a linear layer in each set
     assert len(linear) == numeric + 3 + 2
 
 
 class Picky(Tower):
-    """What graphs have no form for by themselves: a triangle picked by a mask, a change in place that nothing uses."""
+    """A model with a triangle that a mask selects, and with an unused change in place."""
 
     def build(self):
         super().build()
@@ -246,8 +247,8 @@ class Picky(Tower):
         return self.dnn(e) + self.fc(self.products(e.view(-1, 4, DIM)))
 
 
-def test_masks_and_changes_in_place_are_kept(wrapped_map):
-    """A mask of the model's, over fields, becomes a selection of known width."""
+def test_masks_and_changes_in_place_can_be_exported(wrapped_map):
+    """A mask over fields becomes a selection of known width."""
     model = make(Picky, wrapped_map)
     model.products.triu_mask.data = torch.ones(4, 4).triu(1).bool()  # a parameter of FuxiCTR's, which make has filled
     expected = written(model, wrapped_map, Path("model.pt2"))
@@ -257,21 +258,21 @@ def test_masks_and_changes_in_place_are_kept(wrapped_map):
         agree(found["y_pred"].numpy(), answers["y_pred"])
     x, mask = torch.arange(24.0).view(2, 3, 4), torch.tensor([[True, False, True, False]] * 3)
     for of_fields in (mask, mask.unsqueeze(0)):
-        picked = x.flatten(1)[:, positions(x, of_fields)].flatten()
+        picked = x.flatten(1)[:, find_positions(x, of_fields)].flatten()
         assert torch.equal(picked, torch.masked_select(x, of_fields))
-    assert positions(x, x > 3) is None
+    assert find_positions(x, x > 3) is None
 
 
 class ByValue(Tower):
-    """What no graph can hold: what it does depends on what it sees."""
+    """A model whose forward branches on values, which no graph can express."""
 
     def logit(self, e, inputs):
         return super().logit(e if float(e.sum()) > 0 else -e, inputs)
 
 
-def test_a_forward_that_no_graph_can_hold_is_one_line(wrapped_map):
+def test_a_forward_that_no_graph_can_express_is_refused_in_one_line(wrapped_map):
     with pytest.raises(UsageError, match=r"torch.export cannot follow the forward of ByValue: \w+: \S.*$") as raised:
-        formats.trace(make(ByValue, wrapped_map), compare.random_rows(wrapped_map, 7), ["y_pred"])
+        model_formats.trace(make(ByValue, wrapped_map), compare_predictions.random_rows(wrapped_map, 7), ["y_pred"])
     assert "\n" not in str(raised.value)
 
 
@@ -297,7 +298,7 @@ PLAIN = COLUMNS[:-2]
 
 
 def write_raw(splits=(("train", 200), ("valid", 60), ("test", 80)), sep=","):
-    """csv with missing values everywhere, quotes, and in the later splits values that training has not seen."""
+    """Write csv with missing values and quotes, and with values in later splits that are not in the training data."""
     random = np.random.default_rng(0)
     Path("raw").mkdir(exist_ok=True)
     for split, rows in splits:
@@ -326,7 +327,7 @@ def write_raw(splits=(("train", 200), ("valid", 60), ("test", 80)), sep=","):
 
 
 def write_shop(columns=PLAIN, data_format="h5", model=None, **data):
-    """A config folder of a data set ``shop`` with ``COLUMNS``, and one experiment, ``mine``."""
+    """Write a config folder with a data set ``shop`` with ``COLUMNS``, and one experiment, ``mine``."""
     dataset = {"data_root": "./data/", "data_format": data_format, "min_categr_count": 2, "feature_cols": columns}
     dataset |= {f"{split}_data": f"raw/{split}.csv" for split in ("train", "valid", "test")}
     dataset |= {"label_col": {"name": "label", "dtype": "float"}, **data}
@@ -342,14 +343,14 @@ def found_run():
 
 
 def made():
-    """Feature map, origin, vocabulary of the built set."""
+    """Return feature map, origin and vocabulary of the built set."""
     run = found_run()
     origin = find_origin(run)
     return run.feature_map, origin, make_vocabulary(run.feature_map, origin)
 
 
 def encoded(vocabulary, rows):
-    """What ``predict.py`` gives the model for raw rows, by field."""
+    """Return the model inputs of ``predict.py`` for raw rows, by field."""
     known = vocabulary["vocabularies"]
     return {
         name: np.array([predict.encode(row, field, known) for row in rows], field["input"])
@@ -386,13 +387,13 @@ def test_raw_rows_give_the_ids_of_the_build(data_format, sep):
         else:
             np.testing.assert_allclose(values, built[name], rtol=2e-7, atol=1e-7)
     assert (
-        compare_rows(feature_map, origin, vocabulary)
+        check_vocabulary(feature_map, origin, vocabulary)
         == "80 raw rows of the test split give the ids of the built data set"
     )
 
 
-def test_raw_parquet():
-    """Values are of the file's types there, and sequences may be lists."""
+def test_raw_parquet_gives_the_ids_of_the_build():
+    """Values have the types of the file, and sequences may be lists."""
     random = np.random.default_rng(1)
     Path("raw").mkdir()
     for split in ("train", "valid", "test"):
@@ -406,16 +407,16 @@ def test_raw_parquet():
         frame["age"][3] = None
         pl.DataFrame(frame).write_parquet(f"raw/{split}.parquet")
     columns = [{**column, "active": True} for column in PLAIN if column["name"] in ("age", "weight")]
-    lists = {"active": True, "fill_na": None}  # which FuxiCTR cannot fill
+    lists = {"active": True, "fill_na": None}  # FuxiCTR cannot fill lists
     columns += [{"name": "words", "dtype": "str", "type": "sequence", "max_len": 3, **lists}]
     columns += [{"name": "vector", "dtype": "float", "type": "embedding", "pretrain_dim": 2, **lists}]
     raw = {f"{split}_data": f"raw/{split}.parquet" for split in ("train", "valid", "test")}
     build_dataset(write_shop(columns, "parquet", **raw))
     feature_map, origin, vocabulary = made()
-    assert compare_rows(feature_map, origin, vocabulary).startswith("50 raw rows of the test split")
+    assert check_vocabulary(feature_map, origin, vocabulary).startswith("50 raw rows of the test split")
 
 
-def test_the_vocabulary_says_how_a_value_is_read():
+def test_the_vocabulary_describes_how_values_are_read():
     write_raw()
     build_h5(write_shop())
     _, _, vocabulary = made()
@@ -448,25 +449,25 @@ def test_the_vocabulary_says_how_a_value_is_read():
     assert found["price"] == pytest.approx(-prices.mean() / prices.std()) and found["stock"] == 1 and found["rank"] == 3
 
 
-def test_what_only_preprocess_makes_is_asked_for_by_its_name():
+def test_results_of_preprocess_are_columns_with_their_own_name():
     write_raw()
     build_h5(write_shop(COLUMNS))
     feature_map, origin, vocabulary = made()
     fields = vocabulary["fields"]
     assert fields["clicks"]["column"] == "squared_log(clicks)" and fields["clicks"]["dtype"] == "str"
     assert fields["bucket"]["column"] == "convert_to_bucket(age)" and fields["bucket"]["dtype"] == "int"
-    assert compare_rows(feature_map, origin, vocabulary).startswith("80 raw rows")
+    assert check_vocabulary(feature_map, origin, vocabulary).startswith("80 raw rows")
     row = {**read_csv("raw/test.csv")[0], "squared_log(clicks)": "1", "convert_to_bucket(age)": 3}
     found = encoded(vocabulary, [row])
     assert found["clicks"][0] == vocabulary["vocabularies"]["clicks"]["1"]  # 3 clicks: floor(ln(3)²) = 1
     assert found["bucket"][0] == vocabulary["vocabularies"]["bucket"]["3"]
-    del row["convert_to_bucket(age)"]  # the raw row alone is not taken for more than it is
+    del row["convert_to_bucket(age)"]  # the raw column does not replace it
     with pytest.raises(KeyError, match=r"convert_to_bucket\(age\)"):
         encoded(vocabulary, [row])
 
 
-def test_columns_are_followed_from_the_last_to_the_first():
-    """As FuxiCTR's preprocess goes: a copy of a column that comes later has its missing values filled."""
+def test_copied_columns_follow_the_order_of_preprocess():
+    """FuxiCTR's preprocess starts with the last column: a copy of a later column has its missing values filled."""
     columns = {
         name: {"name": name, "dtype": "str", **more}
         for name, more in {
@@ -477,7 +478,7 @@ def test_columns_are_followed_from_the_last_to_the_first():
             "after": {"preprocess": "copy_from(late)", "fill_na": "here"},
         }.items()
     }
-    assert raw_columns(columns) == {
+    assert find_raw_columns(columns) == {
         "early": RawColumn("late", "str", "gone"),
         "made": RawColumn("convert_hour(made)", None, None),
         "of_made": RawColumn("made", "str", ""),
@@ -486,7 +487,7 @@ def test_columns_are_followed_from_the_last_to_the_first():
     }
 
 
-def test_rows_that_give_other_ids_are_noticed():
+def test_a_vocabulary_that_gives_other_ids_is_refused():
     write_raw()
     build_h5(write_shop())
     feature_map, origin, vocabulary = made()
@@ -495,16 +496,16 @@ def test_rows_that_give_other_ids_are_noticed():
     with pytest.raises(
         UsageError, match=r"field 'user' of row \d+ of the test split, '(ann|7)', would be \d+, but the"
     ):
-        compare_rows(feature_map, origin, vocabulary)
+        check_vocabulary(feature_map, origin, vocabulary)
 
 
-def test_numbers_of_other_raw_data_are_not_taken():
+def test_normalizers_need_the_raw_data_of_the_build():
     write_raw()
     build_h5(write_shop())
     with open("raw/train.csv", "a") as file:
         file.write("ann,tea,7,2,x,1000000,1,1,tea,a,3,0\n")
     run = found_run()
-    with pytest.raises(UsageError, match="the raw train data of shop are not there any more, or have changed"):
+    with pytest.raises(UsageError, match="the raw train data of shop are missing, or have changed"):
         make_vocabulary(run.feature_map, find_origin(run))
 
 
@@ -513,7 +514,7 @@ def test_numbers_of_other_raw_data_are_not_taken():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with raw data, config and a finished run, made once."""
+    """Return a folder with raw data, config and a finished run."""
     folder, before = tmp_path_factory.mktemp("trained"), Path.cwd()
     os.chdir(folder)
     try:
@@ -544,7 +545,7 @@ EXPORT = ["export", "--config", "config", "--expid", "mine"]
 
 
 def without_fuxictr(folder):
-    """A folder on Python's path in which FuxiCTR, torch and this package cannot be imported."""
+    """Make a folder for Python's path from which FuxiCTR, torch and this package cannot be imported."""
     for name in ("fuxictr", "fuxictr_me", "torch", "polars", "pandas"):
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("raise ImportError('a server has not this')\n")
@@ -566,7 +567,7 @@ def test_a_server_predicts_from_raw_rows(finished, capsys):
     assert manifest["md5_of_checkpoint"] == md5.stdout.split()[0]
     assert manifest["inputs"][0] == {"name": "user", "dtype": "int64", "shape": ["batch"]}
     assert max(manifest["largest_difference"].values()) <= 1e-6
-    assert str(ROOT).encode() not in Path("served/model.onnx").read_bytes()  # as stack traces name files
+    assert str(ROOT).encode() not in Path("served/model.onnx").read_bytes()  # stack traces would name files
 
     model = load_trained("mine", "config")
     test = H5DataLoader(model.feature_map, "data/shop/test.h5", split="test", batch_size=1000)
@@ -585,13 +586,13 @@ def test_a_server_predicts_from_raw_rows(finished, capsys):
 
     rows = rows_of(model.feature_map, 5, seed=0)
     size = model.feature_map.features["user"]["vocab_size"]
-    rows["user"][2] = size  # with the fields' tables side by side it would be the next field's row
+    rows["user"][2] = size  # in a fused table this would be a row of the next field
     session = onnxruntime.InferenceSession("elsewhere/model.onnx")
     with pytest.raises(Exception, match=rf"out of data bounds, idx={size} must be within the inclusive range"):
         session.run(None, rows)
 
 
-def test_the_example_is_short_and_needs_little():
+def test_predict_py_is_short_and_needs_numpy_and_onnxruntime_only():
     source = Path(predict.__file__).read_text()
     tree = ast.parse(source)
     texts = [node.body[0] for node in ast.walk(tree) if isinstance(node, ast.Module | ast.FunctionDef)]
@@ -625,8 +626,8 @@ class Deep(BaseModel):
 """
 
 
-def test_a_wrapped_model_of_ones_own(finished, capsys):
-    """The class lies beside the config; exported in the form that takes least time."""
+def test_a_wrapped_model_of_the_users_own_is_exported(finished, capsys):
+    """The class is beside the config. pt2 takes the least time."""
     Path("deep_model.py").write_text(MODULE)
     settings = {"model": "deep_model:Deep", "num_sets": 3, "embedding_dim": 3, "dataset_id": "shop"}
     settings |= {"loss": "binary_crossentropy", "task": "binary_classification", "metrics": ["AUC"], "verbose": 0}
@@ -645,7 +646,7 @@ def test_a_wrapped_model_of_ones_own(finished, capsys):
     agree(loaded(batch)["y_pred"].numpy(), model(batch)["y_pred"].detach().numpy())
 
 
-def test_what_is_wrong_is_one_line(finished, capsys, monkeypatch):
+def test_errors_are_one_line(finished, capsys, monkeypatch):
     capsys.readouterr()
     Path("there").mkdir()
     assert "there exists already" in fails(capsys, *EXPORT, "--out", "there")
@@ -662,7 +663,7 @@ def test_what_is_wrong_is_one_line(finished, capsys, monkeypatch):
         "export --format onnx needs onnx and onnxscript and onnxruntime: pip install 'fuxictr-me[serving]'"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(formats, "LEAST_TORCH", (99, 1))
+        patch.setattr(model_formats, "MIN_TORCH", (99, 1))
         message = fails(capsys, *EXPORT, "--out", "out", "--format", "pt2")
     assert message == f"export --format pt2 needs torch 99.1 or newer, here is {torch.__version__}"
 
@@ -671,47 +672,50 @@ def test_what_is_wrong_is_one_line(finished, capsys, monkeypatch):
         return lambda rows: {name: y + 3e-6 for name, y in run(rows).items()}
 
     with monkeypatch.context() as patch:
-        patch.setattr(formats, "read_pt2", other)
+        patch.setattr(model_formats, "read_pt2", other)
         message = fails(capsys, *EXPORT, "--out", "out", "--format", "pt2", code=1)
     assert re.search(r"differ by 3\.\de-06 .* in a batch of 1 rows, more than 1e-06: nothing was written", message)
     assert not list(Path.cwd().glob("out")) and not list(Path.cwd().glob(".building-*"))
 
 
-def test_without_a_vocabulary_the_model_alone(finished, capsys):
-    """A data set of which nothing says how it was made; and one that is there as ids only."""
+def test_without_a_vocabulary_only_the_model_is_exported(finished, capsys):
+    """One data set does not record how it was built, and one exists as ids only."""
     capsys.readouterr()
     Path("data/shop/feature_vocab.json").rename("vocab.json")
-    Path("data/shop/manifest.json").unlink()  # which would miss the vocabulary
+    Path("data/shop/manifest.json").unlink()  # it lists the vocabulary
     for file_format in ("safetensors", "pt2"):
         assert main([*EXPORT, "--out", file_format, "--format", file_format]) == 0
-        assert "no vocabulary, rows come as ids: data/shop has no feature_vocab.json" in capsys.readouterr().out
+        assert (
+            "no vocabulary, so that rows must come as ids: data/shop has no feature_vocab.json"
+            in capsys.readouterr().out
+        )
         assert {path.name for path in Path(file_format).iterdir()} == {f"model.{file_format}", "manifest.json"}
     assert json.loads(Path("pt2/manifest.json").read_text())["vocabulary"] is None
 
     Path("vocab.json").rename("data/shop/feature_vocab.json")
     export = [*EXPORT, "--format", "safetensors", "--out"]
-    assert main([*export, "by_config"]) == 0  # which the built rows bear out
+    assert main([*export, "by_config"]) == 0  # the built rows agree with it
     assert "80 raw rows of the test split" in capsys.readouterr().out
     config = Path("config/dataset_config.yaml")
     config.write_text(config.read_text().replace("fill_na: none", "fill_na: a"))
     assert main([*export, "otherwise"]) == 0
-    assert "no vocabulary, rows come as ids: field 'first' of row" in capsys.readouterr().out
+    assert "no vocabulary, so that rows must come as ids: field 'first' of row" in capsys.readouterr().out
     shutil.rmtree("raw")
     assert main([*export, "gone"]) == 0
-    assert "no vocabulary, rows come as ids: no train_data at" in capsys.readouterr().out
+    assert "no vocabulary, so that rows must come as ids: no train_data at" in capsys.readouterr().out
 
 
-def test_a_folder_is_there_whole_or_not_at_all(finished, capsys, monkeypatch):
+def test_a_failed_export_leaves_no_folder(finished, capsys, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("fuxictr_me.serving.export.export_vocabulary", full)
+    monkeypatch.setattr("fuxictr_me.serving.export._export_vocabulary", full)
     assert fails(capsys, *EXPORT, "--out", "out", "--format", "safetensors", code=1) == "No space left on device"
     assert not Path("out").exists() and not list(Path.cwd().glob(".building-*"))
 
 
 @pytest.mark.slow
-def test_the_command_in_a_process_of_its_own(finished):
+def test_the_command_works_in_a_new_process(finished):
     done = run_cli(*EXPORT, "--out", "served", "--format", "safetensors", cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and done.stdout.count("\n") < 15

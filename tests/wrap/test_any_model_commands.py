@@ -22,8 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from fuxictr_me import DCNv2_ME, MultiEmbeddingOf, UsageError, information_abundance
 from fuxictr_me.bars.check import check_entry
 from fuxictr_me.bars.check_result import OK, UNCHECKED
-from fuxictr_me.bars.entry import write_entry
 from fuxictr_me.bars.rerun import rerun
+from fuxictr_me.bars.write_entry import write_entry
 from fuxictr_me.commands.plan import plan_run
 from fuxictr_me.config.known_keys import describe_unread_keys, find_required_keys
 from fuxictr_me.config.training_settings import check_model_settings
@@ -461,9 +461,9 @@ def test_a_plan_counts_what_a_real_step_does(mine, num_sets):
 
 
 def test_a_plan_says_what_does_not_apply_and_refuses_what_looks_at_data(mine):
-    assert "WideDNN takes FuxiCTR's own steps, its sets in turn." in plan_run("two", "config")
+    assert "WideDNN is trained by FuxiCTR's own steps, one set after the other." in plan_run("two", "config")
     write_config({"data": {"model": "mine_any:LooksAtData"}})
-    with pytest.raises(UsageError, match="what LooksAtData takes cannot be predicted: on tensors without data"):
+    with pytest.raises(UsageError, match="time of LooksAtData cannot be estimated: its code fails on tensors"):
         plan_run("data", "config")
 
 
@@ -477,7 +477,8 @@ def test_an_entry_holds_the_class_and_can_be_run_again(mine):
     assert not [finding for finding in check_entry(folder) if finding.is_bad]
     readme = (folder / "README.md").read_text()
     assert (
-        "WideDNN is a model of its author's: `mine_any.py`, md5 " in readme and "num_sets 2, embedding_dim 4" in readme
+        "WideDNN is the author's own model. Its code is in this folder: `mine_any.py`, md5 " in readme
+        and "num_sets 2, embedding_dim 4" in readme
     )
     assert "`MultiEmbeddingOf` of fuxictr-me" in readme
     assert (
@@ -496,11 +497,11 @@ def test_an_entry_holds_the_class_and_can_be_run_again(mine):
 def test_an_entry_of_one_set_is_no_multi_embedding_and_code_that_changed_is_no_entry(mine):
     write_entry(["one"], "config", allow_fewer=True)
     readme = Path("WideDNN_tiny_flights/README.md").read_text()
-    assert "It ran as it is under fuxictr-me" in readme and "MultiEmbeddingOf" not in readme
+    assert "It ran unchanged under fuxictr-me" in readme and "MultiEmbeddingOf" not in readme
     row = Path("WideDNN_tiny_flights/leaderboard_row.csv").read_text().splitlines()[1]
     assert row.startswith(",,WideDNN,,0.")
     Path("mine_any.py").write_text(MINE + "\n# another\n")
-    with pytest.raises(UsageError, match=r"mine_any.py, as two ran with it .* is not there any more"):
+    with pytest.raises(UsageError, match=r"mine_any.py, with which two ran .* exists neither in"):
         write_entry(["two"], "config", allow_fewer=True)
 
 
@@ -509,7 +510,7 @@ def test_an_entry_of_the_zoo_names_the_checkout(mine, checkout):
     assert run_expid("zoo", "config")["model_source"]["origin"] == "FuxiCTR of no known commit"
     write_entry(["zoo"], "config", allow_fewer=True)
     readme = Path("WideDNN_ME_tiny_flights/README.md").read_text()
-    assert "is of the model zoo of FuxiCTR of no known commit: `model_zoo/WideDNN/src/WideDNN.py`, md5 " in readme
+    assert "is in the model zoo of FuxiCTR of no known commit: `model_zoo/WideDNN/src/WideDNN.py`, md5 " in readme
     assert "    export FUXICTR_SRC=$PWD/FuxiCTR\n" in readme
     assert not list(Path("WideDNN_ME_tiny_flights").glob("*/WideDNN.py"))
 

@@ -1,8 +1,11 @@
-"""The shape of a data set that is not built yet: from its config and the number of ids of each field."""
+"""Shape of a data set that is not built yet, from its config and the number of ids of each field."""
 
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from fuxictr.features import FeatureMap
 
 from fuxictr_me.config import bundled_datasets
 from fuxictr_me.data import feature_maps
@@ -10,17 +13,17 @@ from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.errors import UsageError, check_positive_int, missing
 
 
-def published(dataset_id):
-    """Return the bundled folder of a data set, None where no bundled config has it."""
+def find_published_folder(dataset_id: str) -> Path | None:
+    """Return the bundled config folder of a data set; None if there is none."""
     entry = bundled_datasets().get(dataset_id)
     return None if entry is None else entry[1].parent
 
 
-def read_vocabulary(path):
-    """Field -> rows of its table, from a JSON file.
+def read_vocabulary(path: str | Path) -> dict[str, int]:
+    """Read field -> number of ids, the rows of its table, from a JSON file.
 
     Raises:
-        UsageError: not such a file.
+        UsageError: there is no such file, or it has other content.
     """
     try:
         content = json.loads(Path(path).read_text())
@@ -35,18 +38,15 @@ def read_vocabulary(path):
     }
 
 
-def feature_map_of(params, vocabulary):
-    """The feature map that building would give, but for the vocabularies, which are given.
+def make_feature_map(params: dict[str, Any], vocabulary: dict[str, int]) -> FeatureMap:
+    """Return the feature map that the built data set would have, with given vocabulary sizes.
 
     Args:
-        params (dict): settings of a run, ``feature_cols`` and ``label_col`` among them.
-        vocabulary (dict): categorical field -> rows of its table.
-
-    Returns:
-        FeatureMap
+        params: settings of a run, with ``feature_cols`` and ``label_col``.
+        vocabulary: categorical field -> rows of its table.
 
     Raises:
-        UsageError: a field whose ids are not given, or of a type whose shape no config tells.
+        UsageError: the vocabulary lacks a field, or the shape of a field does not follow from the config.
     """
     features = []
     for column in _as_list(params.get("feature_cols")):
@@ -59,19 +59,16 @@ def feature_map_of(params, vocabulary):
         return feature_maps.load(folder, params["dataset_id"], params)
 
 
-def rows_of(params, folder):
-    """Rows of each split: of a built set by its manifest, else as published; those that are known.
+def count_rows(params: dict[str, Any], folder: str | Path) -> dict[str, int]:
+    """Return split -> rows, if known: from the manifest of the built set, else as published.
 
     Args:
-        params (dict): settings of a run.
-        folder (Path): where the set is, or would be.
-
-    Returns:
-        dict: ``train``, ``valid``, ``test`` -> rows.
+        params: settings of a run.
+        folder: where the data set is, or would be built.
     """
     splits = (read_manifest(folder) or {}).get("splits", {})
     rows = {split: entry.get("rows") for split, entry in splits.items()}
-    source = published(params["dataset_id"])
+    source = find_published_folder(params["dataset_id"])
     if not rows and source and (source / "files.json").exists():
         files = json.loads((source / "files.json").read_text())["files"]
         names = {split: Path(params.get(f"{split}_data") or "").name for split in ("train", "valid", "test")}
@@ -79,13 +76,15 @@ def rows_of(params, folder):
     return {split: count for split, count in rows.items() if count}
 
 
-def _spec(name, column, vocabulary):
+def _spec(name: str, column: dict[str, Any], vocabulary: dict[str, int]) -> dict[str, Any]:
     if column["type"] == "numeric":
         return {"source": column.get("source", ""), "type": "numeric"}
     if column["type"] != "categorical":
-        raise UsageError(f"field {name!r} is of type {column['type']}, whose shape is known once the data set is built")
+        raise UsageError(
+            f"field {name!r} is of type {column['type']}, whose shape is only known once the data set is built"
+        )
     if name not in vocabulary:
-        raise UsageError(f"the vocabulary says nothing of field {name!r} (it has {', '.join(vocabulary) or 'none'})")
+        raise UsageError(f"the vocabulary does not have the field {name!r} (it has {', '.join(vocabulary) or 'none'})")
     return {
         "source": column.get("source", ""),
         "type": "categorical",
@@ -95,5 +94,5 @@ def _spec(name, column, vocabulary):
     }
 
 
-def _as_list(value):
+def _as_list(value: Any) -> list:
     return value if isinstance(value, list) else [value] if value else []
