@@ -9,7 +9,10 @@ from fuxictr_me.config.dataset_options import DATASET_OPTIONS
 from fuxictr_me.errors import UsageError, check_positive_int, unknown
 from fuxictr_me.study.results import BASE, MULTI, SINGLE
 
-CONTROLS = {"ensemble": {"aggregation": "ensemble"}, "ME-SI": {"shared_interaction": True}}  # changes of ME
+CONTROLS: dict[str, dict] = {
+    "ensemble": {"aggregation": "ensemble"},
+    "ME-SI": {"shared_interaction": True},
+}  # changes of ME
 EQUAL = {"metrics", "monitor", "monitor_mode", "early_stop_patience", "epochs", "batch_size", "eval_steps", "shuffle"}
 EQUAL |= {"save_best_only", "reduce_lr_on_plateau", "dataset_id", "model", "seed", "task", "loss", "group_id"}
 SIZE = {"num_sets", "embedding_dim"}
