@@ -1,8 +1,8 @@
 """Commands in separate processes that need not import torch and FuxiCTR first, which takes seconds.
 
 They are forked from a server that has imported them (``preloaded``), with the working directory, ``sys.argv`` and
-``sys.path`` that ``python -m fuxictr_me`` and ``python -c`` would have. Tests that depend on the start of Python
-itself, such as environment variables that it reads or the effects of an import, need a process of ``subprocess``.
+``sys.path`` that ``python -m fuxictr_me`` and ``python -c`` would have. Tests that depend on the start of Python, on
+environment variables that it reads then or on the effects of an import, need a process of ``subprocess``.
 """
 
 import multiprocessing
