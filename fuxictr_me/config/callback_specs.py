@@ -3,15 +3,25 @@
 Nothing is imported here: ``training.callbacks.from_config`` builds the callbacks.
 """
 
-from fuxictr_me.config.options import Option, index_by_name
-from fuxictr_me.config.value_kinds import Boolean, find_duplicate, short_repr
+from fuxictr_me.config.options import UNSET, Option, index_by_name
+from fuxictr_me.config.value_kinds import Boolean, Choice, OneOrList, find_duplicate, short_repr
 from fuxictr_me.errors import UsageError, unknown
 
+LOG_DESTINATIONS = ("csv", "tensorboard", "mlflow", "wandb")
 CALLBACK_ARGUMENTS: dict[str, dict[str, Option]] = {
     "InformationAbundance": index_by_name(
         Option("tensorboard", Boolean(), "whether to write curves for TensorBoard, too", False)
-    )
+    ),
+    "Log": index_by_name(
+        Option("to", OneOrList(Choice(*LOG_DESTINATIONS)), "where to log, or a list of such destinations")
+    ),
+    "ReinitialiseEmbeddings": {},
 }
+
+
+def find_required_arguments(name: str) -> list[str]:
+    """Return the arguments without which a callback of fuxictr-me cannot be built."""
+    return [key for key, option in CALLBACK_ARGUMENTS[name].items() if option.default is UNSET]
 
 
 def list_specs(specs: object) -> list:
@@ -64,3 +74,6 @@ def _check_arguments(name: str, arguments: dict) -> None:
         if key not in options:
             raise unknown(f"argument of callback {name}", key, options)
         options[key].check(value, f" of callback {name}")
+    for key in find_required_arguments(name):
+        if key not in arguments:
+            raise UsageError(f"callback {name} needs the argument {key}: {options[key].kind.words}")

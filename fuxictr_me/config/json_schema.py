@@ -7,7 +7,7 @@ example that files exist and that settings fit each other.
 import re
 from collections.abc import Iterable
 
-from fuxictr_me.config.callback_specs import CALLBACK_ARGUMENTS
+from fuxictr_me.config.callback_specs import CALLBACK_ARGUMENTS, find_required_arguments
 from fuxictr_me.config.dataset_options import (
     COLUMN_OPTIONS,
     DATASET_OPTIONS,
@@ -92,8 +92,14 @@ def _definitions() -> Schema:
         }
         for kind in FIELD_TYPES
     ]
-    names = [{"const": name} for name in CALLBACK_ARGUMENTS] + [{"type": "string", "pattern": r"^\w+(\.\w+)+$"}]
-    built_in = {name: {"anyOf": [{"type": "null"}, _object(options)]} for name, options in CALLBACK_ARGUMENTS.items()}
+    needs = {name: find_required_arguments(name) for name in CALLBACK_ARGUMENTS}
+    names = [{"const": name} for name, required in needs.items() if not required] + [
+        {"type": "string", "pattern": r"^\w+(\.\w+)+$"}
+    ]
+    built_in = {
+        name: _object(options, needs[name]) if needs[name] else {"anyOf": [{"type": "null"}, _object(options)]}
+        for name, options in CALLBACK_ARGUMENTS.items()
+    }
     callback = {
         "type": "object",
         "properties": built_in,

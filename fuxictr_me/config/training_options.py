@@ -10,6 +10,7 @@ from torch import nn
 
 from fuxictr_me.config.callback_specs import check_callbacks
 from fuxictr_me.config.expressions import check_initializer
+from fuxictr_me.config.optimizer_options import OPTIMIZER, OPTIMIZER_OPTIONS
 from fuxictr_me.config.options import Option, index_by_name
 from fuxictr_me.config.value_kinds import (
     Boolean,
@@ -43,8 +44,6 @@ TASKS = ("binary_classification", "regression")
 PROBABILITY_LOSSES = ("bce", "binary_crossentropy", "binary_cross_entropy")
 VALUE_LOSSES = ("mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss")
 LOSSES = PROBABILITY_LOSSES + VALUE_LOSSES
-NOT_FOR_TRAINING = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # these need a closure, sparse gradients, only matrices
-OPTIMIZERS = ("adam", *(name for name in vars(torch.optim) if name[0].isupper() and name not in NOT_FOR_TRAINING))
 LARGEST_SEED = 2**32 - 1  # NumPy's
 ANY_CASE_ACTIVATIONS = ("relu", "sigmoid", "tanh", "softmax", "prelu", "dice")  # FuxiCTR ignores their case
 NDCG = r"NDCG\((k=)?[1-9]\d{0,3}\)"
@@ -129,17 +128,6 @@ def _check_metrics_list(label: str, value: object) -> None:
         raise UsageError(f"{label} must be a list such as ['AUC', 'logloss'], got {short_repr(value)}")
 
 
-def check_optimizer(optimizer: object) -> None:
-    """Accept ``adam``, or a class of ``torch.optim`` that trains with dense gradients and one step at a time."""
-    if isinstance(optimizer, str) and (optimizer.lower() == "adam" or optimizer in OPTIMIZERS):
-        return
-    if isinstance(optimizer, str) and optimizer in NOT_FOR_TRAINING:
-        raise UsageError(f"optimizer {optimizer} cannot train these models: choose one such as adam, SGD or Adagrad")
-    if not isinstance(optimizer, str):
-        raise UsageError(f"optimizer must be the name of one such as adam, got {short_repr(optimizer)}")
-    raise unknown("optimizer", optimizer, OPTIMIZERS[1:])
-
-
 REGULARIZER = Checked(
     "a positive float, l1(x), l2(x) or l1_l2(x,y)",
     check_regularizer,
@@ -189,15 +177,9 @@ TRAINING_OPTIONS = index_by_name(
         "the loss to minimise, such as `binary_crossentropy` or `mse_loss`; a list for a multi-task model",
         "binary_crossentropy",
     ),
-    Option(
-        "optimizer",
-        Checked(
-            "a class of torch.optim", lambda label, value: check_optimizer(value), {"type": "string", "pattern": NAME}
-        ),
-        "`adam`, or a class of `torch.optim`",
-        "adam",
-    ),
+    OPTIMIZER,
     Option("learning_rate", Number(above=0), "learning rate of the optimizer", 1e-3),
+    *OPTIMIZER_OPTIONS.values(),
     Option(
         "embedding_regularizer",
         REGULARIZER,

@@ -13,6 +13,7 @@ from fuxictr_me.config.dataset_options import READING_OPTIONS
 from fuxictr_me.config.known_keys import WRAPPING_KEYS, find_known_keys, find_required_keys
 from fuxictr_me.config.model_options import MODEL_OPTIONS, WRAPPING_OPTIONS
 from fuxictr_me.config.model_registry import get_backbone, is_fuxictr_me_model
+from fuxictr_me.config.optimizer_options import check_not_for_fuxictr, check_optimizer_settings
 from fuxictr_me.config.training_options import (
     GROUP_METRICS,
     LOWER_IS_BETTER,
@@ -23,7 +24,6 @@ from fuxictr_me.config.training_options import (
     TASK,
     TASKS,
     TRAINING_OPTIONS,
-    check_optimizer,
     is_metric,
 )
 from fuxictr_me.config.value_kinds import Boolean, Number, Share, short_repr
@@ -70,6 +70,7 @@ def check_training_values(settings: dict) -> None:
     check_training_options(settings)
     check_metrics(settings)
     check_loss_of_task(settings)
+    check_optimizer_settings(settings)
 
 
 def check_training_options(settings: dict) -> None:
@@ -98,6 +99,7 @@ def check_foreign_settings(model_class: type, settings: dict) -> None:
         raise UsageError(f"the model reads {', '.join(lacking)} and has no default for it: set it in the config")
     if not isinstance(settings.get("embedding_dim", 1), int):
         raise UsageError(f"embedding_dim of a FuxiCTR model must be an integer, got {settings['embedding_dim']!r}")
+    check_not_for_fuxictr(model_class, settings)
     taken = WRAPPING_KEYS & find_known_keys(model_class)  # keywords of the class itself; none if it is wrapped
     for key in WRAPPING_OPTIONS.keys() & settings.keys() - taken:
         WRAPPING_OPTIONS[key].check(settings[key])
@@ -210,12 +212,6 @@ def check_gpu(gpu: int) -> None:
 def check_dropout(rate: object) -> None:
     """Accept a number from 0 to below 1."""
     Share().check("a dropout rate", rate)
-
-
-def check_optimizer_and_loss(optimizer: object, loss: object) -> None:
-    """Accept names that FuxiCTR's ``get_optimizer`` and ``get_loss`` resolve, and that can train."""
-    check_optimizer(optimizer)
-    TRAINING_OPTIONS["loss"].check(loss)
 
 
 def _monitor_weights(settings: dict) -> dict:

@@ -4,6 +4,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from fuxictr_me.compat import BaseModel
+from fuxictr_me.config.optimizer_options import spell_optimizer
 from fuxictr_me.distributed.aggregation import AGGREGATIONS
 from fuxictr_me.distributed.grid import Grid
 from fuxictr_me.distributed.ranks import Ranks
@@ -131,9 +132,13 @@ def _find_obstacle(settings: Settings, dims: list[int]) -> str | None:
     for name in PENALTIES:
         if settings(f"{name}_regularizer"):
             return f"needs {name}_regularizer 0: only embedding_regularizer and net_regularizer are summed over ranks"
+    if settings("lr_schedule"):
+        return "has no lr_schedule"
+    if settings("accumulate_steps") != 1:
+        return f"needs accumulate_steps 1, got {settings('accumulate_steps')}"
     for callback in build(settings("callbacks")):
         if type(callback) is not InformationAbundance:
             return f"supports only the callback InformationAbundance, got {type(callback).__name__}"
-    if settings("optimizer") in NOT_BY_ENTRY:
+    if spell_optimizer(settings("optimizer")) in NOT_BY_ENTRY:
         return f"needs an optimizer that treats every entry by itself, such as adam, got {settings('optimizer')}"
     return None

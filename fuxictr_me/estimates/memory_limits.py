@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from fuxictr_me.config.columns import get_column_names
 from fuxictr_me.config.dataset_options import WITH_VOCABULARY
 from fuxictr_me.config.model_registry import is_fuxictr_me_model
+from fuxictr_me.config.optimizer_options import spell_optimizer
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.simulate import SIMULATED, stay_on_device
 from fuxictr_me.formatting import format_bytes
@@ -16,8 +17,8 @@ from fuxictr_me.io.free_memory import free_memory
 
 BYTES = 4  # of a float32
 MIN_ROWS = 2  # of a table: those of padding and of unknown ids
-ADAMS = ("adam", "Adam", "AdamW", "NAdam", "RAdam", "Adamax")  # two moments of each weight
-ONE_PASS = ("adam", "Adam")  # update a fused table in one pass, see training/one_pass.py
+ADAMS = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax")  # two moments of each weight
+ONE_PASS = ("Adam",)  # update a fused table in one pass, see training/one_pass.py
 MAX_STORAGE = 2**63  # bytes of a tensor that torch can count
 MAX_GPUS = 1_000  # models that need the memory of more GPUs are not planned
 
@@ -95,7 +96,7 @@ def count_copies(params: dict[str, Any], of_table: bool = False) -> int:
         params: settings of the run.
         of_table: whether the weight is in an embedding table, for which Adam needs no gradient.
     """
-    optimizer = params.get("optimizer", "adam")
+    optimizer = spell_optimizer(str(params.get("optimizer", "adam")))
     return 1 + (2 if optimizer in ADAMS else 0) + (0 if of_table and optimizer in ONE_PASS else 1)
 
 

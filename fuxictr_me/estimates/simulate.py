@@ -27,7 +27,8 @@ from fuxictr_me.wrap import MultiEmbeddingOf
 
 # Errors of torch if code needs the data of fake tensors:
 NEED_DATA = ("DynamicOutputShapeException", "DataDependentOutputException")
-SIMULATED = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None}  # no device, files or hooks
+# no device, files or hooks, and every batch is a step
+SIMULATED = {"gpu": -1, "verbose": 0, "callbacks": None, "first_set_checkpoint": None, "accumulate_steps": 1}
 
 
 @dataclass(frozen=True)

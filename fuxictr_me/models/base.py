@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from fuxictr_me.config.model_options import MODEL_OPTIONS
 from fuxictr_me.config.model_registry import ModelEntry, register_model
-from fuxictr_me.config.training_settings import check_model_settings, check_optimizer_and_loss
-from fuxictr_me.errors import UsageError
+from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.io.checkpoints import load_state_dict
 from fuxictr_me.models.assembly import InteractionMaker, JoinMaker, assemble, check_options
 from fuxictr_me.models.penalty_terms import Penalties
@@ -21,7 +20,7 @@ from fuxictr_me.nn.embedding_sets import Inputs, MultiEmbedding
 from fuxictr_me.nn.embedding_settings import FUXICTR_INITIALIZER, ID_TYPES
 from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.nn.head import LinearOfAll, SplitMLP
-from fuxictr_me.training import CompiledOrEager, FastTraining, autocast, build_optimizer, check_updates
+from fuxictr_me.training import CompiledOrEager, FastTraining, autocast, check_updates
 from fuxictr_me.training.callbacks import attach, build
 
 
@@ -66,7 +65,8 @@ class MultiEmbeddingModel(FastTraining):
         precision: of matrix products: ``float32``, ``tf32`` or ``bf16``; the last two change results.
         callbacks: names, ``{name: {argument: value}}``, or ``Callback`` objects.
         metrics, model_root, verbose, **kwargs: of FuxiCTR's ``BaseModel``, e.g.
-            ``embedding_regularizer``, ``net_regularizer``, ``monitor``, ``early_stop_patience``.
+            ``embedding_regularizer``, ``net_regularizer``, ``monitor``, ``early_stop_patience``, and
+            ``optimizer_args``, ``lr_schedule``, ``accumulate_steps`` of ``ScheduledOptimizer``.
 
     Raises:
         UsageError: for a key that neither FuxiCTR nor the model knows, a value that is not allowed, or options that
@@ -111,13 +111,18 @@ class MultiEmbeddingModel(FastTraining):
     ) -> None:
         arguments = locals()  # each option by its name, as the option table declares it
         options = {name: arguments[name] for name in MODEL_OPTIONS if name in arguments}
-        training = {"gpu": gpu, "metrics": metrics, "learning_rate": learning_rate, "loss": loss}
+        training = {
+            "gpu": gpu,
+            "metrics": metrics,
+            "learning_rate": learning_rate,
+            "optimizer": optimizer,
+            "loss": loss,
+        }
         check_model_settings(type(self), {**options, **training, **kwargs})
-        check_optimizer_and_loss(optimizer, loss)
         inherited = {"model_id": model_id, "gpu": gpu, "model_root": model_root, "verbose": verbose, **kwargs}
-        super().__init__(feature_map, metrics=list(metrics), **inherited)
+        super().__init__(feature_map, metrics=list(metrics), weight_decay=weight_decay, **inherited)
         self.embedding_initializer, self.network_initializer = embedding_initializer, network_initializer
-        self.first_set_checkpoint, self._weight_decay = first_set_checkpoint, weight_decay
+        self.first_set_checkpoint = first_set_checkpoint
         self._compile_arguments = (optimizer, loss, learning_rate)
         self.fused_embedding, self.embedding_updates = fused_embedding, embedding_updates
         self.precision, self.cuda_graph = precision, cuda_graph
@@ -186,14 +191,9 @@ class MultiEmbeddingModel(FastTraining):
         self.model_to_device()
 
     def compile(self, optimizer: str, loss: str, lr: float) -> None:
-        """Build optimizer and loss as FuxiCTR does, with a fused optimizer, and with the weight decay."""
-        self.optimizer = build_optimizer(optimizer, self.parameters(), lr)
+        """Build the optimizer, see ``ScheduledOptimizer``, and the loss as FuxiCTR does."""
+        self.optimizer = self.build_optimizer(optimizer, lr)
         self.loss_fn = get_loss(loss)
-        if self._weight_decay is not None:
-            if "weight_decay" not in self.optimizer.defaults:
-                raise UsageError(f"optimizer {optimizer!r} has no weight_decay")
-            for group in self.optimizer.param_groups:
-                group["weight_decay"] = self._weight_decay
         check_updates(self, self.embedding_updates)
 
     def forward(self, inputs: Inputs) -> dict[str, Any]:

@@ -92,6 +92,12 @@ class CaughtUpRows(TouchedRows):
     def collect(self) -> tuple[Tensor | float, Tensor | float]:
         return self.dense.collect() if self.dense else super().collect()
 
+    def scale_reads(self, factor: float) -> None:
+        if self.dense:
+            self.dense.scale_reads(factor)
+        else:
+            super().scale_reads(factor)
+
     def scale(self, factor: Tensor) -> None:
         if self.dense:
             self.dense.scale(factor)

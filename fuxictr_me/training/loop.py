@@ -12,6 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fuxictr_me.compat import BaseModel
+from fuxictr_me.errors import UsageError
+from fuxictr_me.training.accumulated_steps import AccumulatedSteps
 from fuxictr_me.training.callbacks.base import CallsCallbacks
 from fuxictr_me.training.checks import (
     check_evaluation,
@@ -26,10 +28,11 @@ from fuxictr_me.training.metrics import evaluate_metrics
 from fuxictr_me.training.parameters import count_parameters, fused_tables
 from fuxictr_me.training.precision import matmul_precision
 from fuxictr_me.training.recorded_step import RecordedSteps, SelectedRows, columns_of
+from fuxictr_me.training.scheduled_optimizer import ScheduledOptimizer
 from fuxictr_me.training.step import LocalTotals, Step, regularization_penalty
 
 
-class FastTraining(CallsCallbacks, BaseModel):
+class FastTraining(CallsCallbacks, ScheduledOptimizer, BaseModel):
     """A FuxiCTR model whose steps and evaluations have FuxiCTR's values and take less time.
 
     ``fit`` checks its arguments, calls the callbacks and runs FuxiCTR's ``fit``. That calls ``train_epoch`` for each
@@ -50,7 +53,7 @@ class FastTraining(CallsCallbacks, BaseModel):
     totals: LocalTotals | None = None
     recorder: Recorder | None = None
     _step: Step | None = None
-    _steps: RecordedSteps | None = None
+    _steps: RecordedSteps | AccumulatedSteps | None = None
 
     def fit(
         self,
@@ -66,6 +69,9 @@ class FastTraining(CallsCallbacks, BaseModel):
             UsageError: see ``check_fit``.
         """
         check_fit(self, data_generator, epochs, validation_data)
+        if self.accumulate_steps > 1 and self._has_own_loss:
+            raise UsageError(f"accumulate_steps needs FuxiCTR's loss, and {type(self).__name__} defines another one")
+        self.start_schedule(epochs, len(data_generator))  # type: ignore[arg-type]  # FuxiCTR's contract for loaders
         self.notify("on_fit_start")
         super().fit(data_generator, epochs, validation_data, max_gradient_norm, **kwargs)
         self.notify("on_fit_end")
@@ -89,7 +95,10 @@ class FastTraining(CallsCallbacks, BaseModel):
             self._total_steps += 1
             train_loss = train_loss + self.train_step(batch_data).detach().double()
             if self._total_steps % self._eval_steps == 0:
-                logging.info(f"Train loss: {float(train_loss) / self._eval_steps:.6f}")
+                mean_loss = float(train_loss) / self._eval_steps
+                logging.info(f"Train loss: {mean_loss:.6f}")
+                if self.step_record is not None:
+                    self.step_record.train_loss = mean_loss
                 train_loss = 0.0
                 self.eval_step()
             if self._stop_training:
@@ -99,12 +108,29 @@ class FastTraining(CallsCallbacks, BaseModel):
     def train_step(self, batch_data: dict | SelectedRows) -> Tensor:
         """Take one optimizer step. Return the loss, regularisers included, as a Tensor () on the device."""
         if self._has_own_loss:
-            return super().train_step(columns_of(batch_data))
+            loss, has_stepped = super().train_step(columns_of(batch_data)), True
+        else:
+            steps = self._prepare_steps()
+            loss, has_stepped = steps(batch_data), steps.has_stepped
+        if self.schedule is not None and has_stepped:
+            self.schedule.step()
+        return loss
+
+    def _prepare_steps(self) -> RecordedSteps | AccumulatedSteps:
+        """Return what takes the steps of the present optimizer."""
         if self._step is None or self._step.optimizer is not self.optimizer:
             self._step = Step(self, self.embedding_updates, totals=self.totals)
+        self._step.gradient_norm = None if self.step_record is None else self.step_record.gradient_norm
         if self._steps is None or self._steps.step is not self._step:
-            self._steps = RecordedSteps(self, self._step, self.cuda_graph, self.recorder)
-        return self._steps(batch_data)
+            if self.accumulate_steps > 1:
+                self._steps = AccumulatedSteps(self, self._step)
+            else:
+                self._steps = RecordedSteps(self, self._step, self.cuda_graph, self.recorder)
+        return self._steps
+
+    def forget_steps(self) -> None:
+        """Let the next step start from the optimizer's present state, which something else has changed."""
+        self._step = self._steps = None
 
     def compute_step(self, compute: Callable, columns: dict[str, Tensor]) -> Tensor:
         """Run a step, or the part of it that is recorded.

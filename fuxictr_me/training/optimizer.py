@@ -2,28 +2,36 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from fuxictr.pytorch.torch_utils import get_optimizer
 from torch.nn import Parameter
 
+from fuxictr_me.config.optimizer_options import as_keywords, spell_optimizer
+
 FUSED = ("Adam", "AdamW", "SGD")
 
 
-def build_optimizer(name: str, parameters: Iterable[Parameter], lr: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    name: str, parameters: Iterable[Parameter], lr: float, arguments: dict[str, Any] | None = None
+) -> torch.optim.Optimizer:
     """Return the optimizer of FuxiCTR's ``get_optimizer``; Adam, AdamW and SGD with the same arithmetic in one kernel.
 
     Args:
-        name: of a class in ``torch.optim``, or ``adam``.
+        name: of a class in ``torch.optim``, in any case.
         parameters: to optimize.
         lr: learning rate.
+        arguments: further arguments of the class, as ``optimizer_args`` of a config has them.
     """
-    parameters = list(parameters)
-    cls = "Adam" if name == "adam" else name
+    parameters, keywords = list(parameters), as_keywords(arguments)
+    cls = spell_optimizer(name)
     on_known_device = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
     if cls in FUSED and on_known_device:
-        return getattr(torch.optim, cls)(parameters, lr=lr, fused=True)
-    return get_optimizer(name, parameters, lr)
+        return getattr(torch.optim, cls)(parameters, lr=lr, fused=True, **keywords)
+    if keywords:
+        return getattr(torch.optim, cls)(parameters, lr=lr, **keywords)
+    return get_optimizer(cls, parameters, lr)
 
 
 class RatesAsTensors:

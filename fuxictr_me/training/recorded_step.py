@@ -56,6 +56,7 @@ class RecordedSteps:
         recorder: None uses a CUDA graph if the model is on a GPU.
     """
 
+    has_stepped = True  # each batch is an optimizer step, unlike in ``AccumulatedSteps``
     recorder: Recorder | None
     # What a recording consists of. ``_forget`` resets it.
     replay: Callable[[], Tensor] | None  # runs the recorded step and returns its loss
@@ -191,6 +192,7 @@ class RecordedSteps:
         parts: list[object] = [None if data_set is None else id(data_set.__self__)]
         parts += [model.training, model._max_gradient_norm, torch.is_grad_enabled()]
         parts += [rows.graph_key for rows in self.step.rows]
+        parts.append(None if self.step.gradient_norm is None else self.step.gradient_norm.data_ptr())
         for parameter in self.parameters:
             parts += [parameter.data_ptr(), parameter.requires_grad]
             parts += [x.data_ptr() for x in state.get(parameter, {}).values() if torch.is_tensor(x)]

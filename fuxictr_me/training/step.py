@@ -57,9 +57,14 @@ class Step:
         totals: joins the norm and the loss of several processes; None: ``LocalTotals``.
         kernels: the module that updates fused tables on a GPU; None: see ``find_kernels``.
 
+    Attributes:
+        gradient_norm: (), to which each step copies the norm of the gradient before clipping; None: it is not kept.
+
     Raises:
         UsageError: see ``check_updates``.
     """
+
+    gradient_norm: Tensor | None = None
 
     def __init__(
         self,
@@ -128,9 +133,18 @@ class Step:
 
     def compute(self, forward: Callable[[], Tensor], max_gradient_norm: float) -> Tensor:
         """Do the part of a step that can be recorded: it never waits for the device or depends on Python values."""
+        self.begin()
+        return self.update(self.backward(forward), max_gradient_norm)
+
+    def begin(self) -> None:
+        """Forget the gradients of the last step."""
         self.optimizer.zero_grad()
         for rows in self.rows:
             rows.begin()
+
+    def backward(self, forward: Callable[[], Tensor]) -> Tensor:
+        """Add the gradients of a loss to those since ``begin``. Return the loss, a Tensor (), detached."""
+        for rows in self.rows:
             rows.reading = True
         try:
             loss = forward()
@@ -138,6 +152,17 @@ class Step:
             for rows in self.rows:
                 rows.reading = False
         loss.backward()
+        return loss.detach()
+
+    @torch.no_grad()
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply the gradients since ``begin`` by a factor, before ``update`` adds those of the regularisers."""
+        torch._foreach_mul_(_grads(self.parameters), factor)
+        for rows in self.rows:
+            rows.scale_reads(factor)
+
+    def update(self, loss: Tensor, max_gradient_norm: float) -> Tensor:
+        """Add the regularisers' gradients, clip, and update all parameters. Return the loss with regularisers."""
         with torch.no_grad():
             squares, penalties = [], []
             for rows in self.rows:
@@ -146,8 +171,11 @@ class Step:
                 penalties.append(penalty)
             total_penalty = sum(penalties) + self._regularise()
             total_square = self._squared_norm() + sum(squares)
-            square, total_loss = self.totals.join(total_square, loss.detach(), total_penalty)
-            self._clip(square.sqrt(), max_gradient_norm)
+            square, total_loss = self.totals.join(total_square, loss, total_penalty)
+            norm = square.sqrt()
+            if self.gradient_norm is not None:
+                self.gradient_norm.copy_(norm)
+            self._clip(norm, max_gradient_norm)
         self.optimizer.step()
         for rows in self.rows:
             rows.finish()
@@ -222,5 +250,7 @@ def check_updates(model: BaseModel, embedding_updates: str) -> None:
         reason = f"the optimizer must be adam, got {type(optimizer).__name__}"
     elif optimizer.param_groups[0]["weight_decay"]:
         reason = "weight_decay gives every row a gradient: leave it out"
+    elif variant := next((v for v in ("amsgrad", "maximize") if optimizer.param_groups[0][v]), None):
+        reason = f"the optimizer must be adam without {variant}"
     if reason:
         raise UsageError(f"embedding_updates: {embedding_updates} is not supported here: {reason}")

@@ -95,6 +95,13 @@ class DenseRows:
         self.table.weight.grad = G
         return square, penalty
 
+    @torch.no_grad()
+    def scale_reads(self, factor: float) -> None:
+        """Multiply the gradients of all reads by a factor, before ``collect`` sums them up."""
+        for _, _, e in self.reads:
+            if e.grad is not None:
+                e.grad.mul_(factor)
+
     def scale(self, factor: Tensor) -> None:
         """Multiply the gradient by a factor (), as clipping does."""
         if self.table.weight.grad is not None:
@@ -151,14 +158,16 @@ def dense_rows(
         kernels: None for those of ``find_kernels``.
     """
     on_cpu = table.weight.device.type == "cpu" if on_cpu is None else on_cpu
-    if type(optimizer) is not torch.optim.Adam:
+    variants = ("amsgrad", "maximize", "decoupled_weight_decay")  # of Adam, some in newer versions of PyTorch
+    group = optimizer.param_groups[0]
+    if type(optimizer) is not torch.optim.Adam or any(group.get(variant) for variant in variants):
         return DenseRows(table, optimizer, l1, l2)
     from fuxictr_me.training.one_pass import OnePassRows, SweptRows  # they are subclasses of ``DenseRows``
 
     if on_cpu:
         return SweptRows(table, optimizer, l1, l2)
-    group, kernels = optimizer.param_groups[0], kernels or find_kernels(table.weight)
-    if kernels is None or group["amsgrad"] or group["maximize"]:
+    kernels = kernels or find_kernels(table.weight)
+    if kernels is None:
         return DenseRows(table, optimizer, l1, l2)
     return OnePassRows(table, optimizer, l1, l2, kernels)
 

@@ -1,7 +1,9 @@
-"""Callbacks for any FuxiCTR model, and the one that measures information abundance during training."""
+"""Callbacks for any FuxiCTR model: logs of collapse and of training, and new embeddings in each epoch."""
 
 from fuxictr_me.training.callbacks.base import Callback, attach
 from fuxictr_me.training.callbacks.from_config import build
 from fuxictr_me.training.callbacks.information_abundance import InformationAbundance
+from fuxictr_me.training.callbacks.log import Log
+from fuxictr_me.training.callbacks.reinitialise_embeddings import ReinitialiseEmbeddings
 
-__all__ = ["Callback", "InformationAbundance", "attach", "build"]
+__all__ = ["Callback", "InformationAbundance", "Log", "ReinitialiseEmbeddings", "attach", "build"]

@@ -1,5 +1,6 @@
 """The base class of callbacks, and how a model's training loop calls them."""
 
+import contextlib
 import logging
 import traceback
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from fuxictr_me.compat import BaseModel
+from fuxictr_me.training.callbacks.step_record import StepRecord
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -43,6 +45,10 @@ class CallsCallbacks:
     """Base class of models whose training loop calls ``notify``."""
 
     _callbacks: ClassVar[list[Callback]] = []  # ``attach`` gives each model a list of its own
+    step_record: StepRecord | None = None  # what steps leave behind for the callback ``Log``, if it is attached
+
+    def forget_steps(self) -> None:
+        """Called after a callback has changed the optimizer's state, for a model that keeps more state of its own."""
 
     @torch.no_grad()
     def notify(self, hook: str, *args: Any) -> None:
@@ -78,7 +84,18 @@ class ForeignTrainingLoop(CallsCallbacks, BaseModel):
         super().train_epoch(*args, **kwargs)
         self.notify("on_epoch_end")
 
+    def train_step(self, *args: Any, **kwargs: Any) -> Any:
+        if self.step_record is None:
+            return super().train_step(*args, **kwargs)
+        is_evaluated = self._total_steps % self._eval_steps == 0  # FuxiCTR evaluates after this step
+        with self.step_record.watch_clipping() if is_evaluated else contextlib.nullcontext():
+            loss = super().train_step(*args, **kwargs)
+        self.step_record.add_loss(loss)
+        return loss
+
     def eval_step(self, *args: Any, **kwargs: Any) -> None:
+        if self.step_record is not None:
+            self.step_record.close_mean()
         self._evaluation_logs: dict[str, float] = {}
         super().eval_step(*args, **kwargs)
         self.notify("on_evaluation_end", self._evaluation_logs)

@@ -5,8 +5,14 @@ from fuxictr_me.config.user_code import import_named
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.training.callbacks.base import Callback
 from fuxictr_me.training.callbacks.information_abundance import InformationAbundance
+from fuxictr_me.training.callbacks.log import Log
+from fuxictr_me.training.callbacks.reinitialise_embeddings import ReinitialiseEmbeddings
 
-CALLBACKS: dict[str, type[Callback]] = {"InformationAbundance": InformationAbundance}
+CALLBACKS: dict[str, type[Callback]] = {
+    "InformationAbundance": InformationAbundance,
+    "Log": Log,
+    "ReinitialiseEmbeddings": ReinitialiseEmbeddings,
+}
 
 
 def build(specs: object) -> list[Callback]:

@@ -1,19 +1,16 @@
 """The callback that measures the information abundance of embeddings during training."""
 
-import csv
-import io
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from fuxictr_me.collapse import random_reference
 from fuxictr_me.compat import BaseModel
-from fuxictr_me.errors import RunError
-from fuxictr_me.io.atomic import append_atomically, write_atomically
 from fuxictr_me.tables import FieldTables, abundance_of_fields, find_tables
 from fuxictr_me.training.callbacks.base import Callback
+from fuxictr_me.training.callbacks.log_writers import AppendedCsv, require_package
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -43,16 +40,19 @@ class InformationAbundance(Callback):
 
     Args:
         tensorboard: also write scalars to ``<model_id>.tensorboard/`` beside the csv file.
+
+    Raises:
+        UsageError: TensorBoard is not installed.
     """
 
     def __init__(self, tensorboard: bool = False):
+        if tensorboard:
+            require_package("tensorboard", "callback InformationAbundance with tensorboard: True")
         self.tensorboard = tensorboard
 
     def on_fit_start(self, model: BaseModel) -> None:
         self.path = Path(model.model_dir) / f"{model.model_id}.ia.csv"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, lambda path: path.write_bytes(_csv_block([COLUMNS])))
-        self._inode = self.path.stat().st_ino
+        self._file = AppendedCsv(self.path, [COLUMNS])
         self._writer: Any = None
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # of an extra that need not be installed
@@ -69,15 +69,8 @@ class InformationAbundance(Callback):
 
     def _record(self, model: BaseModel, event: str) -> None:
         epoch, step = model._epoch_index + 1, model._total_steps
-        tables = self._find_tables(model)
-        rows = [
-            {"event": event, "epoch": epoch, "step": step, **row}
-            for of_field, abundance in zip(tables, abundance_of_fields(tables), strict=True)
-            for row in self._rows_of_field(of_field, abundance)
-        ]
-        if self.path.stat().st_ino != self._inode:
-            raise RunError(f"another run has replaced {self.path}: rows of two runs do not go into one file")
-        append_atomically(self.path, _csv_block([[row[column] for column in COLUMNS] for row in rows]))
+        rows = [{"event": event, "epoch": epoch, "step": step, **row} for row in measure_rows(self._find_tables(model))]
+        self._file.append([row[column] for column in COLUMNS] for row in rows)
         logging.info(_summarise(rows))
         if self._writer and event == "evaluation":
             for row in rows:
@@ -88,32 +81,42 @@ class InformationAbundance(Callback):
         """Return the tables that are measured."""
         return find_tables(model)
 
-    def _rows_of_field(self, tables: FieldTables, abundance: Any) -> Iterator[Row]:
-        """Yield one row per set, and one for all sets side by side."""
-        if isinstance(abundance, ValueError):
-            logging.warning(f"[IA] field {tables.field}: {abundance}")
-            abundance = [""] * len(tables.sets), ""
-        per_set, side_by_side = abundance
-        dims = tables.dims
-        parts = [
-            *zip(range(len(dims)), [[dim] for dim in dims], per_set, strict=True),
-            (ALL, dims, side_by_side),
-        ]
-        for name, part_dims, ia in parts:
-            dim = sum(part_dims)
-            ia_random: float | str = ""
-            if tables.initializer is not None:
-                ia_random = random_reference(tables.num_ids, tuple(part_dims), tables.initializer).ia
-            yield {
-                "layer": tables.layer,
-                "field": tables.field,
-                "set": name,
-                "num_ids": tables.num_ids,
-                "dim": dim,
-                "ia": ia,
-                "ia_ratio": "" if ia == "" else ia / max(1, tables.ceiling(dim)),
-                "ia_random": ia_random,
-            }
+
+def measure_rows(tables: list[FieldTables]) -> list[Row]:
+    """Return one row per field and set, and one for all sets of a field side by side.
+
+    The keys are those of ``COLUMNS`` that do not depend on time.
+    """
+    of_fields = zip(tables, abundance_of_fields(tables), strict=True)
+    return [row for field, abundance in of_fields for row in _rows_of_field(field, abundance)]
+
+
+def _rows_of_field(tables: FieldTables, abundance: Any) -> Iterator[Row]:
+    """Yield one row per set, and one for all sets side by side."""
+    if isinstance(abundance, ValueError):
+        logging.warning(f"[IA] field {tables.field}: {abundance}")
+        abundance = [""] * len(tables.sets), ""
+    per_set, side_by_side = abundance
+    dims = tables.dims
+    parts = [
+        *zip(range(len(dims)), [[dim] for dim in dims], per_set, strict=True),
+        (ALL, dims, side_by_side),
+    ]
+    for name, part_dims, ia in parts:
+        dim = sum(part_dims)
+        ia_random: float | str = ""
+        if tables.initializer is not None:
+            ia_random = random_reference(tables.num_ids, tuple(part_dims), tables.initializer).ia
+        yield {
+            "layer": tables.layer,
+            "field": tables.field,
+            "set": name,
+            "num_ids": tables.num_ids,
+            "dim": dim,
+            "ia": ia,
+            "ia_ratio": "" if ia == "" else ia / max(1, tables.ceiling(dim)),
+            "ia_random": ia_random,
+        }
 
 
 def _summarise(rows: list[Row]) -> str:
@@ -136,9 +139,3 @@ def _describe_means(rows: list[Row]) -> str:
     text = f"{fmean(row['ia'] for row in rows):.2f} = {fmean(row['ia_ratio'] for row in rows):.1%} of min(K, D)"
     random = [row["ia_random"] for row in rows if row["ia_random"] != ""]
     return text + (f" (random {fmean(random):.2f})" if random else "")
-
-
-def _csv_block(rows: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
