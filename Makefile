@@ -12,7 +12,7 @@ run: .venv/quickstart    ## train SE 1x, SE 4x and ME 4x on real data: a table a
 test: .venv/dev          ## the test suite, on two cores
 	$(PYTEST)
 
-test-all: .venv/kernels  ## also the tests that take minutes or the network, and those of the GPU kernels, in Triton's interpreter
+test-all: .venv/kernels  ## also the tests that take minutes or the network, of the experiment trackers, and of the GPU kernels, in Triton's interpreter
 	$(PYTEST) -m "slow or not slow"
 
 lint: .venv/dev          ## style and format
@@ -62,7 +62,7 @@ bench-gpu: .venv/dev     ## checks and figures of one GPU in under 8 minutes; a 
 	@touch $@
 
 .venv/kernels: .venv/dev
-	$(PIP) -e '.[dev,kernels]'
+	$(PIP) -e '.[dev,kernels,wandb]' mlflow-skinny
 	@touch $@
 
 clean:

@@ -28,6 +28,8 @@ class AccumulatedSteps:
     def __init__(self, model: BaseModel, step: Step):
         self.model, self.step = model, step
         self.num_batches, self.num_rows, self.has_stepped = 0, 0, False
+        # A replay of a compiled part as a CUDA graph would overwrite the gradients of the batch before.
+        model.steps_are_recorded(True)
         if model.cuda_graph is True:
             logging.warning("cuda_graph: steps are not recorded: accumulate_steps is set")
 

@@ -15,7 +15,8 @@ from fuxictr_me.config.dataset_options import COLUMN_OPTIONS, DATASET_OPTIONS, L
 from fuxictr_me.config.family_options import FAMILY_OPTIONS
 from fuxictr_me.config.model_options import COMMON_OPTIONS, MODEL_OPTIONS, PENALTY_OPTIONS, SPEED_OPTIONS
 from fuxictr_me.config.options import UNSET
-from fuxictr_me.config.training_options import LOSSES, OPTIMIZERS, TRAINING_OPTIONS
+from fuxictr_me.config.optimizer_options import OPTIMIZERS
+from fuxictr_me.config.training_options import LOSSES, TRAINING_OPTIONS
 from fuxictr_me.training.callbacks.from_config import CALLBACKS
 from fuxictr_me.zoo.find_model import MODEL_NAMES
 
@@ -58,7 +59,10 @@ def test_the_table_has_the_callbacks_that_can_be_built():
     assert CALLBACK_ARGUMENTS.keys() == CALLBACKS.keys()
     for name, options in CALLBACK_ARGUMENTS.items():
         arguments = list(inspect.signature(CALLBACKS[name].__init__).parameters.values())[1:]
-        assert {a.name: a.default for a in arguments} == {key: option.default for key, option in options.items()}
+        defaults = {
+            a.name: UNSET if a.default is a.empty else a.default for a in arguments if a.kind is a.POSITIONAL_OR_KEYWORD
+        }
+        assert defaults == {key: option.default for key, option in options.items()}
 
 
 def test_every_default_in_the_table_is_of_its_kind():
