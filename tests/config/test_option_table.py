@@ -14,8 +14,8 @@ from fuxictr_me.config.callback_specs import CALLBACK_ARGUMENTS
 from fuxictr_me.config.dataset_options import COLUMN_OPTIONS, DATASET_OPTIONS, LABEL_OPTIONS, READING_OPTIONS
 from fuxictr_me.config.family_options import FAMILY_OPTIONS
 from fuxictr_me.config.model_options import COMMON_OPTIONS, MODEL_OPTIONS, PENALTY_OPTIONS, SPEED_OPTIONS
-from fuxictr_me.config.options import UNSET
 from fuxictr_me.config.optimizer_options import OPTIMIZERS
+from fuxictr_me.config.options import UNSET
 from fuxictr_me.config.training_options import LOSSES, TRAINING_OPTIONS
 from fuxictr_me.training.callbacks.from_config import CALLBACKS
 from fuxictr_me.zoo.find_model import MODEL_NAMES
