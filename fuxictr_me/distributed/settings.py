@@ -133,7 +133,7 @@ def _find_obstacle(settings: Settings, dims: list[int]) -> str | None:
         if settings(f"{name}_regularizer"):
             return f"needs {name}_regularizer 0: only embedding_regularizer and net_regularizer are summed over ranks"
     if settings("lr_schedule"):
-        return "has no lr_schedule"
+        return "needs lr_schedule null: it follows the steps of one process"
     if settings("accumulate_steps") != 1:
         return f"needs accumulate_steps 1, got {settings('accumulate_steps')}"
     for callback in build(settings("callbacks")):

@@ -116,7 +116,8 @@ def load_trained(expid: str, config: str) -> BaseModel:
     """
     params = load_settings(config, expid)
     feature_map = load_feature_map(Path(params["data_root"]) / params["dataset_id"], params)
-    model = find_model(params["model"])(feature_map, **params)
+    # Callbacks act in training only, and those that log may need packages that are not installed here.
+    model = find_model(params["model"])(feature_map, **{**params, "callbacks": None})
     model.load_weights(model.checkpoint)
     return model
 

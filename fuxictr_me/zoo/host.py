@@ -22,6 +22,7 @@ import fuxictr_me.data  # noqa: F401 - PyYAML resolves !!python/name only to mod
 from fuxictr_me.compat import BaseModel, MultiTaskModel, dataloaders, fuxictr_models
 from fuxictr_me.compat.loaders import bridge_rank_loader
 from fuxictr_me.config.evaluated_settings import check_encoders, check_evaluated
+from fuxictr_me.config.optimizer_options import check_not_for_fuxictr
 from fuxictr_me.errors import missing
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.training.callbacks import attach, build
@@ -105,6 +106,7 @@ class _Configured:
         return object.__new__(wrap_if_configured(cls, kwargs))
 
     def __init__(self, *args: object, callbacks: list | None = None, **kwargs: object) -> None:
+        check_not_for_fuxictr(type(self), kwargs)
         super().__init__(*args, **kwargs)
         attach(self, build(callbacks))
 

@@ -2,15 +2,18 @@
 
 import copy
 import logging
+import re
 
 import pytest
 import torch
+from fuxictr.pytorch.models import BaseModel
 from helpers.batches import make_batch
 from helpers.families import build
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR, StepLR
 
 from fuxictr_me import DNN_ME, DCNv2_ME, UsageError
-from fuxictr_me.config.optimizer_options import check_lr_schedule, check_optimizer_args
+from fuxictr_me.config.optimizer_options import check_lr_schedule, check_not_for_fuxictr, check_optimizer_args
+from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.training.cuda_graph import CallRecorder
 from fuxictr_me.training.lr_schedule import build_schedule
 from fuxictr_me.training.recorded_step import WARM_UP
@@ -286,6 +289,20 @@ def test_a_warm_up_longer_than_training_is_refused(plain_map, tmp_path):
         model.fit(batches, epochs=1, validation_data=batches)
 
 
+NEEDED = {"metrics": ["AUC"], "model_root": "unused", "verbose": 0}  # by FuxiCTR's base class
+
+
+class Foreign(BaseModel):
+    """A model of another package."""
+
+
+class Accumulating(BaseModel):
+    """A model of another package that takes the setting itself."""
+
+    def __init__(self, feature_map, accumulate_steps=1, **kwargs):
+        super().__init__(feature_map, **kwargs)
+
+
 class OwnLoss(DNN_ME):
     def compute_loss(self, return_dict, y_true):
         return super().compute_loss(return_dict, y_true)
@@ -296,6 +313,30 @@ def test_a_loss_of_ones_own_cannot_accumulate(plain_map, tmp_path):
     batches = batches_of(plain_map, [8] * 2)
     with pytest.raises(UsageError, match="accumulate_steps needs FuxiCTR's loss"):
         model.fit(batches, epochs=1, validation_data=batches)
+
+
+@pytest.mark.parametrize(
+    "settings, error",
+    [
+        (
+            {"lr_schedule": {"name": "linear"}},
+            "lr_schedule is an option of fuxictr-me's models, and Foreign is not one",
+        ),
+        ({"accumulate_steps": 2}, "accumulate_steps is an option of fuxictr-me's models"),
+        ({"optimizer_args": {"eps": 1e-4}}, "optimizer_args is an option of fuxictr-me's models"),
+        ({"optimizer": "adamw"}, "must be written as in torch.optim: AdamW"),
+    ],
+    ids=str,
+)
+def test_models_of_fuxictr_refuse_what_their_code_ignores(settings, error):
+    for check in (check_model_settings, check_not_for_fuxictr):
+        with pytest.raises(UsageError, match=re.escape(error)):
+            check(Foreign, {**NEEDED, **settings})
+
+
+def test_models_of_fuxictr_accept_defaults_and_their_own_arguments():
+    check_model_settings(Foreign, {**NEEDED, "accumulate_steps": 1, "lr_schedule": None, "optimizer": "AdamW"})
+    check_not_for_fuxictr(Accumulating, {"accumulate_steps": 4, "optimizer": "Adam"})
 
 
 def test_checks_accept_what_is_right():
