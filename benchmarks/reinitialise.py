@@ -1,6 +1,6 @@
 """New embeddings in each epoch (the callback ``ReinitialiseEmbeddings``, MEDA) against ordinary training.
 
-    python benchmarks/reinitialise.py [--fraction 0.2] [--seeds 3] [--epochs 4]
+    python benchmarks/reinitialise.py [--fraction 0.2] [--seeds 3] [--epochs 5]
 
 DCNv2 with the quickstart's settings and small networks is trained on a part of its flights (days in order of time),
 with and without the callback, from the same weights and with a constant learning rate. The tables show validation AUC
@@ -19,7 +19,7 @@ import yaml
 
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.quickstart.flights import write_csv
-from fuxictr_me.quickstart.run import FAST, get_dataset_id, write_config
+from fuxictr_me.quickstart.run import get_dataset_id, write_config
 from fuxictr_me.runs.experiment import run_expid
 
 MODELS = {"SE_1x": "SE 1x (1 set of 10)", "ME_4x": "ME 4x (4 sets of 10)"}
@@ -54,7 +54,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fraction", type=float, default=0.2, help="of the flights")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=5)
     arguments = parser.parse_args()
     started, rows = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as folder, change_directory(Path(folder)):
