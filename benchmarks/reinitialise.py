@@ -66,9 +66,7 @@ def main():
                 rows.append([title, name, *map(describe, zip(*curves, strict=True)), describe(tests)])
                 print(" | ".join(rows[-1]), flush=True)
     epochs = [f"valid, epoch {epoch + 1}" for epoch in range(arguments.epochs)]
-    print(
-        f"\n{arguments.seeds} seeds, {time.perf_counter() - started:.0f} s, {os.cpu_count()} CPUs; settings: {FAST}\n"
-    )
+    print(f"\n{arguments.seeds} seeds, {time.perf_counter() - started:.0f} s, {os.cpu_count()} CPUs\n")
     header = ["DCNv2", "training", *epochs, "test, best epoch"]
     for row in (header, ["---"] * len(header), *rows):
         print(f"| {' | '.join(row)} |")
