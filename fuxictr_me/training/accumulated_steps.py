@@ -49,12 +49,15 @@ class AccumulatedSteps:
         return self.model.compute_step(compute, columns)
 
     def _add(self, forward: Callable[[], Tensor], max_gradient_norm: float, num_rows: int) -> Tensor:
-        if self.num_batches == 0:
+        index = getattr(self.model, "_batch_index", None)
+        if self.num_batches == 0 or index == 0:  # a training that was stopped may have left a part of a group
+            self.num_batches, self.num_rows = 0, 0
             self.step.prepare()
             self.step.begin()
         loss = self.step.backward(lambda: forward() * num_rows) / num_rows
         self.num_batches, self.num_rows = self.num_batches + 1, self.num_rows + num_rows
-        self.has_stepped = self.num_batches == self.model.accumulate_steps or self._is_last_of_epoch()
+        is_last = index is not None and index + 1 == self.model._steps_per_epoch
+        self.has_stepped = is_last or self.num_batches == self.model.accumulate_steps
         if not self.has_stepped:
             return loss
         self.step.scale_gradients(1 / self.num_rows)
@@ -63,6 +66,3 @@ class AccumulatedSteps:
         loss = loss + self.num_batches * penalty
         self.num_batches, self.num_rows = 0, 0
         return loss
-
-    def _is_last_of_epoch(self) -> bool:
-        return self.model._batch_index + 1 == self.model._steps_per_epoch

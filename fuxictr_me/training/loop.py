@@ -108,7 +108,8 @@ class FastTraining(CallsCallbacks, ScheduledOptimizer, BaseModel):
     def train_step(self, batch_data: dict | SelectedRows) -> Tensor:
         """Take one optimizer step. Return the loss, regularisers included, as a Tensor () on the device."""
         if self._has_own_loss:
-            loss, has_stepped = super().train_step(columns_of(batch_data)), True
+            with self.watch_clipping():
+                loss, has_stepped = super().train_step(columns_of(batch_data)), True
         else:
             steps = self._prepare_steps()
             loss, has_stepped = steps(batch_data), steps.has_stepped

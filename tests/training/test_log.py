@@ -52,9 +52,9 @@ class Unclipped(Foreign):
         return loss
 
 
-def make_ours(feature_map, folder, **settings):
+def make_ours(feature_map, folder, model_class=DCNv2_ME, **settings):
     settings = {"num_sets": 2, "batch_norm": False, "learning_rate": 1e-2, "metrics": ["AUC"], **settings}
-    return build_family(DCNv2_ME, feature_map, model_id="m", model_root=str(folder), **settings)
+    return build_family(model_class, feature_map, model_id="m", model_root=str(folder), **settings)
 
 
 def make_foreign(feature_map, folder, **settings):
@@ -94,7 +94,18 @@ def train_plainly(model, data, epochs):
     return results
 
 
-@pytest.mark.parametrize("make", [make_ours, make_foreign])
+class OwnLoss(DCNv2_ME):
+    """A fuxictr-me model with its own loss, which takes FuxiCTR's training step."""
+
+    def compute_loss(self, return_dict, y_true):
+        return 2 * super().compute_loss(return_dict, y_true)
+
+
+def make_own_loss(feature_map, folder, **settings):
+    return make_ours(feature_map, folder, OwnLoss, **settings)
+
+
+@pytest.mark.parametrize("make", [make_ours, make_own_loss, make_foreign])
 @pytest.mark.usefixtures("exact")
 def test_values_equal_a_plain_loop(plain_map, data, tmp_path, make):
     torch.manual_seed(1)
@@ -112,7 +123,7 @@ def test_values_equal_a_plain_loop(plain_map, data, tmp_path, make):
         assert float(row["train/gradient_norm"]) == pytest.approx(norm, rel=1e-9)
     assert [float(row["train/learning_rate"]) for row in rows] == pytest.approx([0.01, 0.01])
     assert 0 <= float(rows[0]["valid/AUC"]) <= 1
-    if make is make_ours:
+    if make is not make_foreign:
         tables = plain.embedding_layer.tables()["user"]
         abundance = information_abundance([table[1:] for table in tables])
     else:

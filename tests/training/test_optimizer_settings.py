@@ -249,6 +249,18 @@ def test_fit_with_accumulated_steps_counts_batches_and_logs_the_loss(plain_map, 
     assert f"Train loss: {sum(losses) / 5:.6f}" in caplog.messages
 
 
+def test_a_group_that_was_cut_off_does_not_reach_the_next_training(plain_map, tmp_path):
+    cut_off, other = (make_model(plain_map, tmp_path, accumulate_steps=2, learning_rate=0.01) for _ in range(2))
+    batches = batches_of(plain_map, [8] * 4)
+    for model in (cut_off, other):
+        model.train()
+        model._max_gradient_norm, model._steps_per_epoch, model._batch_index = MAX_NORM, 4, 0
+    cut_off.train_step(make_batch(plain_map, seed=99))
+    for model in (cut_off, other):
+        step_through(model, batches)
+    assert_equal_weights(cut_off, other)
+
+
 WRONG = [
     (
         {"optimizer_args": {"beta": 1}},

@@ -50,6 +50,12 @@ class CallsCallbacks:
     def forget_steps(self) -> None:
         """Called after a callback has changed the optimizer's state, for a model that keeps more state of its own."""
 
+    def watch_clipping(self) -> contextlib.AbstractContextManager:
+        """Return a context for FuxiCTR's training step, which records the gradient norm if an evaluation follows."""
+        if self.step_record is None or self._total_steps % self._eval_steps:
+            return contextlib.nullcontext()
+        return self.step_record.watch_clipping()
+
     @torch.no_grad()
     def notify(self, hook: str, *args: Any) -> None:
         """Call a hook of every callback.
@@ -85,12 +91,10 @@ class ForeignTrainingLoop(CallsCallbacks, BaseModel):
         self.notify("on_epoch_end")
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
-        if self.step_record is None:
-            return super().train_step(*args, **kwargs)
-        is_evaluated = self._total_steps % self._eval_steps == 0  # FuxiCTR evaluates after this step
-        with self.step_record.watch_clipping() if is_evaluated else contextlib.nullcontext():
+        with self.watch_clipping():
             loss = super().train_step(*args, **kwargs)
-        self.step_record.add_loss(loss)
+        if self.step_record is not None:
+            self.step_record.add_loss(loss)
         return loss
 
     def eval_step(self, *args: Any, **kwargs: Any) -> None:
