@@ -191,6 +191,32 @@ def test_one_bad_row_among_many(tmp_path, gap):
             check_whole_rows(file, ",", 3)
 
 
+@FORMS
+@pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\n\n\n\n", "\n\r\n"])
+def test_blank_lines_at_the_end_are_no_rows(tmp_path, end, form):
+    raw = "user,click\na,0\nb,1\na,1"
+    whole, blank = (tmp_path / name for name in ("whole", "blank"))
+    whole.mkdir(), blank.mkdir()
+    expected = build(whole, raw, form=form)
+    assert expected == build(blank, raw + end, form=form)
+    assert build(blank, raw + end, form=form, n_rows=2, dataset_id="two")["click"] == [0, 1]
+    middle = raw.replace("b,1", "\nb,1") + end
+    with pytest.raises(UsageError, match="1 row does not have the 2 fields of the header; the first is row 2 with 0"):
+        build(tmp_path, middle, form=form)
+
+
+def test_blank_lines_at_the_end_of_large_files(tmp_path):
+    """In files of several blocks, with a quoted blank line, and more blank lines than a block holds."""
+    for row in (b"a,1,0\n", b'"a\n\n",1,0\n'):
+        rows = 5 * (1 << 20) // len(row)
+        for blank in (1, 2, 2 * BLOCK):
+            (tmp_path / "a.csv").write_bytes(b"x,y,z\n" + row * rows + b"\n" * (blank - 1))
+            assert check_whole_rows(tmp_path / "a.csv", ",", 3) == (rows if blank > 1 else None)
+    (tmp_path / "a.csv").write_bytes(b"x,y,z\n" + row * rows + b"\n" * (2 * BLOCK) + row)
+    with pytest.raises(UsageError, match=f"{2 * BLOCK} rows do not have .* the first is row {rows + 1} with 0"):
+        check_whole_rows(tmp_path / "a.csv", ",", 3)
+
+
 def test_rows_that_are_whole_pass(tmp_path):
     random, file = np.random.default_rng(0), tmp_path / "a.csv"
     values = ["a", "", "x,y", 'say "x"', "two\nlines", "é", "'", "#", " ", "\t"]

@@ -11,6 +11,7 @@ import pytest
 from test_data_folder import SPLITS, build, write_small
 
 from fuxictr_me import UsageError
+from fuxictr_me.config import check_dataset
 from fuxictr_me.data import InMemoryLoader, feature_maps
 from fuxictr_me.data.convert import convert_set
 from fuxictr_me.data.processor import PreparingProcessor
@@ -73,6 +74,25 @@ def with_tabs(content):
 def test_every_ending_gives_the_ids_of_the_csv(small, ending, change, more):
     params, expected = small
     assert ids_of(rewritten(params, ending, change, **more)) == expected
+
+
+@pytest.mark.parametrize(
+    "place", ["a.csv", "a.tsv", "a.txt", "a.CSV", "a.csv.gz", "folder", "a.t*", "a.parquet", "mixed"]
+)
+def test_columns_that_csv_cannot_hold_are_refused_whatever_its_ending(tmp_path, place):
+    (tmp_path / "folder").mkdir(), (tmp_path / "mixed").mkdir()
+    for name in ("folder/part.tsv", "mixed/part.parquet", "mixed/notes.txt", place.replace("*", "sv")):
+        if not (tmp_path / name).exists():
+            (tmp_path / name).touch()
+    paths = dict.fromkeys(("train_data", "valid_data"), str(tmp_path / place))
+    column = {"name": "x", "active": True, "dtype": "str", "type": "sequence", "fill_na": None}
+    params = {"dataset_id": "d", "data_root": "data", "data_format": "h5", "rebuild_dataset": True, **paths}
+    params |= {"label_col": {"name": "y", "dtype": "float"}, "feature_cols": [column]}
+    if place in ("a.parquet", "mixed"):
+        check_dataset(params)
+    else:
+        with pytest.raises(UsageError, match="fill_na of column 'x' must be text"):
+            check_dataset(params)
 
 
 @pytest.mark.parametrize("folder", ["raw[2024]", "a*b", "what?", "{x}"])

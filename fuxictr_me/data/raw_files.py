@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
+from fuxictr_me.config.raw_endings import CSV, ENDINGS, PARQUET, ending
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.errors import UsageError, missing
-
-CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
-PARQUET = (".parquet", ".parq", ".pq")
-ENDINGS = ".csv, .tsv, .txt (each also with .gz) and .parquet (or .parq, .pq)"
 
 
 def raw_splits(params: dict) -> dict[str, list[Path]]:
@@ -51,12 +48,6 @@ def raw_files(path: str | Path) -> list[Path]:
     if len(endings := sorted({ending(file) for file in files})) > 1:
         raise UsageError(f"{path} holds {' and '.join(endings)} files; a split is files of one ending")
     return files
-
-
-def ending(path: Path) -> str | None:
-    """Return the ending by which a raw file is read, in lower case; None if it is not read."""
-    name = path.name.lower()
-    return next((known for known in (*CSV, *PARQUET) if name.endswith(known)), None)
 
 
 def separator(file: Path, sep: str | None = None) -> str:

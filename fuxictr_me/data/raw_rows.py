@@ -30,6 +30,7 @@ class RawRows:
 
     def __init__(self, columns: list[dict], labels: dict, dtypes: dict):
         self.labels, self.dtypes = labels, dtypes
+        self._above_blank_lines = {}  # file -> its rows, if blank lines follow them
         declared = {column["name"]: column for column in columns}
         used = [column for column in columns if column.get("active") is not False]
         self.needed = {}  # raw column -> entry that says how it is read
@@ -62,7 +63,8 @@ class RawRows:
             if is_parquet(file):
                 check_parquet_values(rows, schema, self.needed)
             else:
-                check_whole_rows(file, sep, len(schema))
+                self._above_blank_lines[file] = check_whole_rows(file, sep, len(schema))
+                rows = self.scan(file, sep, n_rows)
             used = {name: dtype for name, dtype in schema.items() if name in self.needed or name in self.labels}
             converted = [self._convert(name, dtype) for name, dtype in used.items()]
         except UsageError as error:
@@ -76,6 +78,8 @@ class RawRows:
             rows = pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
             return rows.select(pl.col(*TEXT_KINDS).cast(pl.String)) if as_text else rows
         dtypes = {} if as_text else {name: self.dtypes[name] for name in read_header(file, sep) if name in self.dtypes}
+        whole = self._above_blank_lines.get(file)
+        n_rows = n_rows if whole is None else min(whole, whole if n_rows is None else n_rows)
         return pl.scan_csv(file, separator=sep, schema_overrides=dtypes, infer_schema=False, n_rows=n_rows, glob=False)
 
     def _convert(self, name: str, dtype: pl.DataType) -> pl.Expr | None:

@@ -32,26 +32,32 @@ def read_header(file: Path, sep: str) -> list[str]:
     return names
 
 
-def check_whole_rows(file: Path, sep: str, fields: int) -> None:
+def check_whole_rows(file: Path, sep: str, fields: int) -> int | None:
     """Refuse a csv file with rows of more or fewer fields than its header, or with NUL bytes.
 
     Separators and newlines are counted in blocks of bytes, which costs a small part of reading the file. Only a file in
-    which they do not add up is read once more, to name the rows.
+    which they do not add up is read once more, to name the rows. Blank lines at the end are no rows, unless the header
+    has one field, whose empty values they are; polars takes them for rows.
 
     Args:
         file: csv, or csv compressed by gzip.
         sep: one character.
         fields: columns of the header.
 
+    Returns:
+        The number of rows below the header if blank lines follow them, else None: all rows are to be read.
+
     Raises:
         UsageError: with the number of such rows, and the first.
     """
     if len(sep.encode()) != 1:
-        return  # polars refuses it
+        return None  # polars refuses it
     with open_bytes(file) as stream:
-        is_whole = _adds_up(file, stream, ord(sep), fields)
-    if not is_whole:
+        counted = _count_whole_lines(file, stream, ord(sep), fields)
+    if counted is None:
         raise UsageError(_name_bad_rows(file, sep, fields))
+    lines, blank = counted
+    return lines - 1 if blank and fields > 1 else None
 
 
 def open_bytes(file: Path) -> BinaryIO:
@@ -59,34 +65,40 @@ def open_bytes(file: Path) -> BinaryIO:
     return gzip.open(file) if Path(file).suffix.lower() == ".gz" else open(file, "rb")
 
 
-def _adds_up(file: Path, stream: BinaryIO, separator: int, fields: int) -> bool:
+def _count_whole_lines(file: Path, stream: BinaryIO, separator: int, fields: int) -> tuple[int, int] | None:
+    """Return the number of lines, header included, and of blank lines behind them; None if some are not whole."""
     head, more = stream.read(COUNTED_ROW_BY_ROW).lstrip(b"\r\n"), stream.read(BLOCK)
     if not more:
         _refuse_nul(file, head)
-        return _has_whole_rows(head, separator, fields)
-    separators = newlines = inside = 0
-    block, has_quotes = head + more, False
+        return _count_each_line(head, separator, fields)
+    separators = inside = trailing = 0  # trailing: newlines behind the last byte that is none, held back
+    newlines, block, has_quotes = 0, head + more, False
     while block:
         _refuse_nul(file, block)
-        has_quotes = has_quotes or b'"' in block
-        found, inside = _specials(block, separator, inside) if has_quotes else (np.frombuffer(block, np.uint8), 0)
-        separators += np.count_nonzero(found == separator)
-        newlines += np.count_nonzero(found == NEWLINE)
-        after_last_newline = block[block.rfind(b"\n") + 1 :].count(separator)
-        if not has_quotes and separators - after_last_newline != newlines * (fields - 1):
-            return False
-        ends_in_newline, block = block.endswith(b"\n"), stream.read(BLOCK)
-    rows = newlines + (not ends_in_newline)
-    return not inside and separators == rows * (fields - 1)
+        text = block.rstrip(b"\r\n")
+        if text:
+            newlines += 0 if inside else trailing
+            has_quotes = has_quotes or b'"' in text
+            found, inside = _specials(text, separator, inside) if has_quotes else (np.frombuffer(text, np.uint8), 0)
+            separators += np.count_nonzero(found == separator)
+            newlines += np.count_nonzero(found == NEWLINE)
+            after_last_newline = text[text.rfind(b"\n") + 1 :].count(separator)
+            if not has_quotes and b"\n" in text and separators - after_last_newline != newlines * (fields - 1):
+                return None
+            trailing = 0
+        trailing += block.count(b"\n", len(text))
+        block = stream.read(BLOCK)
+    lines = newlines + 1
+    return (lines, max(trailing - 1, 0)) if not inside and separators == lines * (fields - 1) else None
 
 
-def _has_whole_rows(data: bytes, separator: int, fields: int) -> bool:
-    """Tell whether each line has ``fields`` fields, those of the last line included."""
-    found, inside = _specials(data, separator, 0)
-    ends = np.flatnonzero(found == NEWLINE)
-    if data and not data.endswith(b"\n"):
-        ends = np.append(ends, len(found))
-    return not inside and bool((np.diff(ends, prepend=-1) == fields).all())
+def _count_each_line(data: bytes, separator: int, fields: int) -> tuple[int, int] | None:
+    """Do what ``_count_whole_lines`` does, and compare the fields of each line."""
+    text = data.rstrip(b"\r\n")
+    found, inside = _specials(text, separator, 0)
+    ends = np.append(np.flatnonzero(found == NEWLINE), len(found))
+    is_whole = not text or (not inside and bool((np.diff(ends, prepend=-1) == fields).all()))
+    return (len(ends), max(data.count(b"\n", len(text)) - 1, 0)) if is_whole else None
 
 
 def _specials(block: bytes, separator: int, inside: int) -> tuple[np.ndarray, int]:
@@ -106,14 +118,19 @@ def _refuse_nul(file: Path, block: bytes) -> None:
 
 
 def _name_bad_rows(file: Path, sep: str, fields: int) -> str:
-    bad, first = 0, None
+    bad, first, blank = 0, None, []  # blank: numbers of rows that may be blank lines at the end
     try:
         rows = _rows(file, sep)
         next(row for row in rows if row)  # the header
         for number, row in enumerate(rows, 1):
-            if len(row) != fields and (row or fields > 1):
-                bad += 1
-                first = first or f"row {number} with {len(row)}"
+            if not row:
+                blank += [number] * (fields > 1)
+                continue
+            wrong = [(of_blank, 0) for of_blank in blank] + [(number, len(row))] * (len(row) != fields)
+            if wrong:
+                bad += len(wrong)
+                first = first or "row {} with {}".format(*wrong[0])
+            blank = []
     except csv.Error:
         bad = 0
     if not bad:

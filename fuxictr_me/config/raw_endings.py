@@ -1,0 +1,13 @@
+"""The endings by which raw files are read."""
+
+from pathlib import Path
+
+CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+PARQUET = (".parquet", ".parq", ".pq")
+ENDINGS = ".csv, .tsv, .txt (each also with .gz) and .parquet (or .parq, .pq)"
+
+
+def ending(path: Path) -> str | None:
+    """Return the ending by which a raw file is read, in lower case; None if it is not read."""
+    name = path.name.lower()
+    return next((known for known in (*CSV, *PARQUET) if name.endswith(known)), None)
