@@ -7,6 +7,7 @@ and those of five runs keep the config of the first alone: what these cannot sho
 import ast
 import csv
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from fuxictr_me.bars.environment import HEADINGS, NEEDED
@@ -19,6 +20,7 @@ from fuxictr_me.bars.tuner import old_tuner_hash, tuner_hash
 from fuxictr_me.errors import UsageError, missing
 
 OF_OURS = ("run_expid.py", "leaderboard_row.csv")
+ALSO_IN_OURS = (r"[^/]*tuner_config[^/]*\.(yaml|csv)", r".+\.py")  # of a grid, and a model's own code
 TEXTS = (".md", ".txt", ".csv", ".log", ".py", ".yaml")
 NOT_COMPARED = {"model_id", "model_root", "dataset_id", "gpu", "verbose", "data_root"}
 
@@ -73,6 +75,18 @@ def _environment(entry):
     yield judge("keys of environments.txt", lacking)
     if entry.is_ours:
         yield from (Finding(MISSING, name) for name in OF_OURS if name not in entry.names)
+        yield judge("files", _odd_files(entry))
+
+
+def _odd_files(entry: Entry) -> Iterator[str]:
+    known = (*FILES.values(), *map(re.escape, OF_OURS), *ALSO_IN_OURS)
+    for name in entry.names:
+        if not any(re.fullmatch(pattern, name) for pattern in known):
+            yield f"{name} is no file of an entry"
+        elif (entry.folder / name).stat().st_size == 0:
+            yield f"{name} is empty"
+    logs = [name for name in entry.names if re.fullmatch(FILES["<expid>.log"], name)]
+    yield from (f"{name} is a second log" for name in logs[1:])
 
 
 def _readme(entry):
@@ -85,11 +99,18 @@ def _readme(entry):
     yield judge("results in README.md", [f"no {value}" for value in sorted(values) if value not in shown])
     named = f"--expid {entry.log.name}" in text
     yield judge("command in README.md", [] if named else [f"it does not run {entry.log.name}"])
+    if entry.is_ours:
+        log = entry.text(f"{entry.log.name}.log").rstrip()
+        yield judge("log in README.md", [] if log in text else [f"it is not {entry.log.name}.log"])
 
 
 def _results(entry):
     problems = [f"line {i} is no result row" for i, row in enumerate(entry.lines, start=1) if row is None]
     yield judge(f"{len(entry.rows)} rows of results.csv", problems or ([] if entry.rows else ["it is empty"]))
+    expids = [row.expid for row in entry.rows]
+    if entry.is_ours:
+        repeated = [expid for expid in dict.fromkeys(expids) if expids.count(expid) > 1]
+        yield judge("one row of each run", [f"{expid} has {expids.count(expid)}" for expid in repeated])
     unknown = {row.dataset_id for row in entry.rows} - entry.datasets.keys()
     verdict = UNCHECKED if entry.is_old else WRONG
     yield judge("dataset_id in dataset_config.yaml", [f"no {dataset_id}" for dataset_id in sorted(unknown)], verdict)
