@@ -302,6 +302,15 @@ def test_a_result_is_whole_whenever_its_writer_is_killed(killed_in, monkeypatch,
         assert [path.name for path in folder.iterdir()] == ["mine.json"]
 
 
+@pytest.mark.parametrize("there", [b"a row that was c", b"caf\xe9\n", b"", b"whole\r\n"])
+def test_a_row_begins_on_a_line_of_its_own_whatever_the_file_holds(there, tmp_path):
+    row = result_row("run_expid --expid mine", result_of())
+    Path("config.csv").write_bytes(there)
+    write_result(tmp_path, result_of(), "config.csv", row)
+    lines = Path("config.csv").read_bytes().splitlines()
+    assert lines == [*there.splitlines(), row.encode().rstrip(b"\n")]
+
+
 @pytest.mark.parametrize("change", [{"csv": "../x.csv"}, {"csv": ".bashrc"}, {"row": "evil\n"}, {"folder": "/"}])
 def test_a_result_that_somebody_sent_is_written_nowhere_else(change, tmp_path):
     row = result_row("run_expid --expid mine", result_of())

@@ -16,15 +16,16 @@ from fuxictr_me.errors import UsageError
 
 
 def append_whole(path: str | Path, block: bytes) -> None:
-    """Append ``block`` to a file in one write. A write that is cut short (disk full) leaves the file as it was.
+    """Append lines to a file in one write. A write that is cut short (disk full) leaves the file as it was.
 
-    Several processes may append to one file: each block stays whole.
+    Several processes may append to one file: each block stays whole. If the last line of the file has no end, as after
+    a crash or in some editors, the block begins on a line of its own.
 
     Raises:
         OSError: no space, no permission, or ``path`` is a symbolic link, which is not followed.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(f"{path} is a symbolic link: nothing is written through it") from error
@@ -32,6 +33,8 @@ def append_whole(path: str | Path, block: bytes) -> None:
     with open(descriptor, "ab", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = os.fstat(file.fileno()).st_size
+        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+            block = b"\n" + block
         if file.write(block) != len(block):
             file.truncate(size)
             raise OSError(f"no space left to append to {path}")
