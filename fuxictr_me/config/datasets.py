@@ -5,6 +5,7 @@ from pathlib import Path
 from fuxictr_me.config.columns import check_columns, check_feature_specs, check_label_columns, get_column_names
 from fuxictr_me.config.dataset_options import DATASET_OPTIONS, READING_OPTIONS
 from fuxictr_me.config.pretrained import check_pretrained
+from fuxictr_me.config.raw_endings import CSV, PARQUET, ending
 from fuxictr_me.config.splits import DATA_KEYS
 from fuxictr_me.config.value_kinds import short_repr
 from fuxictr_me.errors import UsageError, missing, unknown
@@ -101,9 +102,11 @@ def is_built(params: dict) -> bool:
 
 
 def _is_csv(path: str) -> bool:
+    """Return whether the raw files of a split are csv; ``.txt`` files beside parquet are notes."""
     place = Path(path)
-    names = [place.name] if not place.is_dir() else [entry.name for entry in place.iterdir()]
-    return any(".csv" in name.lower() for name in names)
+    files = place.iterdir() if place.is_dir() else [place, *_matches(place, place.name)]
+    endings = {ending(file) for file in files}
+    return not endings.isdisjoint(CSV) and endings.isdisjoint(PARQUET)
 
 
 def _locate(key: str, value: str, folder: Path) -> str:

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 from fuxictr.features import FeatureMap
 
+from fuxictr_me.config.raw_endings import CSV, ending
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.h5.split_rows import SplitRows
 from fuxictr_me.data.loaders.parquet_loader import read_columns
-from fuxictr_me.data.raw.find_files import CSV, ending, separator
+from fuxictr_me.data.raw.find_files import separator
 from fuxictr_me.errors import UsageError
 from fuxictr_me.serving.data_origin import DataOrigin, find_raw_columns
 from fuxictr_me.serving.predict import encode_rows

@@ -306,6 +306,15 @@ def test_a_result_is_complete_whenever_its_writer_is_killed(killed_in, monkeypat
         assert [path.name for path in folder.iterdir()] == ["mine.json"]
 
 
+@pytest.mark.parametrize("content", [b"a row that was c", b"caf\xe9\n", b"", b"whole\r\n"])
+def test_a_result_row_begins_a_new_line_whatever_the_file_contains(content, tmp_path):
+    row = format_row("run_expid --expid mine", result_of())
+    Path("config.csv").write_bytes(content)
+    write_result(tmp_path, result_of(), "config.csv", row)
+    lines = Path("config.csv").read_bytes().splitlines()
+    assert lines == [*content.splitlines(), row.encode().rstrip(b"\n")]
+
+
 @pytest.mark.parametrize("change", [{"csv": "../x.csv"}, {"csv": ".bashrc"}, {"row": "evil\n"}, {"folder": "/"}])
 def test_a_pending_result_of_a_stranger_is_not_written_elsewhere(change, tmp_path):
     row = format_row("run_expid --expid mine", result_of())

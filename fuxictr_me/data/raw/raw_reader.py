@@ -28,6 +28,7 @@ class RawReader:
 
     def __init__(self, columns: list[dict], labels: dict[str, tuple[str, bool]], dtypes: dict[str, Any]) -> None:
         self.labels, self.dtypes = labels, dtypes
+        self._rows_above_blank_lines: dict[Path, int | None] = {}  # file -> number of rows; None: no blank lines follow
         declared = {column["name"]: column for column in columns}
         active = [column for column in columns if column.get("active") is not False]
         self.needed: dict[str, dict] = {}
@@ -60,7 +61,8 @@ class RawReader:
             if is_parquet(file):
                 check_parquet_values(rows, schema, self.needed)
             else:
-                check_row_lengths(file, sep, len(schema))
+                self._rows_above_blank_lines[file] = check_row_lengths(file, sep, len(schema))
+                rows = self.scan(file, sep, n_rows)
             used = {name: dtype for name, dtype in schema.items() if name in self.needed or name in self.labels}
             converted = [self._convert(name, dtype) for name, dtype in used.items()]
         except UsageError as error:
@@ -74,6 +76,8 @@ class RawReader:
             rows = pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
             return rows.select(pl.col(*TEXT_KINDS).cast(pl.String)) if as_text else rows
         dtypes = {} if as_text else {name: self.dtypes[name] for name in read_header(file, sep) if name in self.dtypes}
+        limits = [limit for limit in (n_rows, self._rows_above_blank_lines.get(file)) if limit is not None]
+        n_rows = min(limits, default=None)
         return pl.scan_csv(file, separator=sep, schema_overrides=dtypes, infer_schema=False, n_rows=n_rows, glob=False)
 
     def _convert(self, name: str, dtype: pl.DataType) -> pl.Expr | None:
