@@ -51,14 +51,17 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     return state_dict
 
 
-def check_no_nan(state_dict: dict[str, Tensor], path: str | Path) -> None:
-    """Raise a UsageError that names the first tensor with NaN: such weights cannot be measured or served."""
+def check_finite(state_dict: dict[str, Tensor], path: str | Path) -> None:
+    """Raise a UsageError that names the first tensor with NaN or infinity: it cannot be measured or served."""
     for name, tensor in state_dict.items():
-        # A sum reads the tensor once and allocates nothing. Single values are checked only if the sum is NaN.
-        if tensor.is_floating_point() and tensor.sum().isnan() and (count := int(tensor.isnan().sum())):
-            raise UsageError(
-                f"{path}: {count} of {tensor.numel()} values of {name!r} are NaN: the run that wrote it has diverged"
-            )
+        # A sum reads the tensor once and allocates nothing. Single values are checked only if the sum is not finite.
+        if tensor.is_floating_point() and not tensor.sum().isfinite():
+            for problem, is_bad in (("NaN", tensor.isnan()), ("infinite", tensor.isinf())):
+                if count := int(is_bad.sum()):
+                    raise UsageError(
+                        f"{path}: {count} of {tensor.numel()} values of {name!r} are {problem}: "
+                        "the run that wrote it has diverged"
+                    )
 
 
 def _check_tensors(state_dict: object, path: str | Path) -> None:

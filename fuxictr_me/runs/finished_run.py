@@ -16,7 +16,7 @@ from fuxictr_me.config.expressions import check_initializer
 from fuxictr_me.data import build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError
 from fuxictr_me.errors import missing as missing_file
-from fuxictr_me.io.checkpoints import check_no_nan, load_state_dict
+from fuxictr_me.io.checkpoints import check_finite, load_state_dict
 from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER, paper_initializer
 from fuxictr_me.runs.run_data import load_feature_map, load_split
 from fuxictr_me.runs.run_settings import load_settings
@@ -47,10 +47,10 @@ class FinishedRun:
         """Return the weights. No code in the file is run.
 
         Raises:
-            UsageError: the file is damaged, not a checkpoint, or holds NaN.
+            UsageError: the file is damaged, not a checkpoint, or holds NaN or infinite values.
         """
         state_dict = load_state_dict(self.checkpoint)
-        check_no_nan(state_dict, self.checkpoint)
+        check_finite(state_dict, self.checkpoint)
         return state_dict
 
     @property

@@ -106,7 +106,7 @@ def load_model(run: FinishedRun) -> BaseModel:
     check_model_settings(model_class, params)
     check_labels(model_class, params, run.feature_map.labels)
     model = model_class(run.feature_map, **params)
-    run.state_dict()  # refuses damaged files and NaN
+    run.state_dict()  # refuses damaged files, NaN and infinite values
     model.load_weights(run.checkpoint)
     return model.eval()
 

@@ -144,9 +144,8 @@ def _preprocess(
     settings["feature_cols"] = [{key: column[key] for key in column if key != "pretrained_emb"} for column in inputs]
     settings |= {"label_col": settings["label_col"] if labels else [], "group_id": None, "task": task}
     processor = PreparingProcessor(**settings)
-    sep = origin.settings.get("sep")
     with explain_errors(processor, origin.dataset_id):
-        rows = processor.preprocess(processor.read_files(files, sep))
+        rows = processor.preprocess(processor.read_files(files, origin.settings.get("sep")))
         schema = rows.collect_schema().names()
     if not keep:
         return processor, rows
@@ -154,13 +153,7 @@ def _preprocess(
     for name in keep:
         if name not in header:
             raise unknown(f"column of --keep, in {files[0]}", name, header)
-    raw = [
-        pl.scan_parquet(file, glob=False)
-        if is_parquet(file)
-        else pl.scan_csv(file, separator=separator(file, sep), infer_schema=False, glob=False)
-        for file in files
-    ]
-    kept = pl.concat([frame.select(pl.col(name).alias(_kept(name)) for name in keep) for frame in raw])
+    kept = processor.scan_unparsed(keep).rename({name: _kept(name) for name in keep})
     return processor, pl.concat([rows.select(schema), kept], how="horizontal")
 
 

@@ -493,16 +493,17 @@ def test_files_that_are_not_checkpoints_are_named_in_one_line(content, words, ca
     assert words in fails(capsys, "convert", "c.model", "out") and not Path("out").exists()
 
 
-def test_weights_that_are_nan_are_named(capsys):
+def test_weights_that_are_not_finite_are_named(capsys):
     config = write_config({"embedding_dim": 4})
     run_expid("mine", config)
     weights = load_state_dict(FOLDER / "mine.model")
     name = next(name for name, value in weights.items() if value.ndim == 2)
-    weights[name][1, 0] = float("nan")
-    torch.save(weights, "nan.model")
-    for command in (["export-embeddings", "--out", "out"], ["analyze", "--out", "out"]):
-        message = fails(capsys, command[0], *RUN[1:], "--checkpoint", "nan.model", *command[1:])
-        assert f"nan.model: 1 of {weights[name].numel()} values of {name!r} are NaN" in message
+    for value, problem in ((float("nan"), "NaN"), (float("inf"), "infinite"), (-float("inf"), "infinite")):
+        weights[name][1, 0] = value
+        torch.save(weights, "bad.model")
+        for command in ("export-embeddings", "analyze"):
+            message = fails(capsys, command, *RUN[1:], "--checkpoint", "bad.model", "--out", "out")
+            assert f"bad.model: 1 of {weights[name].numel()} values of {name!r} are {problem}" in message
 
 
 class Evil:

@@ -166,6 +166,20 @@ def test_what_cannot_be_divided_is_refused_in_one_line_and_nothing_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["clicks.csv"]
 
 
+def test_parts_of_csv_are_joined_by_name_and_blank_lines_at_their_end_are_no_rows(shop):
+    Path("parts").mkdir()
+    Path("parts/a.csv").write_text(shop[:200].write_csv() + "\n\n")
+    shop[200:].select(reversed(shop.columns)).write_csv("parts/b.csv")
+    shop.write_csv("clicks.csv")
+    assert open_click_file("parts").rows.collect().equals(open_click_file("clicks.csv").rows.collect())
+    shop.drop("item").write_csv("parts/c.csv")
+    with pytest.raises(UsageError, match="row"):
+        open_click_file("parts")
+    shop.rename({"item": "thing"}).write_csv("parts/c.csv")
+    with pytest.raises(UsageError, match=r"parts cannot be read: .*\bitem\b"):
+        open_click_file("parts")
+
+
 def test_an_uneven_row_a_folder_that_exists_and_a_file_without_separator_are_refused(shop, tmp_path):
     shop.write_csv("clicks.csv")
     (tmp_path / "mine").mkdir()

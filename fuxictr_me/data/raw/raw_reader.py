@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from fuxictr_me.data.raw.convert_columns import TEXT_KINDS, check_parquet_values, convert_feature, convert_label
+from fuxictr_me.data.raw.convert_columns import check_parquet_values, convert_feature, convert_label
 from fuxictr_me.data.raw.find_files import is_parquet
 from fuxictr_me.data.raw.row_lengths import check_row_lengths, read_header
 from fuxictr_me.errors import UsageError, unknown
@@ -70,12 +70,11 @@ class RawReader:
         rows = rows.select(list(used)).with_columns([expr for expr in converted if expr is not None])
         return rows.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)).alias(name) for name in self._text)
 
-    def scan(self, file: Path, sep: str = ",", n_rows: int | None = None, as_text: bool = False) -> pl.LazyFrame:
-        """Return all columns of a file, csv columns parsed by ``dtypes``; or, if ``as_text``, its text columns."""
+    def scan(self, file: Path, sep: str = ",", n_rows: int | None = None, parse: bool = True) -> pl.LazyFrame:
+        """Return all columns of a file, csv columns parsed by ``dtypes``, or as text unless ``parse``."""
         if is_parquet(file):
-            rows = pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
-            return rows.select(pl.col(*TEXT_KINDS).cast(pl.String)) if as_text else rows
-        dtypes = {} if as_text else {name: self.dtypes[name] for name in read_header(file, sep) if name in self.dtypes}
+            return pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
+        dtypes = {name: self.dtypes[name] for name in read_header(file, sep) if name in self.dtypes} if parse else {}
         limits = [limit for limit in (n_rows, self._rows_above_blank_lines.get(file)) if limit is not None]
         n_rows = min(limits, default=None)
         return pl.scan_csv(file, separator=sep, schema_overrides=dtypes, infer_schema=False, n_rows=n_rows, glob=False)
