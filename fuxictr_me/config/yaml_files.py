@@ -150,7 +150,7 @@ def _refuse_duplicate_keys(node: yaml.MappingNode) -> None:
         line = key.start_mark.line + 1
         if (key.tag, key.value) in lines:
             first = lines[key.tag, key.value]
-            raise _Refused(f"the key {short_repr(key.value)} is there twice, in lines {first} and {line}")
+            raise _Refused(f"the key {short_repr(key.value)} occurs twice, in lines {first} and {line}")
         lines[key.tag, key.value] = line
 
 
