@@ -53,7 +53,7 @@ class Step:
 
     Args:
         model: with its optimizer.
-        embedding_updates: ``dense``, ``catch_up`` or ``lazy``: see ``choose_dense_update``, ``CaughtUpRows``, ``LazyRows``.
+        embedding_updates: ``dense``, ``catch_up`` (see ``CaughtUpRows``) or ``lazy`` (see ``LazyRows``).
         on_cpu: whether to use the code paths of a CPU; None: where the model lies.
         totals: joins the norm and the loss of several processes; None: ``LocalTotals``.
         kernels: the module that updates fused tables on a GPU; None: see ``find_kernels``.

@@ -145,9 +145,9 @@ def find_kernels(weight: Tensor) -> ModuleType | None:
         return None
     if torch.are_deterministic_algorithms_enabled():  # the kernels add in an arbitrary order
         return None
-    from fuxictr_me.training import table_kernels  # needs Triton
+    from fuxictr_me.training import kernel_check, table_kernels  # both need Triton
 
-    return table_kernels if table_kernels.work_on(weight.device, weight.shape[1]) else None
+    return table_kernels if kernel_check.kernels_work_on(weight.device, weight.shape[1]) else None
 
 
 def squared_norm(x: Tensor) -> Tensor:
