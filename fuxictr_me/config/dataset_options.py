@@ -76,7 +76,7 @@ PATH = Optional(Text("a path"))
 
 COLUMN_OPTIONS = index_by_name(
     Option("name", NAMES, "name of the column, or a list of names of columns with equal settings"),
-    Option("active", Boolean(), "`False` leaves the column out", True),
+    Option("active", Boolean(), "`False` leaves the column out; FuxiCTR's own scripts fail without the key", True),
     Option("dtype", Choice(*RAW_DTYPES), "type of the values: `str`, `int`, `float`"),
     Option(
         "type",

@@ -18,6 +18,10 @@ from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.data.raw.divide_rows import assign_at_random, keep_rows
 from fuxictr_me.serving.check_vocabulary import read_raw_rows
 from fuxictr_me.serving.data_origin import DataOrigin
+from fuxictr_me.study.plan_file import read_plan
+from fuxictr_me.study.study_data import prepare_data
+from fuxictr_me.study.study_file import read_study
+from fuxictr_me.study.study_layout import lay_out_study
 
 ROWS = 250
 COLUMNS = [  # no ``active``: True is the default
@@ -167,21 +171,15 @@ def test_a_run_and_a_study_train_on_a_divided_file(own_folder, clicks, capsys):
     assert result["test"]["AUC"] and result["steps"] == 3  # 150 rows
     assert main(["data", "info", "data/made"]) == 0
     assert "sequential: valid_size 0.2, test_size 0.2" in capsys.readouterr().out
-    study = [
-        "study",
-        "run",
-        "--config",
-        "config",
-        "--dataset",
-        "made",
-        "--models",
-        "DNN_ME",
-        "--scales",
-        "1",
-        "--out",
-        "s",
-    ]
-    assert main([*study, "--kinds", "SE", "--seeds", "1", "--dry-run"]) == 0
+    Path("study.yaml").write_text(
+        yaml.safe_dump({"config": "config", "dataset_id": "made", "models": ["DNN_ME"], "scales": [1], "seeds": 1})
+    )
+    Path("data/made").rename("data/elsewhere")  # so that the study has to build it
+    plan = prepare_data(lay_out_study(read_study("study.yaml"), Path("s1")), Path("s1"))
+    assert plan.data["rows"] == {"train": 150, "valid": 50, "test": 50}
+    assert read_plan(Path("s1")).dataset["test_size"] == 0.2
+    Path("data/elsewhere").rename("data/made")
+    assert main(["study", "run", "study.yaml", "--out", "s2", "--dry-run"]) == 0
     capsys.readouterr()
     dataset["valid_size"] = 0.9
     Path("config/dataset_config.yaml").write_text(yaml.safe_dump({"made": dataset}))
