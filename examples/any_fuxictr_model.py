@@ -56,7 +56,7 @@ SETTINGS = {
 }
 
 
-def train(num_sets, embedding_dim, epochs=1):
+def train(num_sets: int, embedding_dim: int, epochs: int = 1) -> tuple[BaseModel, dict[str, float]]:
     """Train DeepFM with ``num_sets`` sets, and return the model and the metrics of the test split."""
     main(["data", "build", "tiny_flights"])  # as `fuxictr-me data build tiny_flights`; it writes data/
     feature_map = feature_maps.load("data/tiny_flights", params={"embedding_dim": embedding_dim})

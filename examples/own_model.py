@@ -22,13 +22,13 @@ from fuxictr_me.nn import MLP, SetLinear
 class Gates(nn.Module):
     """e ⊙ sigmoid(W e + b) in each set, with a W and b of each set."""
 
-    def __init__(self, num_sets, field_dims):
+    def __init__(self, num_sets: int, field_dims: list[int]) -> None:
         super().__init__()
         width = sum(field_dims)
         self.gate = SetLinear(num_sets, width, width)
         self.output_dims = [width]  # one branch
 
-    def forward(self, e):
+    def forward(self, e: torch.Tensor) -> list[torch.Tensor]:
         """(B, M, ΣK) -> [(B, M, ΣK)]."""
         return [e * torch.sigmoid(self.gate(e))]
 
@@ -41,7 +41,7 @@ class GateNet_ME(MultiEmbeddingModel):
         self.assemble(Gates, [MLP(hidden_units, "ReLU", net_dropout, batch_norm=False)])
 
 
-def train(epochs=2):
+def train(epochs: int = 2) -> dict[str, float]:
     """Build the flights, train the model with 4 sets, and return the metrics of the test split."""
     main(["data", "build", "tiny_flights"])  # as `fuxictr-me data build tiny_flights`; it writes data/
     feature_map = feature_maps.load("data/tiny_flights")
