@@ -4,7 +4,6 @@ from types import TracebackType
 from typing import Any
 
 from fuxictr_me.compat import BaseModel
-from fuxictr_me.errors import UsageError
 
 
 class Runtime:
@@ -50,26 +49,3 @@ class Runtime:
     def describe(self, model: BaseModel) -> dict[str, Any]:
         """Return what a result records of the processes."""
         return {"processes": self.num_processes}
-
-
-def open_runtime(
-    gpu: int = -1, engine: str | None = None, set_groups: int | None = None, resume: bool = False
-) -> Runtime:
-    """Return the runtime that the arguments of ``run_expid`` ask for.
-
-    Args:
-        gpu: CUDA device, -1 for the CPU.
-        engine: of ``fuxictr_me.distributed``, or ``auto``; None for one process.
-        set_groups, resume: see ``TorchrunRuntime``.
-
-    Raises:
-        UsageError: an argument that one process has no use for.
-    """
-    if engine is None:
-        if resume or set_groups is not None:
-            option = "--resume" if resume else "--set-groups"
-            raise UsageError(f"{option} is for runs on several processes: it needs --engine, and torchrun")
-        return Runtime(gpu)
-    from fuxictr_me.runs.torchrun import TorchrunRuntime  # torch.distributed takes time to import
-
-    return TorchrunRuntime(gpu, engine, set_groups, resume)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from fuxictr_me.data.raw.find_files import is_parquet, raw_files
-from fuxictr_me.data.raw.row_lengths import check_row_lengths, read_header
+from fuxictr_me.data.raw.raw_reader import scan_csv_as_text
 from fuxictr_me.errors import UsageError
 
 SEPARATORS = (",", "\t", ";", "|")
@@ -50,13 +50,11 @@ def open_click_file(path: str | Path) -> ClickFile:
 
 
 def _scan_csv_files(files: list[Path], separator: str) -> pl.LazyFrame:
-    names = read_header(files[0], separator)
-    frames = []
-    for file in files:
-        n_rows = check_row_lengths(file, separator, len(names))
-        rows = pl.scan_csv(file, separator=separator, infer_schema=False, n_rows=n_rows, glob=False)
-        frames.append(rows.select(names))
-    return pl.concat(frames).with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
+    frames = [scan_csv_as_text(file, separator) for file in files]
+    names = frames[0].collect_schema().names()
+    return pl.concat([frame.select(names) for frame in frames]).with_columns(
+        pl.when(pl.all() != "").then(pl.all()).name.keep()
+    )
 
 
 def guess_separator(file: Path) -> str:

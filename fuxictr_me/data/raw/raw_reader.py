@@ -75,8 +75,7 @@ class RawReader:
         if is_parquet(file):
             return pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
         dtypes = {name: self.dtypes[name] for name in read_header(file, sep) if name in self.dtypes} if parse else {}
-        limits = [limit for limit in (n_rows, self._rows_above_blank_lines.get(file)) if limit is not None]
-        n_rows = min(limits, default=None)
+        n_rows = _smaller_limit(n_rows, self._rows_above_blank_lines.get(file))
         return pl.scan_csv(file, separator=sep, schema_overrides=dtypes, infer_schema=False, n_rows=n_rows, glob=False)
 
     def _convert(self, name: str, dtype: pl.DataType) -> pl.Expr | None:
@@ -84,6 +83,20 @@ class RawReader:
             config_dtype, is_binary = self.labels[name]
             return convert_label(name, dtype, config_dtype, is_binary)
         return convert_feature(name, dtype, self.needed[name])
+
+
+def scan_csv_as_text(file: Path, sep: str, n_rows: int | None = None) -> pl.LazyFrame:
+    """Return all columns of a csv file as text, without the blank lines at its end.
+
+    Raises:
+        UsageError: rows have more or fewer fields than the header.
+    """
+    n_rows = _smaller_limit(n_rows, check_row_lengths(file, sep, len(read_header(file, sep))))
+    return pl.scan_csv(file, separator=sep, infer_schema=False, n_rows=n_rows, glob=False)
+
+
+def _smaller_limit(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _raw_source(column: dict, declared: dict[str, dict]) -> str:
