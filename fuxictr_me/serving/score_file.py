@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def score_file(
     keep: Sequence[str] = (),
     batch_size: int = 10_000,
     gpu: int = -1,
+    overrides: Mapping[str, object] | None = None,
 ) -> str:
     """Predict every row of a file with the best weights of a run.
 
@@ -58,6 +59,7 @@ def score_file(
         keep: columns of ``data`` to copy beside the predictions.
         batch_size: rows that the model takes at a time.
         gpu: CUDA device, or -1.
+        overrides: settings in place of those of the config, see ``config.overrides``.
 
     Returns:
         How many rows were scored, and the metrics if there are labels.
@@ -72,7 +74,7 @@ def score_file(
         raise UsageError(f"--out must end in {' or '.join(OUTPUTS)}, got {out}")
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} exists already")
-    found = find_run(expid, config, checkpoint)
+    found = find_run(expid, config, checkpoint, overrides)
     origin = find_origin(found)
     encoder = FrameEncoder(make_vocabulary(found.feature_map, origin))
     model = load_model(found)

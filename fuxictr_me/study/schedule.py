@@ -18,7 +18,7 @@ from fuxictr_me.io.atomic import write_atomically
 from fuxictr_me.study.plan_file import Plan
 from fuxictr_me.study.progress import Progress, find_results, read_progress, read_run_progress
 from fuxictr_me.study.run_claims import find_running_processes
-from fuxictr_me.study.run_process import Job, end_jobs, explain_failure, start_run
+from fuxictr_me.study.run_process import Job, end_jobs, explain_failure, find_state, start_run
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 15  # that processes have to end after Ctrl-C
@@ -127,6 +127,7 @@ def _record_end(job: Job, plan: Plan, folder: Path) -> None:
     """Print how a run ended, and record its failure."""
     run, code = job.run, job.process.returncode
     if code == 0 and (result := find_results(plan, folder).get(run.expid)) is not None:
+        find_state(run, plan, folder).unlink(missing_ok=True)
         metrics = ", ".join(f"{name} {value:.6f}" for name, value in result["test"].items())
         tqdm.write(f"{run.expid}: test {metrics} ({result['seconds']:.0f} s)", file=sys.stderr)
         return
