@@ -59,7 +59,18 @@ def format_overrides(overrides: Mapping[str, object]) -> str:
     return "".join(f" --set {shlex.quote(f'{key}={_format_value(value)}')}" for key, value in overrides.items())
 
 
+class _OneLineDumper(yaml.SafeDumper):
+    """Writes text with line breaks in double quotes, which escape them."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_OneLineDumper.add_representer(str, _represent_text)
+
+
 def _format_value(value: object) -> str:
     """Return a value as YAML in one line, which ``parse_overrides`` reads as the same value."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=1_000_000, allow_unicode=True)
+    text = yaml.dump(value, Dumper=_OneLineDumper, default_flow_style=True, width=1_000_000, allow_unicode=True)
     return text.strip().removesuffix("...").strip()
