@@ -71,6 +71,9 @@ def run_study(plan: Plan, folder: Path, devices: Sequence[int] = (-1,), jobs: in
                         free.pop(0)
                         active.append(started)
                 if not active and not left_behind and not progress.due:
+                    for run in plan.runs:  # also of runs that a killed study had left, which have ended
+                        if run.expid in progress.results:
+                            find_state(run, plan, folder).unlink(missing_ok=True)
                     return progress
                 bar.set_postfix_str(_describe_active(progress, active, len(left_behind), plan, folder), refresh=True)
                 time.sleep(POLL_SECONDS)

@@ -145,7 +145,8 @@ def _callbacks(model: BaseModel) -> dict[str, Any]:
 
 
 def _random_state(device: torch.device) -> State:
-    name, keys, position, has_gauss, gauss = np.random.get_state()
+    generator: Any = np.random.get_state()
+    name, keys, position, has_gauss, gauss = generator
     numpy_state = name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)
     state: State = {"torch": torch.get_rng_state(), "numpy": numpy_state, "python": random.getstate()}
     if device.type == "cuda":
