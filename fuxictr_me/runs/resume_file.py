@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.serialization import default_restore_location
 
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.config.value_kinds import short_repr
@@ -139,7 +140,10 @@ def read_resume_file(path: Path, device: torch.device | None = None) -> State:
     if device is None:
         content = read_torch_file(path, kind, map_location="cpu", mmap=True)
     else:
-        content = read_torch_file(path, kind, map_location=lambda x, place: x if place == "cpu" else x.to(device))
+        place = str(device)
+        content = read_torch_file(
+            path, kind, map_location=lambda data, was: default_restore_location(data, "cpu" if was == "cpu" else place)
+        )
     if not isinstance(content, dict) or content.keys() != PARTS or content["format"] != FORMAT:
         raise UsageError(f"{path} is not {kind}, or of another version: remove it to start again")
     types = {"epoch": int, "seconds": float, "settings": str, "settings_digest": str, "data_digest": str, "state": dict}

@@ -158,6 +158,16 @@ def test_a_checkpoint_that_another_run_replaced_is_restored():
     assert_equal_runs(run_to_the_end(config)[1], expected)
 
 
+def test_a_state_that_a_gpu_wrote_is_read_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:3")
+    digests = {"settings_digest": "", "data_digest": "", "settings": "{}"}
+    content = {"format": 1, "epoch": 1, "seconds": 1.0, **digests, "best": None, "state": {"weight": torch.arange(3)}}
+    torch.save(content, "m.resume")
+    for device in (torch.device("cpu"), None):
+        weight = resume_file.read_resume_file(Path("m.resume"), device)["state"]["weight"]
+        assert weight.device.type == "cpu" and weight.tolist() == [0, 1, 2]
+
+
 def test_a_state_of_other_settings_or_data_is_refused(capsys):
     config = write_config({**SETTINGS})
     arguments = ("run_expid", "--config", config, "--expid", "mine", "--resume")
