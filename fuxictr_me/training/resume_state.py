@@ -23,7 +23,7 @@ def collect_state(model: BaseModel) -> State:
     return {
         "counters": {name: kind(getattr(model, name)) for name, kind in COUNTERS.items()},
         "weights": _weights(model),
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in _optimizers(model).items()},
+        "optimizers": {name: part.state_dict() for name, part in _optimizers(model).items()},
         "rows": [rows.save_state() for rows in _row_updates(model)],
         "callbacks": {name: callback.save_state() for name, callback in _callbacks(model).items()},
         "random": _random_state(model.device),
@@ -39,8 +39,8 @@ def restore_state(model: BaseModel, state: State) -> None:
     try:
         _copy_weights(_weights(model), state["weights"])
         optimizers = _optimizers(model)
-        for name, of_optimizer in state["optimizers"].items():
-            optimizers[name].load_state_dict(of_optimizer)
+        for name, of_part in state["optimizers"].items():
+            optimizers[name].load_state_dict(of_part)
         for rows, of_rows in zip(_row_updates(model, len(state["rows"])), state["rows"], strict=True):
             rows.load_state(of_rows)
         for name, kind in COUNTERS.items():
@@ -123,9 +123,10 @@ def _copy_weights(weights: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
         tensor.copy_(saved[name])
 
 
-def _optimizers(model: BaseModel) -> dict[str, torch.optim.Optimizer]:
-    """Return attribute -> optimizer; FuxiCTR's models have one, those of others may have several."""
-    return {name: value for name, value in vars(model).items() if isinstance(value, torch.optim.Optimizer)}
+def _optimizers(model: BaseModel) -> dict[str, Any]:
+    """Return attribute -> optimizer or schedule of a learning rate, optimizers first. A model may have several."""
+    kinds = torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler
+    return {name: value for kind in kinds for name, value in vars(model).items() if isinstance(value, kind)}
 
 
 def _row_updates(model: BaseModel, expected: int | None = None) -> list[Any]:

@@ -21,6 +21,24 @@ from fuxictr_me.training import catch_up
 pytestmark = pytest.mark.usefixtures("own_folder")
 STEPS, EPOCHS = 8, 4  # 2,000 rows in batches of 256
 # ``eval_steps`` divides no epoch, so that the best weights are mostly older than the state. The rate decays.
+NOISY = """
+
+
+class Noisy(WideDNN):
+    # Its learning rate follows a schedule and every random generator, which no parameter remembers.
+    def __init__(self, feature_map, **kwargs):
+        super().__init__(feature_map, **kwargs)
+        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, 5, 0.9)
+
+    def train_step(self, batch):
+        noise = 1 + random.random() / 100 + np.random.rand() / 100 + float(torch.rand(())) / 100
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.param_groups[0]["lr"] = rate * noise
+        loss = super().train_step(batch)
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.schedule.step()
+        return loss
+"""
 SETTINGS = {
     "epochs": EPOCHS,
     "batch_size": 256,
@@ -100,14 +118,17 @@ def assert_equal_runs(one, other):
             {**DROPOUT, "embedding_updates": "catch_up", "embedding_regularizer": 0},
             {"data_format": "h5", "data_placement": "stream"},
         ),
-        ({"model": "own_models_resumed:WideDNN", "num_sets": 2, "optimizer": "Adagrad", "dropout": 0.2}, {}),
+        ({"model": "own_models_resumed:WideDNN", "num_sets": 2, "optimizer": "Adagrad"}, {}),
+        ({"model": "own_models_resumed:Noisy", "num_sets": None, "reduce_lr_on_plateau": False}, {}),
     ],
-    ids=["dense", "dense-h5", "catch_up", "wrapped"],
+    ids=["dense", "dense-h5", "catch_up", "wrapped", "foreign"],
 )
 def test_a_run_that_is_stopped_anywhere_equals_one_that_is_not(model, data, float64_runs, monkeypatch):
     monkeypatch.setattr(catch_up, "FIRST_STEPS", STEPS // 2)
     Path("own_models_resumed.py").write_text(
-        MINE.replace("list(hidden_units), output_dim=1)", "list(hidden_units), output_dim=1, dropout_rates=0.2)")
+        "import random\n\nimport numpy as np\n"
+        + MINE.replace("list(hidden_units), output_dim=1)", "list(hidden_units), output_dim=1, dropout_rates=0.2)")
+        + NOISY
     )
     config = write_config({**SETTINGS, **model}, data)
     losses, expected = run_to_the_end(config, resume=False)
