@@ -4,7 +4,7 @@ import argparse
 
 from fuxictr_me.commands.shared_arguments import add_overrides, read_overrides
 
-HELP = "score a csv, parquet or JSON-lines file of raw rows with a finished run"
+HELP = "score a file of raw rows with a finished run"
 DESCRIPTION = """\
 Read raw rows with the columns of the config, encode them with the vocabulary
 of training, and write the predictions of the run's best weights, one row per

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train, in this process alone or with the others that torchrun started."""
     from fuxictr_me.runs.experiment import run_expid  # torch and FuxiCTR take seconds, and --help needs neither
-    from fuxictr_me.runs.runtime import open_runtime
+    from fuxictr_me.runs.open_runtime import open_runtime
 
     overrides = read_overrides(arguments)
     with open_runtime(arguments.gpu, arguments.engine, arguments.set_groups, arguments.resume) as runtime:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from fuxictr_me.config.columns import check_columns, check_feature_specs, check_label_columns, get_column_names
 from fuxictr_me.config.dataset_options import DATASET_OPTIONS, READING_OPTIONS
+from fuxictr_me.config.divided_data import check_division
 from fuxictr_me.config.pretrained import check_pretrained
-from fuxictr_me.config.splits import DATA_KEYS
+from fuxictr_me.config.splits import DATA_KEYS, is_divided
 from fuxictr_me.config.value_kinds import short_repr
 from fuxictr_me.errors import UsageError, missing, unknown
 
@@ -36,7 +37,8 @@ def check_dataset_values(params: dict) -> None:
     for key, option in (DATASET_OPTIONS | READING_OPTIONS).items():
         if key in params:
             option.check(params[key])
-    for key in ("train_data", "valid_data"):
+    check_division(params, is_built(params))
+    for key in ("train_data",) if is_divided(params) else ("train_data", "valid_data"):
         if not params.get(key):
             raise UsageError(f"{key} of data set {dataset_id!r} is not set")
     check_feature_specs(params.get("feature_specs"))

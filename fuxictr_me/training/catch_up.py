@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.training.adam_by_rows import adam_state, learning_rate
-from fuxictr_me.training.table_updates import DenseRows, dense_rows, find_kernels
+from fuxictr_me.training.dense_update import choose_dense_update
+from fuxictr_me.training.table_updates import DenseRows, find_kernels
 from fuxictr_me.training.touched_rows import TouchedRows
 
 FIRST_STEPS = 200  # dense: only then do Adam's bias corrections change slowly enough for the series below
@@ -51,7 +52,9 @@ class CaughtUpRows(TouchedRows):
         self.group = optimizer.param_groups[0]
         self.lr: Any = self.group["lr"]  # of the missed steps
         self.steps: int | None = None  # steps so far, counted on the host
-        self.dense: DenseRows | None = dense_rows(table, optimizer, on_cpu=on_cpu, kernels=kernels)  # in first steps
+        self.dense: DenseRows | None = choose_dense_update(
+            table, optimizer, on_cpu=on_cpu, kernels=kernels
+        )  # in first steps
 
     def prepare(self) -> None:
         if self.steps is None:  # a loaded optimizer has taken some

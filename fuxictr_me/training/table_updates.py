@@ -143,34 +143,6 @@ class DenseRows:
         return of_signs + self.l2**2 * square, self.l1 * norm1 + self.l2 / 2 * square
 
 
-def dense_rows(
-    table: FusedTable,
-    optimizer: torch.optim.Optimizer,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    on_cpu: bool | None = None,
-    kernels: ModuleType | None = None,
-) -> DenseRows:
-    """Return the fastest dense update: in one pass over the memory with Adam, ``DenseRows`` with other optimizers.
-
-    Args:
-        table, optimizer, l1, l2: see ``DenseRows``.
-        on_cpu: where it runs; None: where the table lies.
-        kernels: None for those of ``find_kernels``.
-    """
-    on_cpu = table.weight.device.type == "cpu" if on_cpu is None else on_cpu
-    if type(optimizer) is not torch.optim.Adam:
-        return DenseRows(table, optimizer, l1, l2)
-    from fuxictr_me.training.one_pass import OnePassRows, SweptRows  # they are subclasses of ``DenseRows``
-
-    if on_cpu:
-        return SweptRows(table, optimizer, l1, l2)
-    group, kernels = optimizer.param_groups[0], kernels or find_kernels(table.weight)
-    if kernels is None or group["amsgrad"] or group["maximize"]:
-        return DenseRows(table, optimizer, l1, l2)
-    return OnePassRows(table, optimizer, l1, l2, kernels)
-
-
 def find_kernels(weight: Tensor) -> ModuleType | None:
     """Return the module ``table_kernels`` if Triton can run it on this table, else None.
 
@@ -181,9 +153,9 @@ def find_kernels(weight: Tensor) -> ModuleType | None:
         return None
     if torch.are_deterministic_algorithms_enabled():  # the kernels add in an arbitrary order
         return None
-    from fuxictr_me.training import table_kernels  # needs Triton
+    from fuxictr_me.training import kernel_check, table_kernels  # both need Triton
 
-    return table_kernels if table_kernels.work_on(weight.device, weight.shape[1]) else None
+    return table_kernels if kernel_check.kernels_work_on(weight.device, weight.shape[1]) else None
 
 
 def squared_norm(x: Tensor) -> Tensor:

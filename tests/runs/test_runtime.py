@@ -4,7 +4,8 @@ import pytest
 
 from fuxictr_me import DNN_ME, UsageError
 from fuxictr_me.runs import torchrun
-from fuxictr_me.runs.runtime import Runtime, open_runtime
+from fuxictr_me.runs.open_runtime import open_runtime
+from fuxictr_me.runs.runtime import Runtime
 
 
 def test_without_an_engine_this_process_does_everything():

@@ -11,6 +11,7 @@ import yaml
 
 from fuxictr_me.commands.main import main
 from fuxictr_me.config.lookup import find_dataset
+from fuxictr_me.data.raw.parse_times import read_times
 from fuxictr_me.errors import UsageError
 from fuxictr_me.starter import write_starter
 from fuxictr_me.starter.click_file import open_click_file
@@ -131,13 +132,10 @@ def test_a_random_split_is_the_same_for_the_same_seed_and_loses_no_row(shop):
     ],
 )
 def test_times_of_every_form_are_read(own_folder, values, expected):
-    from fuxictr_me.starter.split_rows import _as_datetime
-
     for path, written in (("t.csv", pl.Series(values).cast(pl.String)), ("t.parquet", pl.Series(values))):
         frame = pl.DataFrame({"ts": written, "click": [0] * len(values)})
         frame.write_csv(path) if path.endswith("csv") else frame.write_parquet(path)
-        clicks = open_click_file(path)
-        moments = clicks.rows.select(_as_datetime(clicks, "ts")).collect()["ts"].to_list()
+        moments = read_times(open_click_file(path).rows, "ts", "--time ts").to_list()
         assert [np.datetime64(moment) for moment in moments] == [np.datetime64(text) for text in expected]
 
 

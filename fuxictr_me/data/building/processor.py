@@ -71,7 +71,7 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
 
     def _adapt_columns(self) -> None:
         """Read labels and sequences as text, and leave missing labels missing."""
-        self.feature_cols = [dict(column) for column in self.feature_cols]
+        self.feature_cols = [{"active": True, **column} for column in self.feature_cols]
         for column in self.feature_cols:
             if column["type"] == "sequence":
                 self.dtype_dict[column["name"]] = str
