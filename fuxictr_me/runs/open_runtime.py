@@ -12,16 +12,16 @@ def open_runtime(
     Args:
         gpu: CUDA device, -1 for the CPU.
         engine: of ``fuxictr_me.distributed``, or ``auto``; None for one process.
-        set_groups, resume: see ``TorchrunRuntime``.
+        set_groups: see ``TorchrunRuntime``.
+        resume: see ``Runtime``.
 
     Raises:
         UsageError: an argument that one process has no use for.
     """
     if engine is None:
-        if resume or set_groups is not None:
-            option = "--resume" if resume else "--set-groups"
-            raise UsageError(f"{option} is for runs on several processes: it needs --engine, and torchrun")
-        return Runtime(gpu)
+        if set_groups is not None:
+            raise UsageError("--set-groups is for runs on several processes: it needs --engine, and torchrun")
+        return Runtime(gpu, resume)
     from fuxictr_me.runs.torchrun import TorchrunRuntime  # torch.distributed takes time to import
 
     return TorchrunRuntime(gpu, engine, set_groups, resume)

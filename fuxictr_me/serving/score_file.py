@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def score_file(
     keep: Sequence[str] = (),
     batch_size: int = 10_000,
     gpu: int = -1,
+    overrides: Mapping[str, object] | None = None,
 ) -> str:
     """Predict every row of a file with the best weights of a run.
 
@@ -53,7 +54,7 @@ def score_file(
         data: csv, parquet or JSON lines, or a folder of such files, with the columns of the config. The label may be
             missing; if it is there, the metrics of the run are computed.
         out: new ``.parquet`` or ``.csv`` file, with one row per row of ``data``, in the same order.
-        checkpoint: weights in place of the run's own.
+        checkpoint, overrides: weights, and settings of the config (see ``config.overrides``), in place of the run's.
         keep: columns of ``data`` to copy beside the predictions.
         batch_size: rows that the model takes at a time.
         gpu: CUDA device, or -1.
@@ -64,11 +65,10 @@ def score_file(
     Raises:
         UsageError: one line, before anything is written.
     """
-    out = Path(out)
     check_positive_int("--batch-size", batch_size)
     check_gpu(gpu)
-    _check_output(out)
-    run = find_run(expid, config, checkpoint)
+    out = _check_output(Path(out))
+    run = find_run(expid, config, checkpoint, overrides)
     origin = find_origin(run)
     encoder = FrameEncoder(make_vocabulary(run.feature_map, origin))
     model = _move(load_model(run), gpu)
@@ -96,11 +96,12 @@ def score_file(
     return f"{text}\n{_describe_metrics(pl.concat(scored), labels, run.params)}" if labels else text
 
 
-def _check_output(out: Path) -> None:
+def _check_output(out: Path) -> Path:
     if out.suffix.lower() not in OUTPUTS:
         raise UsageError(f"--out must end in {' or '.join(OUTPUTS)}, got {out}")
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} exists already")
+    return out
 
 
 def _move(model: BaseModel, gpu: int) -> BaseModel:

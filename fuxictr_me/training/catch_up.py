@@ -75,6 +75,23 @@ class CaughtUpRows(TouchedRows):
     def state_tensors(self) -> list[Tensor]:
         return self.dense.state_tensors() if self.dense else [self.last]
 
+    def save_state(self) -> dict[str, Any]:
+        state = {"steps": self.steps, "lr": self.lr}
+        if self.dense:
+            return state
+        sums = {"first": self.missed.first, "step": self.missed.step, "sums": self.missed.table}
+        return state | {"last": self.last, "settled_at": self.settled_at} | sums
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.steps, self.lr = state["steps"], state["lr"]
+        if "last" in state:
+            self._leave_dense()
+            self.missed = MissedSteps(self.group["betas"], state["first"], self.last.device)
+            self.missed.step.copy_(state["step"])
+            self.missed.table.copy_(state["sums"])
+            self.last.copy_(state["last"])
+            self.settled_at = state["settled_at"]
+
     @property
     def graph_key(self) -> tuple:
         """Changes once, when rows are no longer updated densely."""

@@ -100,11 +100,16 @@ class FastTraining(CallsCallbacks, BaseModel):
         """Take one optimizer step. Return the loss, regularisers included, as a Tensor () on the device."""
         if self._has_own_loss:
             return super().train_step(columns_of(batch_data))
+        step = self.make_step()
+        if self._steps is None or self._steps.step is not step:
+            self._steps = RecordedSteps(self, step, self.cuda_graph, self.recorder)
+        return self._steps(batch_data)
+
+    def make_step(self) -> Step:
+        """Return the step of the present optimizer, which is made if there is none."""
         if self._step is None or self._step.optimizer is not self.optimizer:
             self._step = Step(self, self.embedding_updates, totals=self.totals)
-        if self._steps is None or self._steps.step is not self._step:
-            self._steps = RecordedSteps(self, self._step, self.cuda_graph, self.recorder)
-        return self._steps(batch_data)
+        return self._step
 
     def compute_step(self, compute: Callable, columns: dict[str, Tensor]) -> Tensor:
         """Run a step, or the part of it that is recorded.

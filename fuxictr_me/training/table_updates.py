@@ -8,6 +8,7 @@ shapes in every step with the same batch size, and they can be replayed as a CUD
 from collections.abc import Iterator
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +58,13 @@ class DenseRows:
     def state_tensors(self) -> list[Tensor]:
         """Return what a step changes besides the table and the optimizer's state, unless ``prepare`` recomputes it."""
         return []
+
+    def save_state(self) -> dict[str, Any]:
+        """Return what the next step depends on besides the table and the optimizer's state, for ``load_state``."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``save_state`` returned, after the optimizer's state has been loaded."""
 
     def count(self) -> None:
         """Count a step on the host, after it was run or replayed: nothing here depends on it."""

@@ -51,8 +51,7 @@ class InformationAbundance(Callback):
     def on_fit_start(self, model: BaseModel) -> None:
         self.path = Path(model.model_dir) / f"{model.model_id}.ia.csv"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, lambda path: path.write_bytes(_csv_block([COLUMNS])))
-        self._inode = self.path.stat().st_ino
+        self._write(_csv_block([COLUMNS]))
         self._writer: Any = None
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # of an extra that need not be installed
@@ -66,6 +65,18 @@ class InformationAbundance(Callback):
         self._record(model, "best")
         if self._writer:
             self._writer.close()
+
+    def save_state(self) -> str:
+        """Return the rows so far."""
+        return self.path.read_text()
+
+    def load_state(self, state: str) -> None:
+        self._write(state.encode())
+
+    def _write(self, content: bytes) -> None:
+        """Replace the file."""
+        write_atomically(self.path, lambda path: path.write_bytes(content))
+        self._inode = self.path.stat().st_ino
 
     def _record(self, model: BaseModel, event: str) -> None:
         epoch, step = model._epoch_index + 1, model._total_steps
