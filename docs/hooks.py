@@ -7,7 +7,8 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = ("benchmarks/RESULTS.md", "benchmarks/scale.md", "benchmarks/*.png", "CONTRIBUTING.md")
-OUTSIDE += ("model_zoo/**/README.md", "dataset_configs/**/README.md")
+OUTSIDE += ("model_zoo/**/README.md", "dataset_configs/**/README.md", "examples/README.md", "examples/*.py")
+OUTSIDE += ("examples/*.ipynb", "examples/config/*.yaml", "model_zoo/schema/*.json")
 
 
 def on_files(files, config):

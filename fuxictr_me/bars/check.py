@@ -22,6 +22,7 @@ from fuxictr_me.bars.tuner_names import old_tuner_hash, tuner_hash
 from fuxictr_me.errors import UsageError, missing
 
 OF_FUXICTR_ME = ("run_expid.py", "leaderboard_row.csv")
+ALSO_IN_FUXICTR_ME = (r"[^/]*tuner_config[^/]*\.(yaml|csv)", r".+\.py")  # those of a grid, and the code of a model
 TEXTS = (".md", ".txt", ".csv", ".log", ".py", ".yaml")
 NOT_COMPARED = {"model_id", "model_root", "dataset_id", "gpu", "verbose", "data_root"}
 
@@ -64,6 +65,19 @@ def _check_environment(entry: Entry) -> Iterator[CheckResult]:
     yield judge("keys of environments.txt", lacking)
     if entry.is_from_fuxictr_me:
         yield from (CheckResult(MISSING, name) for name in OF_FUXICTR_ME if name not in entry.names)
+        yield judge("files", _find_unexpected_files(entry))
+
+
+def _find_unexpected_files(entry: Entry) -> Iterator[str]:
+    """Yield what is wrong with the files of an entry that fuxictr-me wrote: unknown, empty, or a second log."""
+    known = (*FILES.values(), *map(re.escape, OF_FUXICTR_ME), *ALSO_IN_FUXICTR_ME)
+    for name in entry.names:
+        if not any(re.fullmatch(pattern, name) for pattern in known):
+            yield f"{name} does not belong to an entry"
+        elif (entry.folder / name).stat().st_size == 0:
+            yield f"{name} is empty"
+    logs = [name for name in entry.names if re.fullmatch(FILES["<expid>.log"], name)]
+    yield from (f"{name} is a second log" for name in logs[1:])
 
 
 def _check_readme(entry: Entry) -> Iterator[CheckResult]:
@@ -76,11 +90,18 @@ def _check_readme(entry: Entry) -> Iterator[CheckResult]:
     yield judge("results in README.md", [f"no {value}" for value in sorted(values) if value not in shown])
     runs_log = f"--expid {entry.log.name}" in text
     yield judge("command in README.md", [] if runs_log else [f"it does not run {entry.log.name}"])
+    if entry.is_from_fuxictr_me:
+        log = entry.text(f"{entry.log.name}.log").rstrip()
+        yield judge("log in README.md", [] if log in text else [f"it differs from {entry.log.name}.log"])
 
 
 def _check_results(entry: Entry) -> Iterator[CheckResult]:
     problems = [f"line {i} is not a result row" for i, row in enumerate(entry.lines, start=1) if row is None]
     yield judge(f"{len(entry.rows)} rows of results.csv", problems or ([] if entry.rows else ["it is empty"]))
+    expids = [row.expid for row in entry.rows]
+    if entry.is_from_fuxictr_me:
+        repeated = [expid for expid in dict.fromkeys(expids) if expids.count(expid) > 1]
+        yield judge("one row of each run", [f"{expid} has {expids.count(expid)}" for expid in repeated])
     unknown = {row.dataset_id for row in entry.rows} - entry.datasets.keys()
     verdict = UNCHECKED if entry.is_from_fuxictr_1 else WRONG
     yield judge("dataset_id in dataset_config.yaml", [f"no {dataset_id}" for dataset_id in sorted(unknown)], verdict)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from fuxictr_me.commands.shared_arguments import add_checkpoint, add_experiment, add_gpu
+from fuxictr_me.commands.shared_arguments import add_checkpoint, add_experiment, add_gpu, add_overrides, read_overrides
 
 HELP = "report which embeddings of a run are collapsed"
 DESCRIPTION = """\
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", action="store_true", help="also weight each id by how often it occurs in the training data"
     )
     add_gpu(parser)
+    add_overrides(parser)
 
 
 def run(arguments: argparse.Namespace) -> str:
@@ -42,4 +43,5 @@ def run(arguments: argparse.Namespace) -> str:
         compare=arguments.compare,
         data=arguments.data,
         gpu=arguments.gpu,
+        overrides=read_overrides(arguments),
     )

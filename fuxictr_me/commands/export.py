@@ -2,7 +2,13 @@
 
 import argparse
 
-from fuxictr_me.commands.shared_arguments import add_checkpoint, add_experiment, add_new_folder
+from fuxictr_me.commands.shared_arguments import (
+    add_checkpoint,
+    add_experiment,
+    add_new_folder,
+    add_overrides,
+    read_overrides,
+)
 
 HELP = "export a run for a server: model and vocabulary"
 DESCRIPTION = """\
@@ -28,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_new_folder(parser)
     add_checkpoint(parser)
+    add_overrides(parser)
 
 
 def run(arguments: argparse.Namespace) -> str:
@@ -35,4 +42,5 @@ def run(arguments: argparse.Namespace) -> str:
     from fuxictr_me.serving.export import export_run
 
     a = arguments
-    return export_run(a.expid, a.config, a.out, file_format=a.format, checkpoint=a.checkpoint)
+    overrides = read_overrides(a)
+    return export_run(a.expid, a.config, a.out, file_format=a.format, checkpoint=a.checkpoint, overrides=overrides)

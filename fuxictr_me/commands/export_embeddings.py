@@ -2,7 +2,13 @@
 
 import argparse
 
-from fuxictr_me.commands.shared_arguments import add_checkpoint, add_experiment, add_new_folder
+from fuxictr_me.commands.shared_arguments import (
+    add_checkpoint,
+    add_experiment,
+    add_new_folder,
+    add_overrides,
+    read_overrides,
+)
 
 HELP = "write the embedding tables of a run to files"
 DESCRIPTION = """\
@@ -20,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_experiment(parser)
     add_new_folder(parser)
     add_checkpoint(parser)
+    add_overrides(parser)
     parser.add_argument("--fields", nargs="+", metavar="FIELD", help="fields to write (default: all)")
     parser.add_argument(
         "--format", default="parquet", choices=("parquet", "npz"), help="file format (default: parquet)"
@@ -37,4 +44,5 @@ def run(arguments: argparse.Namespace) -> str:
         file_format=arguments.format,
         fields=arguments.fields,
         checkpoint=arguments.checkpoint,
+        overrides=read_overrides(arguments),
     )

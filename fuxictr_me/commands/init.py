@@ -2,12 +2,13 @@
 
 import argparse
 
-HELP = "write a config folder for a csv or parquet file of clicks"
+HELP = "write a config folder for a file of clicks"
 DESCRIPTION = """\
 Look at a csv or parquet file with one row per impression, guess what each
 column is, split the rows into training, validation and test, and write a
 folder with dataset_config.yaml (a comment for each guess), model_config.yaml
-(SE 1x, SE 4x and ME 4x of DCNv2), study.yaml and the splits. Nothing else is changed."""
+(SE 1x, SE 4x and ME 4x of DCNv2), study.yaml and the splits. Nothing else is
+changed."""
 EXAMPLE = "fuxictr-me init clicks.csv --label click --time ts --out my_config"
 
 

@@ -1,8 +1,9 @@
 """``fuxictr-me plan``: estimate what a run needs before it starts."""
 
 import argparse
+from collections.abc import Mapping
 
-from fuxictr_me.commands.shared_arguments import add_experiment
+from fuxictr_me.commands.shared_arguments import add_experiment, add_overrides, read_overrides
 
 HELP = "estimate memory and time of a run before it starts"
 DESCRIPTION = """\
@@ -26,14 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="JSON file, field: number of ids (default: as in the built data set, or as published)",
     )
+    add_overrides(parser)
 
 
 def run(arguments: argparse.Namespace) -> str:
     """Return the estimate."""
-    return plan_run(arguments.expid, arguments.config, arguments.gpu_model, arguments.vocabulary)
+    a = arguments
+    return plan_run(a.expid, a.config, a.gpu_model, a.vocabulary, read_overrides(a))
 
 
-def plan_run(expid: str, config: str | None = None, gpu_model: str = "H100", vocabulary: str | None = None) -> str:
+def plan_run(
+    expid: str,
+    config: str | None = None,
+    gpu_model: str = "H100",
+    vocabulary: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> str:
     """Estimate what an experiment needs on a GPU.
 
     Args:
@@ -41,6 +50,7 @@ def plan_run(expid: str, config: str | None = None, gpu_model: str = "H100", voc
         config: config folder; the bundled entry that has ``expid`` if None.
         gpu_model: name of a GPU in ``fuxictr_me.estimates.GPUS``.
         vocabulary: JSON file, field -> number of ids, which replaces a built data set.
+        overrides: settings in place of those of the config, see ``config.overrides``.
 
     Returns:
         A table.
@@ -54,6 +64,6 @@ def plan_run(expid: str, config: str | None = None, gpu_model: str = "H100", voc
     from fuxictr_me.runs.run_settings import load_settings
 
     folder = config or find_config(expid)
-    params = load_settings(folder, expid, find_data=False)
+    params = load_settings(folder, expid, find_data=False, overrides=overrides)
     feature_map, source = find_feature_map(params, folder, vocabulary)
     return report_plan(expid, params, feature_map, source, gpu_model)

@@ -2,7 +2,9 @@
 
 import argparse
 
-HELP = "score a csv, parquet or JSON-lines file of raw rows with a finished run"
+from fuxictr_me.commands.shared_arguments import add_overrides, read_overrides
+
+HELP = "score a file of raw rows with a finished run"
 DESCRIPTION = """\
 Read raw rows with the columns of the config, encode them with the vocabulary
 of training, and write the predictions of the run's best weights, one row per
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", help="weights of the model (default: where the run left them)")
     parser.add_argument("--batch-size", type=int, default=10_000, help="rows that the model takes at a time (10000)")
     parser.add_argument("--gpu", type=int, default=-1, help="CUDA device, -1 for the CPU (default: -1)")
+    add_overrides(parser)
 
 
 def run(arguments: argparse.Namespace) -> str:
@@ -41,4 +44,5 @@ def run(arguments: argparse.Namespace) -> str:
         keep=arguments.keep,
         batch_size=arguments.batch_size,
         gpu=arguments.gpu,
+        overrides=read_overrides(arguments),
     )

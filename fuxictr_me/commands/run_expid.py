@@ -2,7 +2,7 @@
 
 import argparse
 
-from fuxictr_me.commands.shared_arguments import add_experiment, add_gpu
+from fuxictr_me.commands.shared_arguments import add_experiment, add_gpu, add_overrides, read_overrides
 
 HELP = "train and evaluate one experiment of a config"
 DESCRIPTION = """\
@@ -37,14 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: as many groups as processes, if there are as many sets)",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="with --engine: continue after the last completed epoch, if there is one"
+        "--resume",
+        action="store_true",
+        help="keep the state of training in <ID>.resume after each epoch, and continue from there if it exists",
     )
+    add_overrides(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, in this process alone or with the others that torchrun started."""
     from fuxictr_me.runs.experiment import run_expid  # torch and FuxiCTR take seconds, and --help needs neither
-    from fuxictr_me.runs.runtime import open_runtime
+    from fuxictr_me.runs.open_runtime import open_runtime
 
+    overrides = read_overrides(arguments)
     with open_runtime(arguments.gpu, arguments.engine, arguments.set_groups, arguments.resume) as runtime:
-        run_expid(arguments.expid, arguments.config, runtime=runtime)
+        run_expid(arguments.expid, arguments.config, runtime=runtime, overrides=overrides)

@@ -7,7 +7,7 @@ from pathlib import Path
 from fuxictr_me.errors import UsageError
 
 NAMES = ("model_config", "dataset_config")
-HELP = "print or write the JSON schemas of the config files, for editors"
+HELP = "print the JSON schemas of the config files"
 DESCRIPTION = """\
 Print the JSON schema of model_config.yaml or dataset_config.yaml. With --out,
 write it to FOLDER/<name>.json, or both schemas if no name is given. Editors

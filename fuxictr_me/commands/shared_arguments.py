@@ -65,6 +65,25 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--expid", required=True, metavar="ID", help="experiment of the config, e.g. DCNv2_ME_test")
 
 
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add ``--set``, which may be given several times."""
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="use this value, in YAML, in place of that of the config, e.g. batch_size=4096; may be repeated",
+    )
+
+
+def read_overrides(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return setting -> value of the arguments ``--set``; see ``parse_overrides``."""
+    from fuxictr_me.config.overrides import parse_overrides  # FuxiCTR takes seconds to import
+
+    return parse_overrides(arguments.overrides)
+
+
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Add ``--checkpoint``."""
     parser.add_argument("--checkpoint", metavar="FILE", help="weights to read (default: the checkpoint of the run)")

@@ -1,7 +1,9 @@
 """The options of a data set, of its columns, and of how its rows are read."""
 
+from fuxictr_me.config.divided_data import SplitSize
 from fuxictr_me.config.expressions import PREPROCESSING, check_feature_encoder, check_preprocess
 from fuxictr_me.config.options import Option, index_by_name
+from fuxictr_me.config.splits import SPLIT_SEED, SPLIT_TYPES
 from fuxictr_me.config.value_kinds import (
     Boolean,
     Checked,
@@ -56,12 +58,6 @@ def _check_loader(label: str, value: object) -> None:
         raise UsageError(f"{label} must be like !!python/name:fuxictr_me.data.H5DataLoader, got {short_repr(value)}")
 
 
-def _check_size(label: str, value: object) -> None:
-    Optional(Number(low=0)).check(label, value)
-    if value:
-        raise UsageError(f"{label}: FuxiCTR 2.3.10 fails to split by size; give a file of its own to each split")
-
-
 # ``columns`` checks names, ``fill_na``, ``feature_cols``, ``label_col`` and ``feature_specs`` as a whole.
 NAME = Text().schema
 NAMES = Unchecked({"anyOf": [NAME, {"type": "array", "items": NAME, "minItems": 1}]})
@@ -80,7 +76,7 @@ PATH = Optional(Text("a path"))
 
 COLUMN_OPTIONS = index_by_name(
     Option("name", NAMES, "name of the column, or a list of names of columns with equal settings"),
-    Option("active", Boolean(), "`False` leaves the column out", True),
+    Option("active", Boolean(), "`False` leaves the column out; FuxiCTR's own scripts fail without the key", True),
     Option("dtype", Choice(*RAW_DTYPES), "type of the values: `str`, `int`, `float`"),
     Option(
         "type",
@@ -228,7 +224,6 @@ SPEC_OPTIONS = index_by_name(  # of feature_specs, which change a feature map wh
     ),
 )
 
-SIZE_OF_SPLIT = Checked("0", _check_size, {"enum": [0, None]})
 DATASET_OPTIONS = index_by_name(
     Option(
         "data_root",
@@ -237,7 +232,7 @@ DATASET_OPTIONS = index_by_name(
     ),
     Option("data_format", Choice(*DATA_FORMATS), "`h5`, `csv`, `parquet` or `npz`"),
     Option("train_data", PATH, "training data: a file, a folder, or a pattern of names"),
-    Option("valid_data", PATH, "validation data"),
+    Option("valid_data", PATH, "validation data; or set `valid_size`"),
     Option("test_data", PATH, "test data", None),
     Option("feature_cols", Unchecked({"type": ["array", "null"]}), "the columns that are fields", None),
     Option("label_col", Unchecked({"type": ["object", "array", "null"]}), "the label, or one for each task", None),
@@ -261,9 +256,22 @@ DATASET_OPTIONS = index_by_name(
     Option(
         "num_buckets", Integer(2), "number of buckets of `category_processor`, which FuxiCTR 2.3.10 does not apply", 10
     ),
-    Option("valid_size", SIZE_OF_SPLIT, "must be 0: FuxiCTR 2.3.10 fails to split by size", 0),
-    Option("test_size", SIZE_OF_SPLIT, "must be 0: FuxiCTR 2.3.10 fails to split by size", 0),
-    Option("split_type", Choice("sequential", "random"), "how FuxiCTR splits by size", "sequential"),
+    Option(
+        "valid_size",
+        Optional(SplitSize()),
+        "without `valid_data`: how much of `train_data` is for validation, a share below 1 or a number of rows",
+        0,
+    ),
+    Option("test_size", Optional(SplitSize()), "the same for test rows", 0),
+    Option(
+        "split_type",
+        Choice(*SPLIT_TYPES),
+        "how `train_data` is divided: `sequential` takes the last rows for test and those before them for validation, "
+        "`random` draws them by `split_seed`, `time` takes the latest rows by `split_by`",
+        "sequential",
+    ),
+    Option("split_by", Optional(Text("the name of a column")), "the column of times for `split_type: time`", None),
+    Option("split_seed", Optional(Integer(0)), "seed of `split_type: random`", SPLIT_SEED),
     Option("meta_ddf", Nothing(), "an argument of FuxiCTR's loaders, always `null`", None),
 )
 

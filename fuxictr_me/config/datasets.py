@@ -4,8 +4,10 @@ from pathlib import Path
 
 from fuxictr_me.config.columns import check_columns, check_feature_specs, check_label_columns, get_column_names
 from fuxictr_me.config.dataset_options import DATASET_OPTIONS, READING_OPTIONS
+from fuxictr_me.config.divided_data import check_division
 from fuxictr_me.config.pretrained import check_pretrained
-from fuxictr_me.config.splits import DATA_KEYS
+from fuxictr_me.config.raw_endings import CSV, PARQUET, ending
+from fuxictr_me.config.splits import DATA_KEYS, is_divided
 from fuxictr_me.config.value_kinds import short_repr
 from fuxictr_me.errors import UsageError, missing, unknown
 
@@ -36,7 +38,8 @@ def check_dataset_values(params: dict) -> None:
     for key, option in (DATASET_OPTIONS | READING_OPTIONS).items():
         if key in params:
             option.check(params[key])
-    for key in ("train_data", "valid_data"):
+    check_division(params, is_built(params))
+    for key in ("train_data",) if is_divided(params) else ("train_data", "valid_data"):
         if not params.get(key):
             raise UsageError(f"{key} of data set {dataset_id!r} is not set")
     check_feature_specs(params.get("feature_specs"))
@@ -101,9 +104,11 @@ def is_built(params: dict) -> bool:
 
 
 def _is_csv(path: str) -> bool:
+    """Return whether the raw files of a split are csv; ``.txt`` files beside parquet are notes."""
     place = Path(path)
-    names = [place.name] if not place.is_dir() else [entry.name for entry in place.iterdir()]
-    return any(".csv" in name.lower() for name in names)
+    files = place.iterdir() if place.is_dir() else [place, *_matches(place, place.name)]
+    endings = {ending(file) for file in files}
+    return not endings.isdisjoint(CSV) and endings.isdisjoint(PARQUET)
 
 
 def _locate(key: str, value: str, folder: Path) -> str:

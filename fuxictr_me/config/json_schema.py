@@ -67,7 +67,8 @@ def make_dataset_config_schema() -> Schema:
         "type": "object",
         "properties": _properties(options),
         "additionalProperties": False,
-        "required": ["data_root", "data_format", "train_data", "valid_data"],
+        "required": ["data_root", "data_format", "train_data"],
+        "anyOf": [{"required": ["valid_data"]}, {"required": ["valid_size"]}],
     }
     return {
         "$schema": DRAFT,

@@ -1,5 +1,6 @@
 """Find experiments and data sets in config folders, for every command."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fuxictr_me.config.datasets import check_dataset_values, check_entry_keys
@@ -29,12 +30,13 @@ def find_config(expid: str) -> Path:
     return expids[expid]
 
 
-def read_params(config: str | Path, expid: str) -> dict:
+def read_params(config: str | Path, expid: str, overrides: Mapping[str, object] | None = None) -> dict:
     """Return the merged and checked settings of an experiment, as FuxiCTR's ``load_config`` merges them.
 
     Args:
         config: the config folder.
         expid: experiment id.
+        overrides: settings in place of those of the config, see ``config.overrides``. Their keys are not checked.
 
     Raises:
         UsageError: the folder, the expid or the dataset_id does not exist; the data set has an unknown key; or a value
@@ -50,7 +52,7 @@ def read_params(config: str | Path, expid: str) -> dict:
         known = ", ".join(read_entries(folder, "dataset_config"))
         raise UsageError(f"{expid} is a template: copy it and set its dataset_id (known: {known})")
     dataset, _ = find_dataset(dataset_id, folder, use_bundled=False)
-    params = {**merged, "model_id": expid, "dataset_id": dataset_id, **dataset}
+    params = {**merged, "model_id": expid, "dataset_id": dataset_id, **dataset, **(overrides or {})}
     check_dataset_values(params)
     check_training_values(params)
     return params

@@ -69,7 +69,7 @@ def check_field_name(name: str) -> None:
 def check_unique(kind: str, names: Iterable[str]) -> None:
     """Raise a UsageError if a name occurs twice."""
     if (duplicate := find_duplicate(names)) is not None:
-        raise UsageError(f"{kind} {duplicate!r} is there twice")
+        raise UsageError(f"{kind} {duplicate!r} occurs twice")
 
 
 def _quote_it(name: object) -> str:

@@ -109,15 +109,28 @@ def read_yaml(path: str | Path) -> object:
         raise UsageError(f"{path} is not UTF-8 text: byte {byte:#04x} at {error.start}. Save it as UTF-8") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, source: str | Path) -> object:
+    """Return the content of YAML text, as ``read_yaml`` does.
+
+    Args:
+        text: the YAML.
+        source: where it is from, for errors.
+
+    Raises:
+        UsageError: see ``read_yaml``.
+    """
     try:
         return yaml.load(text, Loader=_ConfigLoader)  # noqa: S506 - a SafeLoader
     except _Refused as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{source}: {error}") from error
     except RecursionError as error:
-        raise UsageError(f"{path}: values are nested too deep") from error
+        raise UsageError(f"{source}: values are nested too deep") from error
     except Exception as error:
         # PyYAML lets errors of Python through: for dates such as 2020-13-45, `!!float` of a list, `!!bool` of a word
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _count_values(node: yaml.Node, counted: dict[int, int]) -> int:
@@ -150,7 +163,7 @@ def _refuse_duplicate_keys(node: yaml.MappingNode) -> None:
         line = key.start_mark.line + 1
         if (key.tag, key.value) in lines:
             first = lines[key.tag, key.value]
-            raise _Refused(f"the key {short_repr(key.value)} is there twice, in lines {first} and {line}")
+            raise _Refused(f"the key {short_repr(key.value)} occurs twice, in lines {first} and {line}")
         lines[key.tag, key.value] = line
 
 

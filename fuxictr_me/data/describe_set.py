@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from fuxictr_me.config.splits import get_dividing_settings
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.manifest import read_manifest
@@ -24,6 +25,9 @@ def describe_set(folder: Path) -> str:
         made = manifest["made_from"]
         how = f"FuxiCTR's {made['fuxictr']}" if "fuxictr" in made else ", ".join(made)
         lines += [f"made by {manifest['made_by']} ({how})", _describe_protection(manifest)]
+        if division := get_dividing_settings(made.get("settings", {})):
+            kind = division.pop("split_type")
+            lines.append(f"splits are parts of one file, {kind}: " + ", ".join(f"{k} {v}" for k, v in division.items()))
         for split, entry in manifest["splits"].items():
             paths = [folder / name for name in entry["files"] if (folder / name).is_file()]
             size = sum(path.stat().st_size for path in paths)

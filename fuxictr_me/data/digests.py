@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from fuxictr_me.config.splits import SPLITS
+from fuxictr_me.config.splits import DIVIDING_KEYS, SPLITS
 from fuxictr_me.data.manifest import SETTINGS as DATA_SETTINGS
 from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.errors import missing
@@ -13,7 +13,16 @@ from fuxictr_me.io.checksums import hash_file, hash_json
 
 KINDS = ("parquet", "npz", "h5")  # endings that FuxiCTR adds to names
 # The data are covered by the data digest, and the place of a run does not change its result.
-NOT_IN_SETTINGS = {*DATA_SETTINGS, "dataset_id", "data_root", "rebuild_dataset", "model_id", "model_root", "gpu"}
+NOT_IN_SETTINGS = {
+    *DATA_SETTINGS,
+    *DIVIDING_KEYS,
+    "dataset_id",
+    "data_root",
+    "rebuild_dataset",
+    "model_id",
+    "model_root",
+    "gpu",
+}
 NOT_IN_SETTINGS |= {"verbose", "num_workers", *(f"{split}_data" for split in SPLITS)}
 NOT_IN_SETTINGS -= {"group_id", "data_block_size"}
 

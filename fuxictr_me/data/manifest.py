@@ -7,6 +7,7 @@ from typing import Any
 
 from fuxictr_me import __version__
 from fuxictr_me.compat.loaders import detect_flavour
+from fuxictr_me.config.splits import get_dividing_settings
 from fuxictr_me.data.manifest_checks import FORMATS, NAME, digest_of_content, digests_of_files, parse_manifest
 from fuxictr_me.errors import missing
 from fuxictr_me.io.atomic import write_atomically
@@ -39,7 +40,7 @@ def fingerprint(params: dict, raw_files: dict[str, list[Path]]) -> dict:
         large file can go unnoticed if it leaves the size and the modification time as they were.
     """
     raw = {split: [describe_file(file) for file in files] for split, files in raw_files.items()}
-    settings = {key: params[key] for key in SETTINGS if params.get(key) is not None}
+    settings = {key: params[key] for key in SETTINGS if params.get(key) is not None} | get_dividing_settings(params)
     columns = params.get("feature_cols") or []
     pretrained = {
         ", ".join(map(str, _as_list(column["name"]))): describe_file(Path(column["pretrained_emb"]))

@@ -190,7 +190,7 @@ def estimate_engines(
             of_rank = settings_of_fullest_rank(settings, engine)
             # kernels that update in one pass would take less than is counted
             step = simulate(model_class, fields, of_rank, on_gpu=gpu is not None, in_one_pass=False)
-        estimates.append(estimate_engine(engine, step, whole.hidden, params, gpu or GPUS["H100"], per_node))
+        estimates.append(estimate_engine(engine, step, whole.hidden or 0, params, gpu or GPUS["H100"], per_node))
     return estimates, refused
 
 

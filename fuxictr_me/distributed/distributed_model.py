@@ -1,7 +1,7 @@
 """``distribute``: a fuxictr-me model that several ranks train together."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -122,7 +122,7 @@ class DistributedModel(MultiEmbeddingModel):
             self.grid = grid = Grid(self.ranks, self.engine)
             self.own_sets = range(grid.group, self.all_sets, self.engine.groups)
             if self.engine.shards_tables:
-                self.fused_table = partial(ShardedTable, ranks=grid.within)  # type: ignore[assignment]  # makes one
+                self.fused_table = partial(ShardedTable, ranks=grid.within)
         self._of_whole = settings("aggregation"), settings("nonlinear_projection")
         super().__init__(feature_map, **settings_of_rank(settings, self.own_sets, dims[0], self.ranks, grid))
         if not self.is_initial:
@@ -165,7 +165,7 @@ class DistributedModel(MultiEmbeddingModel):
         if self.engine.members > 1:
             self.loss_fn = PartialMeanLoss(self.loss_fn, self.part)
 
-    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute the model's predictions for this rank's rows."""
         if self.engine.members == 1 or not (self.training and torch.is_grad_enabled()):
             return super().forward(inputs)

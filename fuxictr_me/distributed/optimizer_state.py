@@ -47,7 +47,7 @@ def _name_views(model: MultiEmbeddingModel, name: str, value: Tensor) -> dict[st
     if not name.endswith(".table.weight"):
         return {name: value}
     layer = model.get_submodule(name.removesuffix(".table.weight"))
-    if not isinstance(layer, MultiEmbedding):
+    if not isinstance(layer, MultiEmbedding) or layer.table is None:
         return {name: value}
     prefix, table = name.removesuffix("table.weight"), layer.table
     return {

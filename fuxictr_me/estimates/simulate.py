@@ -172,8 +172,9 @@ def stay_on_device(model_class: type) -> type:
     stays = {"model_to_device": lambda self: None}
     if not is_wrapped(model_class):
         return type(model_class.__name__, (model_class,), stays)
-    backbone = get_backbone(model_class)
-    return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **find_entry(model_class).wrapping_defaults)
+    backbone, entry = get_backbone(model_class), find_entry(model_class)
+    defaults: dict[str, Any] = entry.wrapping_defaults if entry else {}
+    return MultiEmbeddingOf(type(backbone.__name__, (backbone,), stays), **defaults)
 
 
 def _train(

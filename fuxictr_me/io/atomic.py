@@ -16,15 +16,16 @@ from fuxictr_me.errors import UsageError
 
 
 def append_atomically(path: str | Path, block: bytes) -> None:
-    """Append ``block`` to a file in one write. If the write is cut short (disk full), the file stays as it was.
+    """Append lines to a file in one write. If the write is cut short (disk full), the file stays as it was.
 
-    Several processes may append to one file; their blocks do not mix.
+    Several processes may append to one file; their blocks do not mix. If the file does not end with a newline, as
+    after a crash or with some editors, one is written before the block.
 
     Raises:
         OSError: no space, no permission, or ``path`` is a symbolic link, which is not followed.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(f"{path} is a symbolic link: nothing is written through it") from error
@@ -32,6 +33,8 @@ def append_atomically(path: str | Path, block: bytes) -> None:
     with open(descriptor, "ab", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         size = os.fstat(file.fileno()).st_size
+        if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+            block = b"\n" + block
         if file.write(block) != len(block):
             file.truncate(size)
             raise OSError(f"no space left to append to {path}")

@@ -147,6 +147,7 @@ def compare_collapse(
     for se, me in zip(single, multi, strict=True):
         dim = sum(me.dims)
         sigma = {name: singular_values(t.sets, t.exclude) for name, t in (("SE", se), ("ME", me))}
+        assert me.initializer is not None  # noqa: S101 - no table of these runs is pretrained
         random = random_abundance(me.num_ids, me.dims, me.initializer)
         row = {"field": se.field, "num_ids": se.num_ids, "ceiling": me.ceiling(dim), "random": random}
         fields.append(row | {name: abundance(s) for name, s in sigma.items()})

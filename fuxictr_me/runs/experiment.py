@@ -5,7 +5,7 @@ import io
 import logging
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fuxictr_me.compat.versions import collect_versions
 from fuxictr_me.config import find_config, is_built
 from fuxictr_me.config.known_keys import describe_unread_keys
 from fuxictr_me.config.model_registry import is_fuxictr_me_model
+from fuxictr_me.config.overrides import format_overrides
 from fuxictr_me.config.training_settings import check_labels
 from fuxictr_me.data import build_dataset, build_h5
 from fuxictr_me.data.digests import data_digest, settings_digest
@@ -39,6 +40,7 @@ def run_expid(
     gpu: int = -1,
     progress: Callable[[Iterable], Iterable] | None = None,
     runtime: Runtime | None = None,
+    overrides: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate one experiment. Log, checkpoint, IA file and results go where FuxiCTR puts them.
 
@@ -50,6 +52,7 @@ def run_expid(
         progress: wraps the training loader, to show your own progress bar. The log then goes to its file only.
         runtime: the processes that train the model, if not this one alone on ``gpu``. Each of them calls this
             function, and the first one writes.
+        overrides: settings in place of those of the config, see ``config.overrides``.
 
     Returns:
         The results, as ``<model_root>/<dataset_id>/<expid>.json`` holds them.
@@ -61,17 +64,18 @@ def run_expid(
     """
     started = time.perf_counter()
     runtime = Runtime(gpu) if runtime is None else runtime
-    params = load_settings(config or find_config(expid), expid, runtime.gpu)
+    params = load_settings(config or find_config(expid), expid, runtime.gpu, overrides=overrides)
     build_callbacks(params.get("callbacks"))  # only to name a wrong one now; the model builds its own
     if not runtime.is_first:
-        return _train(params, runtime, started)
+        return _train(params, runtime, started, overrides=overrides)
     command = f"run_expid {f'--config {config} ' if config else ''}--expid {expid} --gpu {runtime.gpu}{runtime.options}"
+    command += format_overrides(overrides or {})
     model_dir, csv = Path(params["model_root"]) / params["dataset_id"], csv_name(config)
     with locked_run(model_dir, expid):
         check_writable(Path(csv))
         start_log(params, console=progress is None)
         finish_results(model_dir, expid)
-        result = _train(params, runtime, started, progress)
+        result = _train(params, runtime, started, progress, overrides)
         write_result(model_dir, result, csv, format_row(command, result))
     if "test_error" in result:
         kept = f"the validation result is kept in {model_dir / expid}.json and {csv}"
@@ -86,15 +90,22 @@ def csv_name(config: str | None) -> str:
 
 
 def _train(
-    params: dict, runtime: Runtime, started: float, progress: Callable[[Iterable], Iterable] | None = None
+    params: dict,
+    runtime: Runtime,
+    started: float,
+    progress: Callable[[Iterable], Iterable] | None = None,
+    overrides: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """Build the data, train, evaluate, and return the result; ``started`` is the time at which the run began."""
     logging.info("Params: " + print_to_json(params))
+    if overrides:
+        logging.info(f"Overridden on the command line:{format_overrides(overrides)}")
     model, source = _build_model(params, runtime)
     feature_map, share = model.feature_map, runtime.find_share(model)
     train_data = load_split(feature_map, params, "train", share)
     valid_data = load_split(feature_map, params, "valid", share)
     batches = progress(train_data) if progress else train_data
+    runtime.prepare_training(model, params, started)
     model.fit(batches, validation_data=valid_data, **params, **runtime.fit_arguments(model))
 
     logging.info("****** Validation evaluation ******")
@@ -119,12 +130,13 @@ def _train(
         "parameters_without_embeddings": model.num_parameters(count_embedding=False),
         **runtime.describe(model),
         "steps": model._total_steps,
-        "seconds": round(time.perf_counter() - started, 3),
+        "seconds": round(runtime.seconds_before + time.perf_counter() - started, 3),
         "peak_memory": peak_memory(params["gpu"]),
         "checkpoint": model.checkpoint,
         "versions": collect_versions(),
         **(_compute_digests(params) if runtime.is_first else {}),
         **({"model_source": source} if source else {}),
+        **({"overridden": dict(overrides)} if overrides else {}),
         "settings": {key: value for key, value in params.items() if key not in ("feature_cols", "label_col")},
     }
 

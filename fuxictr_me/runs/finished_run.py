@@ -1,6 +1,6 @@
 """A finished run of any FuxiCTR model: its settings, feature map, checkpoint and trained model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from fuxictr_me.collapse import id_counts
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.config import check_dataset, find_config, is_built, read_params
 from fuxictr_me.config.expressions import check_initializer
+from fuxictr_me.config.known_keys import DATASET_KEYS, find_known_keys
+from fuxictr_me.config.overrides import check_override_keys
 from fuxictr_me.data import build_dataset, build_h5, feature_maps
 from fuxictr_me.errors import UsageError
 from fuxictr_me.errors import missing as missing_file
-from fuxictr_me.io.checkpoints import check_no_nan, load_state_dict
+from fuxictr_me.io.checkpoints import check_finite, load_state_dict
 from fuxictr_me.nn.embedding_sets import FUXICTR_INITIALIZER, paper_initializer
 from fuxictr_me.runs.run_data import load_feature_map, load_split
 from fuxictr_me.runs.run_settings import load_settings
@@ -47,10 +49,10 @@ class FinishedRun:
         """Return the weights. No code in the file is run.
 
         Raises:
-            UsageError: the file is damaged, not a checkpoint, or holds NaN.
+            UsageError: the file is damaged, not a checkpoint, or holds NaN or infinite values.
         """
         state_dict = load_state_dict(self.checkpoint)
-        check_no_nan(state_dict, self.checkpoint)
+        check_finite(state_dict, self.checkpoint)
         return state_dict
 
     @property
@@ -76,7 +78,12 @@ class FinishedRun:
         return id_counts(load_split(self.feature_map, params, "train"), num_ids)
 
 
-def find_run(expid: str, config: str | None = None, checkpoint: str | None = None) -> FinishedRun:
+def find_run(
+    expid: str,
+    config: str | None = None,
+    checkpoint: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> FinishedRun:
     """Find the files of a run of any model. Neither the model's code nor the raw data are needed.
 
     ``data_root`` and ``model_root`` are searched from the working directory, then from the parent of the config folder,
@@ -86,12 +93,19 @@ def find_run(expid: str, config: str | None = None, checkpoint: str | None = Non
         expid: experiment id.
         config: config folder; the bundled entry that has ``expid`` if None.
         checkpoint: a file to use in place of ``<model_root>/<dataset_id>/<expid>.model``.
+        overrides: settings in place of those of the config, see ``config.overrides``.
 
     Raises:
         UsageError: one line: what is wrong, what was found, what is allowed.
     """
     folder = Path(config or find_config(expid))
     params = read_params(folder, expid)
+    if overrides:
+        known = {*DATASET_KEYS, *params}
+        if not overrides.keys() <= known:  # a key that only the constructor of the model reads
+            known |= find_known_keys(find_model(params.get("model"), folder.resolve().parent))
+        check_override_keys(overrides, known, f"setting of {expid}")
+        params = read_params(folder, expid, overrides)
     dataset_id = params["dataset_id"]
     for key, default in (("data_root", None), ("model_root", "./checkpoints/")):
         if not isinstance(params.setdefault(key, default), str):

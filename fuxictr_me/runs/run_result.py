@@ -67,7 +67,7 @@ def _complete(pending: Path) -> bool:
         return False
     expid = pending.name.removeprefix(".").removesuffix(".result")
     write_atomically(pending.with_name(f"{expid}.json"), lambda path: path.write_text(text))
-    if not Path(csv).exists() or row not in Path(csv).read_text():
+    if not Path(csv).exists() or row.encode() not in Path(csv).read_bytes():
         append_atomically(csv, row.encode())
     pending.unlink()
     return True

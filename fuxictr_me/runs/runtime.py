@@ -4,7 +4,7 @@ from types import TracebackType
 from typing import Any
 
 from fuxictr_me.compat import BaseModel
-from fuxictr_me.errors import UsageError
+from fuxictr_me.runs.resume_file import resume_training
 
 
 class Runtime:
@@ -12,19 +12,26 @@ class Runtime:
 
     This class is a run in one process. ``TorchrunRuntime`` overrides it for several.
 
+    Args:
+        gpu: CUDA device, -1 for the CPU.
+        resume: keep what is needed to continue after each epoch in ``<expid>.resume`` beside the checkpoint, and
+            continue from there if it exists.
+
     Attributes:
         gpu: CUDA device of this process, -1 for the CPU.
         num_processes: how many processes train the model.
         is_first: whether this process writes files and logs; no other one does.
         options: what the runtime adds to the command in the row of results.
+        epochs_before, seconds_before: of the processes from which this run was resumed.
     """
 
     num_processes = 1
     is_first = True
     options = ""
+    epochs_before, seconds_before = 0, 0.0
 
-    def __init__(self, gpu: int = -1):
-        self.gpu = gpu
+    def __init__(self, gpu: int = -1, resume: bool = False):
+        self.gpu, self.resume = gpu, resume
 
     def __enter__(self) -> "Runtime":
         return self
@@ -43,33 +50,26 @@ class Runtime:
         """Return which rows this process reads, as ``H5DataLoader`` takes ``share``; None for all rows."""
         return None
 
+    def prepare_training(self, model: BaseModel, params: dict, started: float) -> None:
+        """Let ``fit`` resume, if this run can be resumed.
+
+        Args:
+            model: before ``fit``.
+            params: settings of the run.
+            started: time at which the run began, by ``time.perf_counter``.
+
+        Raises:
+            UsageError: there is a state of another run.
+        """
+        if self.resume:
+            file = resume_training(model, params, started)
+            self.epochs_before, self.seconds_before = file.epochs_done, file.seconds_before
+
     def fit_arguments(self, model: BaseModel) -> dict[str, Any]:
         """Return arguments that ``fit`` takes from the runtime."""
         return {}
 
     def describe(self, model: BaseModel) -> dict[str, Any]:
         """Return what a result records of the processes."""
-        return {"processes": self.num_processes}
-
-
-def open_runtime(
-    gpu: int = -1, engine: str | None = None, set_groups: int | None = None, resume: bool = False
-) -> Runtime:
-    """Return the runtime that the arguments of ``run_expid`` ask for.
-
-    Args:
-        gpu: CUDA device, -1 for the CPU.
-        engine: of ``fuxictr_me.distributed``, or ``auto``; None for one process.
-        set_groups, resume: see ``TorchrunRuntime``.
-
-    Raises:
-        UsageError: an argument that one process has no use for.
-    """
-    if engine is None:
-        if resume or set_groups is not None:
-            option = "--resume" if resume else "--set-groups"
-            raise UsageError(f"{option} is for runs on several processes: it needs --engine, and torchrun")
-        return Runtime(gpu)
-    from fuxictr_me.runs.torchrun import TorchrunRuntime  # torch.distributed takes time to import
-
-    return TorchrunRuntime(gpu, engine, set_groups, resume)
+        resumed = {"resumed_after_epochs": self.epochs_before} if self.epochs_before else {}
+        return {"processes": self.num_processes, **resumed}

@@ -1,11 +1,12 @@
 """The runtime of a run on the processes that torchrun has started."""
 
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.distributed import check_class, distribute_by_engine, join_process_group, leave_process_group
+from fuxictr_me.errors import UsageError
+from fuxictr_me.runs.resume_file import find_resume_path
 from fuxictr_me.runs.runtime import Runtime
 
 
@@ -21,8 +22,8 @@ class TorchrunRuntime(Runtime):
     """
 
     def __init__(self, gpu: int, engine: str, set_groups: int | None = None, resume: bool = False):
-        super().__init__(gpu)
-        self.engine, self.set_groups, self.resume = engine, set_groups, resume
+        super().__init__(gpu, resume)
+        self.engine, self.set_groups = engine, set_groups
         self.options = f" --engine {engine}"
 
     def __enter__(self) -> "TorchrunRuntime":
@@ -49,9 +50,15 @@ class TorchrunRuntime(Runtime):
     def find_share(self, model: BaseModel) -> tuple[int, int] | None:
         return model.share
 
+    def prepare_training(self, model: BaseModel, params: dict, started: float) -> None:
+        """Refuse to resume from the state of one process, which is a file. ``fit`` itself resumes."""
+        path = find_resume_path(model)
+        if self.resume and path.is_file():
+            raise UsageError(f"{path} is of a run in one process: continue it without --engine, or move it away")
+
     def fit_arguments(self, model: BaseModel) -> dict[str, Any]:
         """Return where the state of the run is kept, if it can be resumed."""
-        return {"resume_from": Path(model.model_dir) / f"{model.model_id}.resume"} if self.resume else {}
+        return {"resume_from": find_resume_path(model)} if self.resume else {}
 
     def describe(self, model: BaseModel) -> dict[str, Any]:
         return {**super().describe(model), "engine": str(model.engine)}

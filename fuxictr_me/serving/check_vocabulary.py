@@ -2,8 +2,9 @@
 
 import csv
 import gzip
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import chain, compress, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import polars as pl
 from fuxictr.features import FeatureMap
 
 from fuxictr_me.config.splits import SPLITS
+from fuxictr_me.data.building.encode_columns import iterate_chunks
 from fuxictr_me.data.h5.split_rows import SplitRows
 from fuxictr_me.data.loaders.parquet_loader import read_columns
-from fuxictr_me.data.raw.find_files import CSV, ending, separator
+from fuxictr_me.data.raw.find_files import is_parquet, separator
 from fuxictr_me.errors import UsageError
 from fuxictr_me.serving.data_origin import DataOrigin, find_raw_columns
 from fuxictr_me.serving.predict import encode_rows
@@ -57,16 +59,9 @@ def check_vocabulary(feature_map: FeatureMap, origin: DataOrigin, vocabulary: di
 
 def read_raw_rows(origin: DataOrigin, split: str) -> list[dict[str, Any]]:
     """Return the first raw rows of a split, name -> value, with the columns that only ``preprocess`` can compute."""
-    file, raw = origin.files[split][0], find_raw_columns(origin.columns)
-    if ending(file) in CSV:
-        open_text: Callable = gzip.open if file.suffix.lower() == ".gz" else open
-        try:
-            with open_text(file, "rt", encoding="utf-8-sig", newline="") as lines:  # skip a byte order mark
-                rows = list(islice(csv.DictReader(lines, delimiter=separator(file, origin.sep)), COMPARED_ROWS))
-        except (ValueError, EOFError, OSError, csv.Error) as error:
-            raise UsageError(f"{file} cannot be read: {error}") from error
-    else:
-        rows = pl.read_parquet(file, n_rows=COMPARED_ROWS, glob=False).to_dicts()
+    raw, n_rows = find_raw_columns(origin.columns), origin.settings.get("n_rows")
+    of_files = (islice(_iterate_rows(file, separator(file, origin.sep)), n_rows) for file in origin.files[split])
+    rows = list(islice(compress(chain.from_iterable(of_files), origin.is_in_split(split)), COMPARED_ROWS))
     computed = {
         name: column.name for name, column in raw.items() if column.dtype is None and origin.columns[name]["active"]
     }
@@ -75,6 +70,20 @@ def read_raw_rows(origin: DataOrigin, split: str) -> list[dict[str, Any]]:
     columns = list(computed.values())
     values = origin.preprocess(split).select(list(computed)).head(len(rows)).collect().iter_rows()
     return [{**row, **dict(zip(columns, extra, strict=True))} for row, extra in zip(rows, values, strict=True)]
+
+
+def _iterate_rows(file: Path, sep: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a raw file, name -> value: text from csv, and values as they are from parquet."""
+    if is_parquet(file):
+        for chunk in iterate_chunks(pl.scan_parquet(file, glob=False, hive_partitioning=False), COMPARED_ROWS):
+            yield from chunk.iter_rows(named=True)
+        return
+    open_text: Callable = gzip.open if file.suffix.lower() == ".gz" else open
+    try:
+        with open_text(file, "rt", encoding="utf-8-sig", newline="") as lines:  # skip a byte order mark
+            yield from csv.DictReader(lines, delimiter=sep)
+    except (ValueError, EOFError, OSError, csv.Error) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
 
 
 def read_built_rows(feature_map: FeatureMap, origin: DataOrigin, split: str) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 """Find what the ids of a built data set were made from: settings, raw files, and the raw column of each field."""
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,9 @@ from typing import Any
 import polars as pl
 
 from fuxictr_me.config import RAW_DTYPES, check_dataset, is_built
-from fuxictr_me.config.splits import SPLITS
+from fuxictr_me.config.splits import SPLITS, is_divided
 from fuxictr_me.data.building.processor import PreparingProcessor
+from fuxictr_me.data.building.read_splits import assign_raw_rows, read_splits
 from fuxictr_me.data.manifest import is_unchanged, read_manifest
 from fuxictr_me.data.raw.find_files import raw_files, separator
 from fuxictr_me.errors import UsageError, unknown
@@ -23,8 +26,9 @@ class DataOrigin:
 
     Attributes:
         dataset_id, folder: of the built set.
-        settings: ``feature_cols``, ``label_col``, ``sep``, ``n_rows``.
-        files: split -> raw files, of the splits whose files have not changed since the build.
+        settings: ``feature_cols``, ``label_col``, ``sep``, ``n_rows``, and how ``train_data`` was divided, if it was.
+        files: split -> raw files, of the splits whose files have not changed since the build. If the rows of
+            ``train_data`` were divided, it has those of train only, which hold the rows of all splits.
         is_recorded: whether the data set's manifest says so; otherwise it is taken from the config.
     """
 
@@ -40,7 +44,7 @@ class DataOrigin:
         columns: dict[str, dict[str, Any]] = {}
         for column in self.settings["feature_cols"]:
             names = column["name"] if isinstance(column["name"], list) else [column["name"]]
-            columns |= {name: {**column, "name": name} for name in names}
+            columns |= {name: {"active": True, **column, "name": name} for name in names}
         return columns
 
     @property
@@ -62,8 +66,13 @@ class DataOrigin:
                 raise unknown(f"dtype of column {column['name']!r}", column["dtype"], RAW_DTYPES)
         settings = {**self.settings, "dataset_id": self.dataset_id, "data_root": str(self.folder.parent)}
         processor = PreparingProcessor(**settings)
-        rows = processor.read_files(self.files[split], settings.get("sep"), settings.get("n_rows"))
-        return processor.preprocess(rows)
+        return processor.preprocess(read_splits(processor, {split: self.files[split]}, settings)[split])
+
+    def is_in_split(self, split: str) -> Iterable[bool]:
+        """Return, for each row of a split's raw files one after another, whether the build used it for this split."""
+        if not is_divided(self.settings):
+            return itertools.repeat(True)
+        return (assign_raw_rows(self.files[split], self.settings) == SPLITS.index(split)).tolist()
 
 
 def find_origin(run: FinishedRun) -> DataOrigin:

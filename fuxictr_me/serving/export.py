@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def export_run(
     out: str | Path,
     file_format: str = "onnx",
     checkpoint: str | None = None,
+    overrides: Mapping[str, object] | None = None,
 ) -> str:
     """Write the folder that a server needs (model, vocabulary, manifest) atomically.
 
@@ -65,6 +67,7 @@ def export_run(
         out: folder to write, which must not exist.
         file_format: ``onnx``, ``pt2`` (for ``torch.export.load``) or ``safetensors`` (weights only).
         checkpoint: file to use instead of the run's own.
+        overrides: settings in place of those of the config, see ``config.overrides``.
 
     Returns:
         A summary of what was written.
@@ -78,7 +81,7 @@ def export_run(
     out = Path(out)
     if os.path.lexists(out):
         raise UsageError(f"{out} exists already")
-    run = find_run(expid, config, checkpoint)
+    run = find_run(expid, config, checkpoint, overrides)
     model = load_model(run)
     manifest = _describe_run(run, file_format)
     progress = tqdm(total=3, disable=None, bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]")
@@ -106,7 +109,7 @@ def load_model(run: FinishedRun) -> BaseModel:
     check_model_settings(model_class, params)
     check_labels(model_class, params, run.feature_map.labels)
     model = model_class(run.feature_map, **params)
-    run.state_dict()  # refuses damaged files and NaN
+    run.state_dict()  # refuses damaged files, NaN and infinite values
     model.load_weights(run.checkpoint)
     return model.eval()
 

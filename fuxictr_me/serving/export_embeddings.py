@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,6 +30,7 @@ def export_run_embeddings(
     file_format: str = "parquet",
     fields: list[str] | None = None,
     checkpoint: str | None = None,
+    overrides: Mapping[str, object] | None = None,
 ) -> str:
     """Write the embedding tables of a finished run of any FuxiCTR model; its code is not needed.
 
@@ -37,6 +39,7 @@ def export_run_embeddings(
         config: config folder; the bundled entry that has ``expid`` if None.
         out, file_format, fields: see ``export_embeddings``.
         checkpoint: file to use instead of the run's own.
+        overrides: settings in place of those of the config, see ``config.overrides``.
 
     Returns:
         A table of what was written.
@@ -45,7 +48,7 @@ def export_run_embeddings(
         UsageError: there is no such run, or the checkpoint does not fit the feature map; see ``export_embeddings``.
     """
     _check_arguments(out, file_format)
-    run = find_run(expid, config, checkpoint)
+    run = find_run(expid, config, checkpoint, overrides)
     layers = find_checkpoint_layers(run.state_dict(), run.feature_map)
     tables = [(table, layer.sharing(table.field)) for layer in layers for table in layer.tables]
     index = _export(tables, run.feature_map, Path(out), file_format, fields, expid, str(run.checkpoint))

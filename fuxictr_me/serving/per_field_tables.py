@@ -40,4 +40,4 @@ def split_fused_tables(model: nn.Module) -> None:
             for embedding in sets:
                 for field in module.table.fields:
                     del embedding.embedding_layer.embedding_layers[field]  # a view into the table
-            module.table = PerFieldTables(module.table)
+            module.table = PerFieldTables(module.table)  # type: ignore[assignment]  # it is read alike

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ JSON_LINES = (".json", ".jsonl", ".ndjson")
 OUTPUTS = (".parquet", ".csv")
 PLAIN_METRICS = ("AUC", "logloss", "binary_crossentropy", "MSE", "MAE", "RMSE")  # those that need no groups
 CHUNK_ROWS = 100_000
+KEPT = "␟kept"  # behind the names of copied columns, which may be those of encoded columns, too
 
 
 def score_file(
@@ -42,19 +43,18 @@ def score_file(
     keep: Sequence[str] = (),
     batch_size: int = 10_000,
     gpu: int = -1,
+    overrides: Mapping[str, object] | None = None,
 ) -> str:
     """Predict every row of a file with the best weights of a run.
 
-    Values are encoded with the vocabulary of training: a value that it does not have gets the id of unseen values.
+    Values that the vocabulary of training does not have get the id of unseen values.
 
     Args:
-        expid: of a finished run of any model.
-        config: config folder; the bundled entry that has ``expid`` if None.
+        expid, config: of a finished run of any model; the bundled entry that has ``expid`` if ``config`` is None.
         data: csv, parquet or JSON lines, or a folder of such files, with the columns of the config. The label may be
             missing; if it is there, the metrics of the run are computed.
-        out: ``.parquet`` or ``.csv`` file to write, one row per row of ``data``, in the same order. An existing file is
-            refused.
-        checkpoint: weights in place of the run's own.
+        out: new ``.parquet`` or ``.csv`` file, with one row per row of ``data``, in the same order.
+        checkpoint, overrides: weights, and settings of the config (see ``config.overrides``), in place of the run's.
         keep: columns of ``data`` to copy beside the predictions.
         batch_size: rows that the model takes at a time.
         gpu: CUDA device, or -1.
@@ -65,45 +65,49 @@ def score_file(
     Raises:
         UsageError: one line, before anything is written.
     """
-    out = Path(out)
     check_positive_int("--batch-size", batch_size)
     check_gpu(gpu)
-    if out.suffix.lower() not in OUTPUTS:
-        raise UsageError(f"--out must end in {' or '.join(OUTPUTS)}, got {out}")
-    if out.exists() or out.is_symlink():
-        raise UsageError(f"{out} exists already")
-    found = find_run(expid, config, checkpoint)
-    origin = find_origin(found)
-    encoder = FrameEncoder(make_vocabulary(found.feature_map, origin))
-    model = load_model(found)
-    device = torch.device(f"cuda:{gpu}" if gpu >= 0 else "cpu")
-    model.device = device
-    model.to(device)
+    out = _check_output(Path(out))
+    run = find_run(expid, config, checkpoint, overrides)
+    origin = find_origin(run)
+    encoder = FrameEncoder(make_vocabulary(run.feature_map, origin))
+    model = _move(load_model(run), gpu)
+    scored: list[pl.DataFrame] = []
     with contextlib.ExitStack() as stack:
         files = _as_tables(Path(data), stack)
-        labels = _labels_in(files, origin, found)
-        processor, rows = _preprocess(files, origin, labels, keep, found.params.get("task"))
+        labels = _find_labels(files, origin, run)
+        processor, rows = _preprocess(files, origin, labels, keep, run.params.get("task"))
         total = count_rows(rows)
         if not total:
             raise UsageError(f"{data} has no rows")
         bar = stack.enter_context(tqdm(total=total, desc="scoring", unit="row", unit_scale=True, disable=None))
-        collected: list[dict[str, np.ndarray]] = []
 
         def write_scores(path: Path) -> None:
             with _Writer(path, is_csv=out.suffix.lower() == ".csv") as writer, explain_errors(processor, str(data)):
                 for chunk in iterate_chunks(rows, CHUNK_ROWS):
                     processor.check_rows(chunk)
                     predictions = _predict(model, encoder.encode(chunk), batch_size)
-                    writer.write(pl.DataFrame({**{name: chunk[_kept(name)] for name in keep}, **predictions}))
-                    if labels:
-                        collected.append(predictions | {label: chunk[label].to_numpy() for label in labels})
+                    writer.write(pl.DataFrame({name: chunk[_kept(name)] for name in keep} | predictions))
+                    scored.append(pl.DataFrame(predictions | {label: chunk[label] for label in labels}))
                     bar.update(len(chunk))
 
         write_atomically(out, write_scores)
-    lines = [f"{total:,} rows scored by {found.expid} ({found.checkpoint}): {out}"]
-    if labels:
-        lines.append(_describe_metrics(collected, labels, found.params))
-    return "\n".join(lines)
+    text = f"{total:,} rows scored by {run.expid} ({run.checkpoint}): {out}"
+    return f"{text}\n{_describe_metrics(pl.concat(scored), labels, run.params)}" if labels else text
+
+
+def _check_output(out: Path) -> Path:
+    if out.suffix.lower() not in OUTPUTS:
+        raise UsageError(f"--out must end in {' or '.join(OUTPUTS)}, got {out}")
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"{out} exists already")
+    return out
+
+
+def _move(model: BaseModel, gpu: int) -> BaseModel:
+    """Return the model on a CUDA device, or on the CPU for -1."""
+    model.device = torch.device(f"cuda:{gpu}" if gpu >= 0 else "cpu")
+    return model.to(model.device)
 
 
 def _as_tables(data: Path, stack: contextlib.ExitStack) -> list[Path]:
@@ -121,10 +125,10 @@ def _as_tables(data: Path, stack: contextlib.ExitStack) -> list[Path]:
     return [table]
 
 
-def _labels_in(files: list[Path], origin: DataOrigin, found: FinishedRun) -> list[str]:
+def _find_labels(files: list[Path], origin: DataOrigin, run: FinishedRun) -> list[str]:
     """Return the labels of the run if the files have all of them, else none."""
     header = _schema_of(files[0], origin)
-    labels = list(found.feature_map.labels)
+    labels = list(run.feature_map.labels)
     return labels if set(labels) <= set(header) else []
 
 
@@ -144,9 +148,8 @@ def _preprocess(
     settings["feature_cols"] = [{key: column[key] for key in column if key != "pretrained_emb"} for column in inputs]
     settings |= {"label_col": settings["label_col"] if labels else [], "group_id": None, "task": task}
     processor = PreparingProcessor(**settings)
-    sep = origin.settings.get("sep")
     with explain_errors(processor, origin.dataset_id):
-        rows = processor.preprocess(processor.read_files(files, sep))
+        rows = processor.preprocess(processor.read_files(files, origin.settings.get("sep")))
         schema = rows.collect_schema().names()
     if not keep:
         return processor, rows
@@ -154,19 +157,13 @@ def _preprocess(
     for name in keep:
         if name not in header:
             raise unknown(f"column of --keep, in {files[0]}", name, header)
-    raw = [
-        pl.scan_parquet(file, glob=False)
-        if is_parquet(file)
-        else pl.scan_csv(file, separator=separator(file, sep), infer_schema=False, glob=False)
-        for file in files
-    ]
-    kept = pl.concat([frame.select(pl.col(name).alias(_kept(name)) for name in keep) for frame in raw])
+    kept = processor.scan_unparsed(keep).rename({name: _kept(name) for name in keep})
     return processor, pl.concat([rows.select(schema), kept], how="horizontal")
 
 
 def _kept(name: str) -> str:
     """Return the name under which a kept column travels beside the encoded one of the same name."""
-    return f"{name}\0kept"
+    return f"{name}{KEPT}"
 
 
 @torch.no_grad()
@@ -210,13 +207,13 @@ class _Writer:
             self._parquet.close()
 
 
-def _describe_metrics(collected: list[dict[str, np.ndarray]], labels: list[str], params: dict[str, Any]) -> str:
-    """Return the metrics of the config that need no groups, of each label."""
+def _describe_metrics(scored: pl.DataFrame, labels: list[str], params: dict[str, Any]) -> str:
+    """Return the metrics of the config that need no groups, for each label."""
     wanted = [metric for metric in params.get("metrics", ["AUC", "logloss"]) if metric in PLAIN_METRICS]
     lines = []
     for label in labels:
         name = "prediction" if len(labels) == 1 else f"{label}_prediction"
-        y_true, y_pred = (np.concatenate([part[key] for part in collected]) for key in (label, name))
-        values = evaluate_metrics(torch.as_tensor(y_true, dtype=torch.float64), torch.as_tensor(y_pred), wanted, None)
+        y_true, y_pred = (torch.from_numpy(scored[key].cast(pl.Float64).to_numpy().copy()) for key in (label, name))
+        values = evaluate_metrics(y_true, y_pred, wanted, None)
         lines.append(f"{label}: " + ", ".join(f"{metric} {value:.6f}" for metric, value in values.items()))
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from fuxictr_me.data.raw.find_files import is_parquet, raw_files
-from fuxictr_me.data.raw.row_lengths import check_row_lengths
+from fuxictr_me.data.raw.raw_reader import scan_csv_as_text
 from fuxictr_me.errors import UsageError
 
 SEPARATORS = (",", "\t", ";", "|")
@@ -42,15 +42,19 @@ def open_click_file(path: str | Path) -> ClickFile:
             rows, separator = pl.scan_parquet(files, glob=False, hive_partitioning=False), None
         else:
             separator = guess_separator(files[0])
-            rows = pl.scan_csv(files, separator=separator, infer_schema=False, glob=False)
+            rows = _scan_csv_files(files, separator)
         schema = dict(rows.collect_schema())
-        if separator:
-            for file in files:
-                check_row_lengths(file, separator, len(schema))
-            rows = rows.with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
     except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     return ClickFile(Path(path), rows, schema, separator)
+
+
+def _scan_csv_files(files: list[Path], separator: str) -> pl.LazyFrame:
+    frames = [scan_csv_as_text(file, separator) for file in files]
+    names = frames[0].collect_schema().names()
+    return pl.concat([frame.select(names) for frame in frames]).with_columns(
+        pl.when(pl.all() != "").then(pl.all()).name.keep()
+    )
 
 
 def guess_separator(file: Path) -> str:

@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from fuxictr_me.data.raw.parse_times import ISO_TIME
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.starter.click_file import ClickFile
 
 SAMPLE_ROWS = 100_000  # in which lists are looked at item by item
 COUNTED_EXACTLY = 2_000_000  # rows; the values of longer files are counted by a sketch, to within about 2 %
 LIST_SEPARATORS = ("^", "|", ";", ",", " ")
-ISO_TIME = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?( ?(Z|UTC|[+-]\d{2}:?\d{2}))?)?$"
 WHOLE_NUMBER = r"^[+-]?\d+$"
 WORD = r"^\pL+[.,!?]?$"
 AMOUNTS = ("price", "amount", "cost", "count", "num", "qty", "quantity", "age", "score", "duration", "length", "size")

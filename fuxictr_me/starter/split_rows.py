@@ -9,13 +9,12 @@ import polars as pl
 
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.data.raw.convert_columns import label_value
+from fuxictr_me.data.raw.divide_rows import assign_at_random, assign_by_time, count_parts, keep_rows
+from fuxictr_me.data.raw.parse_times import read_times
 from fuxictr_me.errors import UsageError
 from fuxictr_me.starter.click_file import ClickFile
-from fuxictr_me.starter.guess_columns import ISO_TIME
 
-TRAIN_SHARE, VALID_SHARE = 0.8, 0.1
-UNIX_UNITS = {"s": (1e8, 1e11), "ms": (1e11, 1e14), "us": (1e14, 1e17)}  # from 1973 on
-FORMS = "ISO dates or times, such as 2024-05-01 or 2024-05-01T13:45:00, or unix time in seconds, milli- or microseconds"
+VALID_SHARE, TEST_SHARE = 0.1, 0.1
 
 
 @dataclass(frozen=True)
@@ -67,18 +66,11 @@ def split_by_time(clicks: ClickFile, time: str) -> Split:
     Raises:
         UsageError: a time is empty or cannot be read, or the times are too few to divide.
     """
-    moment = _as_datetime(clicks, time)
-    times = clicks.rows.select(moment.alias(time)).collect(engine="streaming")[time]
-    if times.null_count():
-        bad = clicks.rows.filter(moment.is_null()).select(pl.col(time)).head(1).collect().item()
-        raise UsageError(f"--time {time}: {times.null_count():,} rows hold no time, such as {bad!r}; it reads {FORMS}")
-    ordered = times.sort()
-    first, second = (ordered[int(len(ordered) * share)] for share in (TRAIN_SHARE, TRAIN_SHARE + VALID_SHARE))
-    if not ordered[0] < first < second:
-        raise UsageError(f"--time {time}: it has too few different times to divide the rows into three parts")
-    parts = (moment < first, (moment >= first) & (moment < second), moment >= second)
+    times = read_times(clicks.rows, time, f"--time {time}")
+    counts = count_parts(len(times), VALID_SHARE, TEST_SHARE)
+    assigned, (_, first, second) = assign_by_time(times, counts, f"--time {time}")
     how = f"by {time}: train before {first}, valid before {second}, test from then on"
-    return Split({name: clicks.rows.filter(part) for name, part in zip(SPLITS, parts, strict=True)}, how)
+    return Split(_divide(clicks, assigned), how)
 
 
 def split_at_random(clicks: ClickFile, seed: int) -> Split:
@@ -90,14 +82,14 @@ def split_at_random(clicks: ClickFile, seed: int) -> Split:
     count = clicks.rows.select(pl.len()).collect(engine="streaming").item()
     if count < 10:
         raise UsageError(f"{clicks.path} has {count} rows, too few to divide into training, validation and test")
-    drawn = np.random.default_rng(seed).permutation(count)
-    cuts = [int(count * TRAIN_SHARE), int(count * (TRAIN_SHARE + VALID_SHARE))]
-    _, valid, test = (pl.Series(np.sort(part), dtype=pl.UInt32) for part in np.split(drawn, cuts))
-    rows, row = clicks.rows.with_row_index("\0row"), pl.col("\0row")
-    is_valid, is_test = row.is_in(valid.implode()), row.is_in(test.implode())
-    parts = (~is_valid & ~is_test, is_valid, is_test)
+    assigned = assign_at_random(count_parts(count, VALID_SHARE, TEST_SHARE), seed)
     how = f"at random by seed {seed}; name a column of times with --time to split by time"
-    return Split({name: rows.filter(part).drop("\0row") for name, part in zip(SPLITS, parts, strict=True)}, how)
+    return Split(_divide(clicks, assigned), how)
+
+
+def _divide(clicks: ClickFile, assigned: np.ndarray) -> dict[str, pl.LazyFrame]:
+    """Return split -> its rows; ``assigned`` has the index of each row's split in ``SPLITS``."""
+    return {name: keep_rows(clicks.rows, assigned == index) for index, name in enumerate(SPLITS)}
 
 
 def write_splits(split: Split, label: str, folder: Path, report: Callable[[str], None]) -> dict[str, int]:
@@ -126,45 +118,3 @@ def write_splits(split: Split, label: str, folder: Path, report: Callable[[str],
             )
         report(name)
     return counts
-
-
-def _as_datetime(clicks: ClickFile, time: str) -> pl.Expr:
-    """Return the time of a row, in UTC without a time zone; null if it cannot be read."""
-    column, dtype = pl.col(time), clicks.schema[time]
-    if dtype.is_temporal() and dtype not in (pl.Time, pl.Duration):
-        aware = isinstance(dtype, pl.Datetime) and dtype.time_zone
-        return (
-            column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if aware else column.cast(pl.Datetime("us"))
-        )
-    if dtype == pl.String:
-        first = clicks.rows.select(column.drop_nulls().first()).collect().item() or ""
-        if pl.Series([first]).str.contains(ISO_TIME).item():
-            return _parse_iso(column)
-        column = column.cast(pl.Float64, strict=False)
-    elif not dtype.is_numeric():
-        raise UsageError(f"--time {time}: it holds {dtype}; it reads {FORMS}")
-    middle = clicks.rows.select(column.cast(pl.Float64).median()).collect(engine="streaming").item()
-    for unit, (low, high) in UNIX_UNITS.items():
-        if middle is not None and low <= middle < high:
-            factor = {"s": 1e6, "ms": 1e3, "us": 1}[unit]
-            return (column.cast(pl.Float64) * factor).cast(pl.Int64).cast(pl.Datetime("us"))
-    raise UsageError(
-        f"--time {time}: values such as {middle:.6g} are no time that is known; it reads {FORMS}"
-        if middle is not None
-        else f"--time {time}: its values are no times; it reads {FORMS}"
-    )
-
-
-def _parse_iso(column: pl.Expr) -> pl.Expr:
-    """Return ISO text as times; an offset from UTC is subtracted."""
-    text = column.str.replace(",", ".", literal=True).str.replace("T", " ", literal=True)
-    plain = text.str.extract(r"^(\d{4}-\d{2}-\d{2}(?: \d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)?)", 1)
-    formats = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
-    moments = [plain.str.strptime(pl.Datetime("us"), form, strict=False) for form in formats]
-    moments.append(plain.str.strptime(pl.Date, "%Y-%m-%d", strict=False).cast(pl.Datetime("us")))
-    sign = pl.when(text.str.contains(r"-\d{2}:?\d{2}$") & text.str.contains(":")).then(-1).otherwise(1)
-    offset = text.str.extract_groups(r"[ :\d.][+-](\d{2}):?(\d{2})$")
-    minutes = offset.struct.field("1").cast(pl.Int64) * 60 + offset.struct.field("2").cast(pl.Int64)
-    has_clock = text.str.contains(r"\d{2}:\d{2}")
-    shift = pl.when(has_clock).then(sign * minutes).otherwise(0).fill_null(0)
-    return pl.coalesce(moments) - pl.duration(minutes=shift)

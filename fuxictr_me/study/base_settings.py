@@ -46,7 +46,7 @@ def load_base_settings(model: str, own: dict, folder: Path | None) -> dict:
 
 def _find_source(model: str, expid: str, folders: list[Path | None]) -> Path:
     """Return the first config folder that has an entry."""
-    sources = [folder for folder in folders if has_entries(folder, "model_config")]
+    sources = [folder for folder in folders if folder is not None and has_entries(folder, "model_config")]
     if not sources:
         raise UsageError(
             f"a study of {model} starts from its entry {expid}: name the config folder that has it (config)"

@@ -115,7 +115,7 @@ def _estimate_cells(
             if old and (folder / old.data_folder / "feature_map.json").is_file():
                 with change_directory(folder):
                     built_id = old.runs[0].settings["dataset_id"]  # the id under which the autotuner has them built
-                    feature_map = load_feature_map(old.data_folder, {**params, "dataset_id": built_id})
+                    feature_map = load_feature_map(Path(old.data_folder), {**params, "dataset_id": built_id})
                     rows = count_rows(params, old.data_folder)
             else:
                 source = design.source if isinstance(design, Study) and design.source.is_dir() else None

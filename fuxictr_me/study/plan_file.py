@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fuxictr_me.config.names import check_plain_name
+from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.config.user_code import FUXICTR_ME_PATH
 from fuxictr_me.errors import UsageError
 from fuxictr_me.io.atomic import write_atomically
@@ -108,7 +109,8 @@ def _check_plan(content: dict) -> None:
     check_plain_name("dataset_id", content["dataset_id"])
     _require("data_folder", content["data_folder"], str)
     _require("dataset", content["dataset"], dict)
-    for key in ("data_root", "data_format", "train_data", "valid_data", "test_data"):
+    data_keys = [f"{split}_data" for split in SPLITS if not content["dataset"].get(f"{split}_size")]
+    for key in ("data_root", "data_format", *data_keys):
         _require(f"{key} of dataset", content["dataset"][key], str)
     for seed in _require_filled("seeds", content["seeds"], list):
         _require("a seed", seed, int)

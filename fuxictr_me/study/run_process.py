@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuxictr_me.config.user_code import FUXICTR_ME_PATH
+from fuxictr_me.errors import UsageError
 from fuxictr_me.runs.read_result import read_result
+from fuxictr_me.runs.resume_file import read_resume_file
 from fuxictr_me.study.plan_file import Plan, Run
 from fuxictr_me.study.progress import compare_settings
 from fuxictr_me.study.run_claims import claim_run
@@ -51,6 +53,7 @@ def start_run(run: Run, plan: Plan, folder: Path, slot: int, device: int, thread
     environment = {**os.environ, **find_model_variables(plan, folder)}
     if device < 0:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
+    _discard_other_state(run, plan, folder)
     log_file = folder / "logs" / f"{run.expid}.log"
     log_file.unlink(missing_ok=True)  # so that no link is followed
     with claim, log_file.open("x") as log:
@@ -71,7 +74,26 @@ def start_run(run: Run, plan: Plan, folder: Path, slot: int, device: int, thread
 def make_command(run: Run, device: int) -> list[str]:
     """Return the command line of a run. It starts in the study's folder, and Python imports nothing from there."""
     command = [sys.executable, "-c", START, "run_expid", "--config", run.config, "--expid", run.expid]
-    return [*command, "--gpu", str(device)]
+    return [*command, "--gpu", str(device), "--resume"]
+
+
+def find_state(run: Run, plan: Plan, folder: Path) -> Path:
+    """Return the path of the state from which a run resumes if it was killed."""
+    return folder / "checkpoints" / Path(plan.data_folder).name / f"{run.expid}.resume"
+
+
+def _discard_other_state(run: Run, plan: Plan, folder: Path) -> None:
+    """Remove a state that is damaged, or of other settings or data than those of the plan: the run starts again."""
+    path = find_state(run, plan, folder)
+    if path.is_symlink() or not path.is_file():
+        return
+    planned = {"settings_digest": run.settings_digest, "data_digest": plan.data.get("digest")}
+    try:
+        content = read_resume_file(path)
+    except UsageError:
+        content = {}
+    if any(content.get(name) != digest for name, digest in planned.items()):
+        path.unlink()
 
 
 def find_model_variables(plan: Plan, folder: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from fuxictr_me.io.atomic import write_atomically
 from fuxictr_me.study.plan_file import Plan
 from fuxictr_me.study.progress import Progress, find_results, read_progress, read_run_progress
 from fuxictr_me.study.run_claims import find_running_processes
-from fuxictr_me.study.run_process import Job, end_jobs, explain_failure, start_run
+from fuxictr_me.study.run_process import Job, end_jobs, explain_failure, find_state, start_run
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 15  # that processes have to end after Ctrl-C
@@ -71,6 +71,9 @@ def run_study(plan: Plan, folder: Path, devices: Sequence[int] = (-1,), jobs: in
                         free.pop(0)
                         active.append(started)
                 if not active and not left_behind and not progress.due:
+                    for run in plan.runs:  # also of runs that a killed study had left, which have ended
+                        if run.expid in progress.results:
+                            find_state(run, plan, folder).unlink(missing_ok=True)
                     return progress
                 bar.set_postfix_str(_describe_active(progress, active, len(left_behind), plan, folder), refresh=True)
                 time.sleep(POLL_SECONDS)
@@ -127,6 +130,7 @@ def _record_end(job: Job, plan: Plan, folder: Path) -> None:
     """Print how a run ended, and record its failure."""
     run, code = job.run, job.process.returncode
     if code == 0 and (result := find_results(plan, folder).get(run.expid)) is not None:
+        find_state(run, plan, folder).unlink(missing_ok=True)
         metrics = ", ".join(f"{name} {value:.6f}" for name, value in result["test"].items())
         tqdm.write(f"{run.expid}: test {metrics} ({result['seconds']:.0f} s)", file=sys.stderr)
         return

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from fuxictr_me.config import is_built
-from fuxictr_me.config.splits import SPLITS
+from fuxictr_me.config.splits import DIVIDING_KEYS, SPLITS, get_split_names
 from fuxictr_me.data import build_dataset, build_h5
 from fuxictr_me.data.digests import count_rows, data_digest
 from fuxictr_me.data.manifest import describe_changes, fingerprint, read_manifest
@@ -53,12 +53,13 @@ def adopt_built_set(dataset: dict, params: dict) -> tuple[dict, str | None]:
         find_stale_reason(params) if read_manifest(folder) else "it has no manifest that says what it was made from"
     )
     ending = "h5" if dataset["data_format"] == "h5" else "parquet"
-    paths = {f"{split}_data": f"{folder}/{split}.{ending}" for split in SPLITS if dataset.get(f"{split}_data")}
+    paths = {f"{split}_data": f"{folder}/{split}.{ending}" for split in get_split_names(dataset)}
     if reason is None and not all(os.path.isfile(path) for path in paths.values()):
         reason = "some of its files are missing"
     if reason:
         return dataset, f"The study builds its own data set, because {folder} cannot be used: {reason}"
-    return {**dataset, **paths, "data_format": ending, "rebuild_dataset": False}, None
+    rest = {key: value for key, value in dataset.items() if key not in DIVIDING_KEYS}
+    return {**rest, **paths, "data_format": ending, "rebuild_dataset": False}, None
 
 
 def prepare_data(plan: Plan, folder: Path) -> Plan:
@@ -94,8 +95,9 @@ def describe_data_change(plan: Plan, folder: Path) -> str | None:
             return None  # the study is laid out again
         if not is_built(settings):
             ending = "h5" if settings["data_format"] == "h5" else "parquet"
-            names = {split: split if settings.get("data_block_size") else f"{split}.{ending}" for split in SPLITS}
-            settings |= {f"{s}_data": f"{built}/{name}" for s, name in names.items() if settings.get(f"{s}_data")}
+            splits = get_split_names(settings)
+            names = {split: split if settings.get("data_block_size") else f"{split}.{ending}" for split in splits}
+            settings |= {f"{split}_data": f"{built}/{name}" for split, name in names.items()}
         if data_digest(settings) != plan.data["digest"]:
             return f"the data set {built} holds other rows or features than its finished runs had"
     return None

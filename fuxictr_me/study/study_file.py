@@ -5,6 +5,7 @@ from pathlib import Path
 from fuxictr_me.config import read_yaml
 from fuxictr_me.errors import UsageError, missing, unknown
 from fuxictr_me.study.design import Study, design_study
+from fuxictr_me.study.design_parts import check_mapping
 
 KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
 PLAIN_TYPES = (str, int, float, bool, type(None))
@@ -15,13 +16,18 @@ def read_study(path: str | Path | None, **given: object) -> Study:
 
     Args:
         path: of the YAML file with the settings ``KEYS``, or None.
-        **given: settings of ``KEYS``; None counts as not given.
+        **given: settings of ``KEYS``; None counts as not given. ``settings`` is merged over that of the file.
 
     Raises:
         UsageError: one line that says what is wrong, what was found and what is allowed.
     """
     content = {} if path is None else _read_file(Path(path))
-    content |= {key: value for key, value in given.items() if value is not None}
+    given = {key: value for key, value in given.items() if value is not None}
+    if "settings" in given and content.get("settings") is not None:
+        given["settings"] = check_mapping("settings", content["settings"]) | check_mapping(
+            "settings", given["settings"]
+        )
+    content |= given
     for key in content:
         if key not in KEYS:
             raise unknown("setting of a study", key, KEYS)

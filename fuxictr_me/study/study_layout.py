@@ -17,6 +17,7 @@ from fuxictr.autotuner import enumerate_params
 from tqdm import tqdm
 
 from fuxictr_me.config import check_dataset, is_built, read_entries
+from fuxictr_me.config.splits import DATA_KEYS, get_split_names
 from fuxictr_me.data import feature_maps
 from fuxictr_me.data.digests import settings_digest
 from fuxictr_me.errors import UsageError
@@ -133,10 +134,11 @@ def relocate_dataset(study: Study, folder: str | Path) -> dict:
     """
     params = {**copy.deepcopy(study.dataset), "dataset_id": study.dataset_id}
     check_dataset(params, study.source)
-    if not params.get("test_data"):
+    if "test" not in get_split_names(params):
         raise UsageError(f"test_data of data set {study.dataset_id!r} is not set: a study compares models on it")
-    for key in ("train_data", "valid_data", "test_data", "data_root"):
-        params[key] = os.path.relpath(params[key], folder)
+    for key in (*DATA_KEYS, "data_root"):
+        if params.get(key):
+            params[key] = os.path.relpath(params[key], folder)
     for column in params.get("feature_cols") or []:
         if "pretrained_emb" in column:
             column["pretrained_emb"] = os.path.relpath(column["pretrained_emb"], folder)

@@ -9,13 +9,15 @@ from torch import Tensor
 
 from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.training.adam_by_rows import adam_state, learning_rate
-from fuxictr_me.training.table_updates import DenseRows, dense_rows, find_kernels
+from fuxictr_me.training.dense_update import choose_dense_update
+from fuxictr_me.training.table_updates import DenseRows, find_kernels
 from fuxictr_me.training.touched_rows import TouchedRows
 
 FIRST_STEPS = 200  # dense: only then do Adam's bias corrections change slowly enough for the series below
 WINDOW = 300  # missed steps that move a row: β₁³⁰⁰ = 2e-14
 TERMS = 8  # of the series; relative error of a move below 1e-10 from step 200 on, 1e-15 from step 1,000
-CHUNK_ROWS = 1 << 17
+CHUNK_ROWS = 1 << 17  # rows of a table that are settled together
+CHUNK_ROWS_ON_CPU = 1 << 14  # few enough to stay in the cache of a CPU
 
 
 class CaughtUpRows(TouchedRows):
@@ -51,7 +53,9 @@ class CaughtUpRows(TouchedRows):
         self.group = optimizer.param_groups[0]
         self.lr: Any = self.group["lr"]  # of the missed steps
         self.steps: int | None = None  # steps so far, counted on the host
-        self.dense: DenseRows | None = dense_rows(table, optimizer, on_cpu=on_cpu, kernels=kernels)  # in first steps
+        self.dense: DenseRows | None = choose_dense_update(
+            table, optimizer, on_cpu=on_cpu, kernels=kernels
+        )  # in first steps
 
     def prepare(self) -> None:
         if self.steps is None:  # a loaded optimizer has taken some
@@ -70,6 +74,23 @@ class CaughtUpRows(TouchedRows):
 
     def state_tensors(self) -> list[Tensor]:
         return self.dense.state_tensors() if self.dense else [self.last]
+
+    def save_state(self) -> dict[str, Any]:
+        state = {"steps": self.steps, "lr": self.lr}
+        if self.dense:
+            return state
+        sums = {"first": self.missed.first, "step": self.missed.step, "sums": self.missed.table}
+        return state | {"last": self.last, "settled_at": self.settled_at} | sums
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.steps, self.lr = state["steps"], state["lr"]
+        if "last" in state:
+            self._leave_dense()
+            self.missed = MissedSteps(self.group["betas"], state["first"], self.last.device)
+            self.missed.step.copy_(state["step"])
+            self.missed.table.copy_(state["sums"])
+            self.last.copy_(state["last"])
+            self.settled_at = state["settled_at"]
 
     @property
     def graph_key(self) -> tuple:
@@ -118,9 +139,11 @@ class CaughtUpRows(TouchedRows):
             return
         self.missed.go_to(self._state()["step"])
         lr = torch.full_like(self.table.weight.detach()[0, 0], self.lr)  # that of the missed steps
-        for start in range(0, len(self.last), CHUNK_ROWS):
-            stop = min(start + CHUNK_ROWS, len(self.last))
-            self._catch_up(torch.arange(start, stop, device=self.last.device), lr)
+        size = CHUNK_ROWS_ON_CPU if self.on_cpu else CHUNK_ROWS
+        for start in range(0, len(self.last), size):
+            stop = min(start + size, len(self.last))
+            rows = torch.arange(start, stop, device=self.last.device) if self.kernels else slice(start, stop)
+            self._catch_up(rows, lr)
         self.settled_at = self.steps or 0
 
     def _leave_dense(self) -> None:
@@ -134,11 +157,11 @@ class CaughtUpRows(TouchedRows):
         return adam_state(self.optimizer, self.table.weight)
 
     @torch.no_grad()
-    def _catch_up(self, rows: Tensor, lr: Tensor) -> None:
+    def _catch_up(self, rows: Tensor | slice, lr: Tensor) -> None:
         """Let rows (n,) of the table catch up on their missed steps. A row may occur twice."""
         weight, state, last = self.table.weight.detach(), self._state(), self.last[rows]
         step, coefficients = state["step"], self.missed.coefficients(last).to(weight.dtype)
-        if self.kernels:
+        if self.kernels and isinstance(rows, Tensor):  # a kernel cannot read a slice
             behind = self._is_first(self._number(rows)[1]) & (last < step)
             self.kernels.catch_up(weight, state, rows, behind, coefficients, lr, self.group["eps"])
         else:
@@ -146,12 +169,12 @@ class CaughtUpRows(TouchedRows):
         self.last[rows] = step.int()
 
 
-def make_up(weight: Tensor, state: dict, rows: Tensor, coefficients: Tensor, lr: Tensor, eps: float) -> None:
+def make_up(weight: Tensor, state: dict, rows: Tensor | slice, coefficients: Tensor, lr: Tensor, eps: float) -> None:
     """Take the steps that rows of a table have missed.
 
     Args:
         weight: (D, K), changed in place, as ``exp_avg`` and ``exp_avg_sq`` (D, K) in ``state`` are.
-        rows: (n,); a row may occur twice.
+        rows: (n,); a row may occur twice. A slice avoids copies of the moments.
         coefficients: (n, TERMS + 4), see ``MissedSteps.coefficients``.
         lr: ().
         eps: Adam's ε.

@@ -1,11 +1,26 @@
 """A check of the Triton kernels on a table of a few rows, before they are used."""
 
+import functools
+import logging
+
 import torch
 
 from fuxictr_me.training import table_kernels
 from fuxictr_me.training.adam_by_rows import adam_state, corrections, learning_rate
 
 ROWS, STEPS, L2 = 50, 2, 1e-3
+
+
+@functools.lru_cache
+def kernels_work_on(device: torch.device, dim: int) -> bool:
+    """Check on a small table that the kernels run here and are right. If not, a log line says why."""
+    try:
+        wrong = find_error(device, dim)
+    except Exception as error:  # noqa: BLE001 - a missing compiler, an old driver, ...
+        wrong = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if wrong:
+        logging.warning(f"tables are updated without Triton kernels: {wrong}")
+    return not wrong
 
 
 @torch.no_grad()

@@ -117,16 +117,21 @@ class FastTraining(CallsCallbacks, ScheduledOptimizer, BaseModel):
             self.schedule.step()
         return loss
 
-    def _prepare_steps(self) -> RecordedSteps | AccumulatedSteps:
-        """Return what takes the steps of the present optimizer."""
+    def make_step(self) -> Step:
+        """Return the step of the present optimizer, which is made if there is none."""
         if self._step is None or self._step.optimizer is not self.optimizer:
             self._step = Step(self, self.embedding_updates, totals=self.totals)
-        self._step.gradient_norm = None if self.step_record is None else self.step_record.gradient_norm
-        if self._steps is None or self._steps.step is not self._step:
+        return self._step
+
+    def _prepare_steps(self) -> RecordedSteps | AccumulatedSteps:
+        """Return what takes the steps of the present optimizer."""
+        step = self.make_step()
+        step.gradient_norm = None if self.step_record is None else self.step_record.gradient_norm
+        if self._steps is None or self._steps.step is not step:
             if self.accumulate_steps > 1:
-                self._steps = AccumulatedSteps(self, self._step)
+                self._steps = AccumulatedSteps(self, step)
             else:
-                self._steps = RecordedSteps(self, self._step, self.cuda_graph, self.recorder)
+                self._steps = RecordedSteps(self, step, self.cuda_graph, self.recorder)
         return self._steps
 
     def forget_steps(self) -> None:

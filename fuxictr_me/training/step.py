@@ -12,8 +12,9 @@ from fuxictr_me.compat import BaseModel
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.training.catch_up import CaughtUpRows
 from fuxictr_me.training.cpu_memory import keep_freed_memory
+from fuxictr_me.training.dense_update import choose_dense_update
 from fuxictr_me.training.parameters import fused_tables, split_parameters
-from fuxictr_me.training.table_updates import UPDATES, DenseRows, dense_rows
+from fuxictr_me.training.table_updates import UPDATES, DenseRows
 from fuxictr_me.training.touched_rows import LazyRows
 
 
@@ -52,7 +53,7 @@ class Step:
 
     Args:
         model: with its optimizer.
-        embedding_updates: ``dense``, ``catch_up`` or ``lazy``: see ``dense_rows``, ``CaughtUpRows``, ``LazyRows``.
+        embedding_updates: ``dense``, ``catch_up`` (see ``CaughtUpRows``) or ``lazy`` (see ``LazyRows``).
         on_cpu: whether to use the code paths of a CPU; None: where the model lies.
         totals: joins the norm and the loss of several processes; None: ``LocalTotals``.
         kernels: the module that updates fused tables on a GPU; None: see ``find_kernels``.
@@ -83,7 +84,9 @@ class Step:
         weights = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
         self.rows: list[DenseRows]
         if embedding_updates == "dense":
-            self.rows = [dense_rows(table, self.optimizer, weights[1], weights[2], on_cpu, kernels) for table in tables]
+            self.rows = [
+                choose_dense_update(table, self.optimizer, weights[1], weights[2], on_cpu, kernels) for table in tables
+            ]
         else:
             by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
             self.rows = [by_rows(table, self.optimizer, on_cpu, kernels) for table in tables]

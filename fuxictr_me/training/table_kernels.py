@@ -4,9 +4,6 @@ Tables are float32. Offsets are int64, because a table of 45 million ids x 100 h
 kernels run in Triton's interpreter (``TRITON_INTERPRET=1``).
 """
 
-import functools
-import logging
-
 import torch
 import triton
 import triton.language as tl
@@ -271,17 +268,3 @@ def _by_rows(count: int, dim: int) -> tuple[tuple[int], dict]:
     width = triton.next_power_of_2(dim)
     group = max(1, TILE // width)
     return (triton.cdiv(count, group),), {"K": dim, "WIDTH": width, "GROUP": group, "num_warps": 4}
-
-
-@functools.lru_cache
-def work_on(device: torch.device, dim: int) -> bool:
-    """Check on a small table that the kernels run here and are right. If not, a log line says why."""
-    from fuxictr_me.training import kernel_check  # it imports this module
-
-    try:
-        wrong = kernel_check.find_error(device, dim)
-    except Exception as error:  # noqa: BLE001 - a missing compiler, an old driver, ...
-        wrong = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    if wrong:
-        logging.warning(f"tables are updated without Triton kernels: {wrong}")
-    return not wrong

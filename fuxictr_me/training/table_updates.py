@@ -8,6 +8,7 @@ shapes in every step with the same batch size, and they can be replayed as a CUD
 from collections.abc import Iterator
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +58,13 @@ class DenseRows:
     def state_tensors(self) -> list[Tensor]:
         """Return what a step changes besides the table and the optimizer's state, unless ``prepare`` recomputes it."""
         return []
+
+    def save_state(self) -> dict[str, Any]:
+        """Return what the next step depends on besides the table and the optimizer's state, for ``load_state``."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what ``save_state`` returned, after the optimizer's state has been loaded."""
 
     def count(self) -> None:
         """Count a step on the host, after it was run or replayed: nothing here depends on it."""
@@ -142,36 +150,6 @@ class DenseRows:
         return of_signs + self.l2**2 * square, self.l1 * norm1 + self.l2 / 2 * square
 
 
-def dense_rows(
-    table: FusedTable,
-    optimizer: torch.optim.Optimizer,
-    l1: float = 0.0,
-    l2: float = 0.0,
-    on_cpu: bool | None = None,
-    kernels: ModuleType | None = None,
-) -> DenseRows:
-    """Return the fastest dense update: in one pass over the memory with Adam, ``DenseRows`` with other optimizers.
-
-    Args:
-        table, optimizer, l1, l2: see ``DenseRows``.
-        on_cpu: where it runs; None: where the table lies.
-        kernels: None for those of ``find_kernels``.
-    """
-    on_cpu = table.weight.device.type == "cpu" if on_cpu is None else on_cpu
-    variants = ("amsgrad", "maximize", "decoupled_weight_decay")  # of Adam, some in newer versions of PyTorch
-    group = optimizer.param_groups[0]
-    if type(optimizer) is not torch.optim.Adam or any(group.get(variant) for variant in variants):
-        return DenseRows(table, optimizer, l1, l2)
-    from fuxictr_me.training.one_pass import OnePassRows, SweptRows  # they are subclasses of ``DenseRows``
-
-    if on_cpu:
-        return SweptRows(table, optimizer, l1, l2)
-    kernels = kernels or find_kernels(table.weight)
-    if kernels is None:
-        return DenseRows(table, optimizer, l1, l2)
-    return OnePassRows(table, optimizer, l1, l2, kernels)
-
-
 def find_kernels(weight: Tensor) -> ModuleType | None:
     """Return the module ``table_kernels`` if Triton can run it on this table, else None.
 
@@ -182,9 +160,9 @@ def find_kernels(weight: Tensor) -> ModuleType | None:
         return None
     if torch.are_deterministic_algorithms_enabled():  # the kernels add in an arbitrary order
         return None
-    from fuxictr_me.training import table_kernels  # needs Triton
+    from fuxictr_me.training import kernel_check, table_kernels  # both need Triton
 
-    return table_kernels if table_kernels.work_on(weight.device, weight.shape[1]) else None
+    return table_kernels if kernel_check.kernels_work_on(weight.device, weight.shape[1]) else None
 
 
 def squared_norm(x: Tensor) -> Tensor:

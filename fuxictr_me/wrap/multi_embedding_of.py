@@ -104,7 +104,7 @@ def _make_class(
     task_sets: bool | None,
     batched: bool | None,
 ) -> type:
-    defaults = {"num_sets": num_sets, "merge": merge, "task_sets": task_sets, "batched": batched}
+    defaults: dict[str, object] = {"num_sets": num_sets, "merge": merge, "task_sets": task_sets, "batched": batched}
     content = {
         "_backbone": Backbone,
         "_defaults": defaults,

@@ -58,7 +58,7 @@ class _WithChecks(CheckedTraining):
     """Mixed in front of a FuxiCTR model that has its own embedding sets: checks of training, and ``callbacks``."""
 
     def __init__(self, feature_map: object, *args: object, callbacks: list | None = None, **kwargs: object) -> None:
-        super().__init__(feature_map, *args, **kwargs)  # type: ignore[call-arg]  # of the FuxiCTR model behind it
+        super().__init__(feature_map, *args, **kwargs)
         attach(self, build(callbacks))
 
 

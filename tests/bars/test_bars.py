@@ -495,7 +495,25 @@ def remove(pattern):
     return lambda folder: next(folder.glob(pattern)).unlink()
 
 
+def repeat_row(folder):
+    rows = (folder / "results.csv").read_text()
+    (folder / "results.csv").write_text(rows + rows.splitlines(keepends=True)[0])
+
+
+def add(name, content="x"):
+    """Return a fault that writes a file into the entry."""
+    return lambda folder: (folder / name).write_text(content)
+
+
 FAULTS = {
+    "a row twice": (repeat_row, "one row of each run"),
+    "an unknown file": (add("weights.model"), "files"),
+    "an empty script": (add("run_expid.py", ""), "files"),
+    "a second log": (add(f"{NAME}_002_01234567.log"), "files"),
+    "another metric in the log of README": (
+        edit("README.md", "[Metrics] AUC: 0.", "[Metrics] AUC: 1."),
+        "log in README.md",
+    ),
     "an edited metric": (edit_metric, "metrics of the log"),
     "a renamed run": (rename_in_results, "expids in model_config.yaml"),
     "a renamed log": (rename_log, f"{NAME}_001_01234567.log"),

@@ -3,6 +3,8 @@
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,22 @@ def test_toy_writes_two_figures(tmp_path, capsys):
     assert main(["toy", "--out", str(tmp_path / "toy"), "--seeds", "2", "--iterations", "20"]) == 0
     assert "D3 =   3" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "toy").iterdir()} == {"toy.png", "toy.svg"}
+
+
+HELP = """
+import sys
+from fuxictr_me.commands.main import main
+for arguments in (["--help"], ["run_expid", "--help"], ["--version"]):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert end.code == 0
+heavy = ("torch", "numpy", "polars", "pandas", "pyarrow", "scipy", "sklearn", "h5py", "yaml", "tqdm", "ray", "fuxictr")
+print("loaded:", [name for name in (*heavy, "matplotlib", "fuxictr_me.config") if name in sys.modules])
+"""
+
+
+def test_help_loads_nothing_that_takes_long(tmp_path):
+    """What ``from fuxictr_me import DCNv2_ME`` loads is checked in ``tests/runs/test_trust.py``."""
+    run = subprocess.run([sys.executable, "-c", HELP], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "loaded: []"

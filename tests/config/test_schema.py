@@ -117,7 +117,7 @@ DATASET_ERRORS = [
     ("dataset", "min_categr_count", 0),
     ("dataset", "sep", "ab"),
     ("dataset", "dataset_id", "shop"),
-    ("dataset", "valid_size", 0.1),
+    ("dataset", "valid_size", 1.5),
     ("dataset", "label_col", {"name": "click"}),
     ("dataset", "label_col", {"name": "click", "dtype": "str"}),
     ("dataset", "use_features", ["user", "user"]),

@@ -17,8 +17,8 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a: 1\nb: 2\na: 3\n", "the key 'a' is there twice, in lines 1 and 3"),
-        (b"x: {seed: 1, seed: 2}\n", "the key 'seed' is there twice, in lines 1 and 1"),
+        (b"a: 1\nb: 2\na: 3\n", "the key 'a' occurs twice, in lines 1 and 3"),
+        (b"x: {seed: 1, seed: 2}\n", "the key 'seed' occurs twice, in lines 1 and 1"),
         ("a: é".encode("utf-16"), "is not UTF-8 text: byte 0xff at 0. Save it as UTF-8"),
         ("a: é".encode("latin-1"), "is not UTF-8 text"),
         (bytes(range(128, 256)), "is not UTF-8 text"),

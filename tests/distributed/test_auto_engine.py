@@ -233,7 +233,7 @@ def test_a_model_that_fits_nowhere_is_refused_in_one_line():
     with pytest.raises(UsageError) as error:
         choose_engine(DNN_ME, map_of(LARGE), {**DNN, "num_sets": 4}, 4, gpu)
     assert re.fullmatch(
-        r"no engine fits: the least, set-parallel(, 2 groups of 2)?, needs 12\.\d\d GB on the fullest of 4 processes, "
+        r"no engine fits: the least, set-parallel(, 2 groups of 2)?, needs 12\.\d GB on the fullest of 4 processes, "
         r"and each has 1 GB",
         str(error.value),
     )

@@ -299,7 +299,6 @@ def test_a_model_with_another_loss_is_refused():
     ("options", "message"),
     [
         (["--engine", "set-parallel"], "started by torchrun --nproc-per-node N -m fuxictr_me ...: RANK is not set"),
-        (["--resume"], "--resume is for runs on several processes: it needs --engine, and torchrun"),
         (["--set-groups", "2"], "--set-groups is for runs on several processes"),
     ],
 )

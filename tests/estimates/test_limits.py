@@ -24,7 +24,7 @@ from fuxictr_me.estimates.memory_limits import check_memory, estimate_min_bytes
 def test_a_model_that_cannot_fit_is_refused_with_the_memory_it_takes(settings, plain_map, monkeypatch):
     monkeypatch.setattr("fuxictr_me.estimates.memory_limits.free_memory", lambda: 16e9)
     params = {"model": "DCNv2_ME", "gpu": -1, "num_sets": 2, **settings}
-    with pytest.raises(UsageError, match=r"needs at least [\d,.]+ [GTPE]B to train, and 16.0 GB of RAM are free"):
+    with pytest.raises(UsageError, match=r"needs at least [\d,.]+ [GTPE]B to train, and 16 GB of RAM are free"):
         check_memory(models.DCNv2_ME, params, plain_map)
 
 

@@ -129,8 +129,8 @@ WRONG = {
         "n_rows": NO_INTEGER,
         "sep": ["", "ab", "tab", 5, [], {}, True, None, "\u00e9", '"', "\n"],
         "rebuild_dataset": NO_BOOLEAN,
-        "valid_size": ["0.1", 0.1, 5, [1], {"a": 1}, True, math.nan],
-        "test_size": ["0.1", 0.1, 5, [1], {"a": 1}, True],
+        "valid_size": ["0.1", 0.1, 1.5, -1, [1], {"a": 1}, True, math.nan],
+        "test_size": ["0.1", 0.1, 2.5, -0.1, [1], {"a": 1}, True],
         "feature_cols": ["user", 5, {"name": "user"}, [5], ["user"], [[]], [{}], [{"name": "user"}], True],
         "label_col": [
             "click",
@@ -146,7 +146,9 @@ WRONG = {
             {"name": "clik", "dtype": "float"},
         ],
         "num_buckets": NO_INTEGER,
-        "split_type": NO_NAME,
+        "split_type": [*NO_NAME, "time"],
+        "split_by": ["user", 5, [], {}, True, ""],
+        "split_seed": [-1, 1.5, "one", [], True],
     },
     "user": {
         "name": [

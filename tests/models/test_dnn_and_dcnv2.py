@@ -268,7 +268,10 @@ def test_parameters_are_counted_as_by_hand(plain_map):
         ({"batch_norm": "False"}, "batch_norm must be True or False, got 'False'"),
         ({"loss": "bcee"}, "did you mean 'bce'"),
         ({"callbacks": ["InformationAbundence"]}, "did you mean 'InformationAbundance'"),
-        ({"callbacks": [{"InformationAbundance": {"tensorbord": True}}]}, "unexpected keyword argument 'tensorbord'"),
+        (
+            {"callbacks": [{"InformationAbundance": {"tensorbord": True}}]},
+            "unknown argument of callback InformationAbundance 'tensorbord'; did you mean 'tensorboard'",
+        ),
         ({"callbacks": ["no.such.Callback"]}, "unknown module 'no.such'"),
         ({"callbacks": [3]}, "a callback must be a name"),
         ({"gpu": 99}, "gpu 99 does not exist"),

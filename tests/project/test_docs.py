@@ -37,7 +37,13 @@ DOCS = ROOT / "docs"
 GUIDE = {path.stem: path for path in sorted(DOCS.glob("*.md"))}
 PAGES = {"README": ROOT / "README.md", **GUIDE}
 FOLDERS = ("model_zoo", "dataset_configs")
-PROSE = [*PAGES.values(), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("benchmarks/*.md"))]
+PROSE = [
+    *PAGES.values(),
+    ROOT / "examples" / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted(ROOT.glob("benchmarks/*.md")),
+]
 PROSE += [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("README.md"))]
 KINDS = ("console", "python", "yaml", "text")
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

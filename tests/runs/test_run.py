@@ -179,7 +179,11 @@ def test_callbacks_do_not_change_the_result():
         ),
         ({}, {"train_data": "nowhere/train.csv"}, "no train_data at "),
         ({}, {"train_data": str(TINY / "trian.csv")}, f"trian.csv; did you mean {TINY / 'train.csv'}?"),
-        ({}, {"test_size": 0.1}, "test_size: FuxiCTR 2.3.10 fails to split by size"),
+        (
+            {},
+            {"test_size": 0.1},
+            "test_size of data set 'tiny_flights' takes rows of train_data, but valid_data is given",
+        ),
         ({}, {"min_categr_cout": 2}, "did you mean 'min_categr_count'"),
         ({}, {"data_format": "csw"}, "unknown data_format 'csw'; did you mean 'csv'"),
         ({}, {"data_root": None}, "data_root must be set for data set 'tiny_flights'"),

@@ -4,7 +4,8 @@ import pytest
 
 from fuxictr_me import DNN_ME, UsageError
 from fuxictr_me.runs import torchrun
-from fuxictr_me.runs.runtime import Runtime, open_runtime
+from fuxictr_me.runs.open_runtime import open_runtime
+from fuxictr_me.runs.runtime import Runtime
 
 
 def test_without_an_engine_this_process_does_everything():
@@ -16,10 +17,9 @@ def test_without_an_engine_this_process_does_everything():
         assert runtime.describe(None) == {"processes": 1}
 
 
-@pytest.mark.parametrize(("arguments", "option"), [({"resume": True}, "--resume"), ({"set_groups": 2}, "--set-groups")])
-def test_options_of_several_processes_need_an_engine(arguments, option):
-    with pytest.raises(UsageError, match=f"{option} is for runs on several processes"):
-        open_runtime(**arguments)
+def test_options_of_several_processes_need_an_engine():
+    with pytest.raises(UsageError, match="--set-groups is for runs on several processes"):
+        open_runtime(set_groups=2)
 
 
 def test_torchruns_processes_are_joined_and_left_unless_the_run_fails(monkeypatch):
@@ -45,3 +45,13 @@ def test_only_a_run_that_can_be_resumed_keeps_its_state():
     resumed, plain = (torchrun.TorchrunRuntime(-1, "ddp", resume=resume) for resume in (True, False))
     assert str(resumed.fit_arguments(Model())["resume_from"]) == "runs/made/m.resume"
     assert plain.fit_arguments(Model()) == {}
+
+
+def test_the_state_of_one_process_is_no_state_of_several(tmp_path):
+    class Model:
+        model_dir, model_id = tmp_path, "m"
+
+    (tmp_path / "m.resume").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"m\.resume is of a run in one process: continue it without --engine"):
+        torchrun.TorchrunRuntime(-1, "ddp", resume=True).prepare_training(Model(), {}, 0.0)
+    torchrun.TorchrunRuntime(-1, "ddp").prepare_training(Model(), {}, 0.0)

@@ -65,7 +65,7 @@ import fuxictr_me.runs.experiment, fuxictr_me.zoo.host
 after = state()
 for x, y in zip(before, after):
     assert x == y, (x, y)
-assert not [n for n in ("ray", "sklearn", "pandas", "scipy.stats") if n in sys.modules], sorted(sys.modules)
+assert not [n for n in ("ray", "sklearn", "pandas", "scipy.stats", "matplotlib") if n in sys.modules]
 for name in ("ray", "sklearn", "ray.data" if importlib.util.find_spec("ray") else "pandas"):
     importlib.util.find_spec(name)  # raises where a fake module is left
 """
@@ -306,6 +306,15 @@ def test_a_result_is_complete_whenever_its_writer_is_killed(killed_in, monkeypat
         assert [path.name for path in folder.iterdir()] == ["mine.json"]
 
 
+@pytest.mark.parametrize("content", [b"a row that was c", b"caf\xe9\n", b"", b"whole\r\n"])
+def test_a_result_row_begins_a_new_line_whatever_the_file_contains(content, tmp_path):
+    row = format_row("run_expid --expid mine", result_of())
+    Path("config.csv").write_bytes(content)
+    write_result(tmp_path, result_of(), "config.csv", row)
+    lines = Path("config.csv").read_bytes().splitlines()
+    assert lines == [*content.splitlines(), row.encode().rstrip(b"\n")]
+
+
 @pytest.mark.parametrize("change", [{"csv": "../x.csv"}, {"csv": ".bashrc"}, {"row": "evil\n"}, {"folder": "/"}])
 def test_a_pending_result_of_a_stranger_is_not_written_elsewhere(change, tmp_path):
     row = format_row("run_expid --expid mine", result_of())
@@ -484,16 +493,17 @@ def test_files_that_are_not_checkpoints_are_named_in_one_line(content, words, ca
     assert words in fails(capsys, "convert", "c.model", "out") and not Path("out").exists()
 
 
-def test_weights_that_are_nan_are_named(capsys):
+def test_weights_that_are_not_finite_are_named(capsys):
     config = write_config({"embedding_dim": 4})
     run_expid("mine", config)
     weights = load_state_dict(FOLDER / "mine.model")
     name = next(name for name, value in weights.items() if value.ndim == 2)
-    weights[name][1, 0] = float("nan")
-    torch.save(weights, "nan.model")
-    for command in (["export-embeddings", "--out", "out"], ["analyze", "--out", "out"]):
-        message = fails(capsys, command[0], *RUN[1:], "--checkpoint", "nan.model", *command[1:])
-        assert f"nan.model: 1 of {weights[name].numel()} values of {name!r} are NaN" in message
+    for value, problem in ((float("nan"), "NaN"), (float("inf"), "infinite"), (-float("inf"), "infinite")):
+        weights[name][1, 0] = value
+        torch.save(weights, "bad.model")
+        for command in ("export-embeddings", "analyze"):
+            message = fails(capsys, command, *RUN[1:], "--checkpoint", "bad.model", "--out", "out")
+            assert f"bad.model: 1 of {weights[name].numel()} values of {name!r} are {problem}" in message
 
 
 class Evil:

@@ -96,6 +96,11 @@ def write_tsv_in_another_order(rows):
     return "new.tsv"
 
 
+def write_csv_with_blank_lines_at_the_end(rows):
+    Path("blank.csv").write_text(rows.write_csv() + "\n\n")
+    return "blank.csv"
+
+
 def write_parquet_with_lists(rows):
     rows.with_columns(pl.col("history").str.split("|")).write_parquet("new.parquet")
     return "new.parquet"
@@ -108,7 +113,13 @@ def write_json_lines(rows):
 
 @pytest.mark.parametrize(
     "write",
-    [write_csv, write_tsv_in_another_order, write_parquet_with_lists, write_json_lines],
+    [
+        write_csv,
+        write_tsv_in_another_order,
+        write_csv_with_blank_lines_at_the_end,
+        write_parquet_with_lists,
+        write_json_lines,
+    ],
     ids=lambda f: f.__name__,
 )
 @pytest.mark.parametrize("with_label", [True, False])

@@ -11,6 +11,7 @@ import yaml
 
 from fuxictr_me.commands.main import main
 from fuxictr_me.config.lookup import find_dataset
+from fuxictr_me.data.raw.parse_times import read_times
 from fuxictr_me.errors import UsageError
 from fuxictr_me.starter import write_starter
 from fuxictr_me.starter.click_file import open_click_file
@@ -131,13 +132,10 @@ def test_a_random_split_is_the_same_for_the_same_seed_and_loses_no_row(shop):
     ],
 )
 def test_times_of_every_form_are_read(own_folder, values, expected):
-    from fuxictr_me.starter.split_rows import _as_datetime
-
     for path, written in (("t.csv", pl.Series(values).cast(pl.String)), ("t.parquet", pl.Series(values))):
         frame = pl.DataFrame({"ts": written, "click": [0] * len(values)})
         frame.write_csv(path) if path.endswith("csv") else frame.write_parquet(path)
-        clicks = open_click_file(path)
-        moments = clicks.rows.select(_as_datetime(clicks, "ts")).collect()["ts"].to_list()
+        moments = read_times(open_click_file(path).rows, "ts", "--time ts").to_list()
         assert [np.datetime64(moment) for moment in moments] == [np.datetime64(text) for text in expected]
 
 
@@ -164,6 +162,20 @@ def test_what_cannot_be_divided_is_refused_in_one_line_and_nothing_is_written(
         write_starter("clicks.csv", **{"label": "click", "time": "ts", "out": "mine", "seed": 1, **arguments})
     assert message in str(error.value) and "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["clicks.csv"]
+
+
+def test_parts_of_csv_are_joined_by_name_and_blank_lines_at_their_end_are_no_rows(shop):
+    Path("parts").mkdir()
+    Path("parts/a.csv").write_text(shop[:200].write_csv() + "\n\n")
+    shop[200:].select(reversed(shop.columns)).write_csv("parts/b.csv")
+    shop.write_csv("clicks.csv")
+    assert open_click_file("parts").rows.collect().equals(open_click_file("clicks.csv").rows.collect())
+    shop.drop("item").write_csv("parts/c.csv")
+    with pytest.raises(UsageError, match=r"parts cannot be read: .*\bitem\b"):
+        open_click_file("parts").rows.collect()
+    shop.rename({"item": "thing"}).write_csv("parts/c.csv")
+    with pytest.raises(UsageError, match=r"parts cannot be read: .*\bitem\b"):
+        open_click_file("parts")
 
 
 def test_an_uneven_row_a_folder_that_exists_and_a_file_without_separator_are_refused(shop, tmp_path):

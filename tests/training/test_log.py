@@ -316,3 +316,17 @@ def test_a_writer_that_fails_does_not_stop_training(plain_map, data, tmp_path, c
     with caplog.at_level(logging.ERROR):
         fit(model, data, epochs=1)
     assert any("callback Log failed in on_fit_start" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("callbacks", [["InformationAbundance"], [{"Log": {"to": "csv"}}]], ids=["ia", "log"])
+def test_a_resumed_run_keeps_the_rows_of_its_first_part(plain_map, data, tmp_path, callbacks):
+    model = make_ours(plain_map, tmp_path, callbacks=callbacks)
+    (callback,) = model._callbacks
+    fit(model, data, epochs=1)
+    path = next((tmp_path / "made").glob("*.csv"))
+    rows, state = path.read_text(), callback.save_state()
+    callback.on_fit_start(model)  # of another process, which replaces the file
+    callback.load_state(state)
+    assert path.read_text() == rows
+    callback.on_evaluation_end(model, {"AUC": 0.5})
+    assert path.read_text().startswith(rows) and path.read_text().count("epoch") == 1

@@ -10,6 +10,7 @@ from helpers.plain_models import PAIRS, SETTINGS
 from helpers.step_pairs import difference, rare_batches, two_models
 
 from fuxictr_me import DCNv2_ME, UsageError
+from fuxictr_me.training import catch_up
 from fuxictr_me.training.catch_up import FIRST_STEPS, MissedSteps
 from fuxictr_me.training.step import Step
 from fuxictr_me.training.table_updates import DenseRows
@@ -117,7 +118,8 @@ def rare_map():
     return make_feature_map({"user": categorical(300), "item": categorical(50)})
 
 
-def test_catch_up_equals_dense_adam(float64, rare_map):
+def test_catch_up_equals_dense_adam(float64, rare_map, monkeypatch):
+    monkeypatch.setattr(catch_up, "CHUNK_ROWS_ON_CPU", 128)  # the 350 rows are settled in three chunks
     ours, plain = two_models("DCNv2", rare_map, embedding_updates="catch_up", batch_norm=False, net_dropout=0)
     plain._max_gradient_norm = ours._max_gradient_norm = 0.05
     for step, batch in rare_batches(rare_map, 620):

@@ -241,10 +241,10 @@ def test_kernels_that_fail_or_are_wrong_are_not_used(monkeypatch, caplog):
         (lambda *_, **__: 1 / 0, "ZeroDivisionError: division by zero"),
     ):
         monkeypatch.setattr(table_kernels, "sweep", broken)
-        table_kernels.work_on.cache_clear()
-        assert not table_kernels.work_on(torch.device(DEVICE), 7)
+        kernel_check.kernels_work_on.cache_clear()
+        assert not kernel_check.kernels_work_on(torch.device(DEVICE), 7)
         assert told in caplog.text
-    table_kernels.work_on.cache_clear()
+    kernel_check.kernels_work_on.cache_clear()
 
 
 def test_a_models_step_with_the_kernel_equals_fuxictrs():

@@ -2,6 +2,7 @@
 
 import argparse
 
+from fuxictr_me.commands.shared_arguments import add_overrides, read_overrides
 from fuxictr_me.errors import UsageError
 
 HELP = "run a study, or continue one"
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="list the runs with their parameters, memory and time; run nothing")
     add("--retry-failed", action="store_true", help="run failed runs again")
     add("--changed", action="store_true", help="continue although finished runs have other settings")
+    add_overrides(parser)
 
 
 def run(arguments: argparse.Namespace) -> str:
@@ -49,6 +51,7 @@ def run(arguments: argparse.Namespace) -> str:
         changed=a.changed,
         dataset_id=a.dataset,
         config=a.config,
+        settings=read_overrides(a) or None,
         models=_parse_names(a.models),
         kinds=_parse_names(a.kinds),
         scales=_parse_numbers("--scales", a.scales),

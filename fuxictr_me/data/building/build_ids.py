@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 from tqdm import tqdm
 
-from fuxictr_me.config.splits import SPLITS
+from fuxictr_me.config.splits import SPLITS, get_split_names
 from fuxictr_me.data.building.build_folder import build_once, folder_of
 from fuxictr_me.data.building.encode_columns import Encoder, count_rows, iterate_chunks
+from fuxictr_me.data.building.read_splits import read_splits
 from fuxictr_me.data.building.split_writer import Columns, H5SplitWriter, ParquetSplitWriter, write_splits
 from fuxictr_me.data.column_layout import Layout
 from fuxictr_me.data.manifest import fingerprint
@@ -66,7 +67,10 @@ def build_dataset(params: dict, progress: bool = True) -> dict[str, str | None]:
 
 def _build(params: dict, writer: type[H5SplitWriter], progress: bool) -> dict[str, str | None]:
     data_dir, raw = folder_of(params), raw_splits(params)
-    names = {split: split if params.get("data_block_size") else f"{split}.{writer.ending}" for split in raw}
+    names = {
+        split: split if params.get("data_block_size") else f"{split}.{writer.ending}"
+        for split in get_split_names(params)
+    }
 
     def write(folder: Path) -> dict:
         return _write_files(params, raw, folder, data_dir, writer, progress)
@@ -84,10 +88,7 @@ def _write_files(
     dataset_id, block_rows = params["dataset_id"], params.get("data_block_size") or 0
     processor = PreparingProcessor(**{**params, "data_root": str(folder)})
     with explain_errors(processor, dataset_id):
-        lazy = {}
-        for split, files in raw.items():
-            rows = processor.read_files(files, params.get("sep"), params.get("n_rows"))
-            lazy[split] = processor.preprocess(rows)
+        lazy = {split: processor.preprocess(rows) for split, rows in read_splits(processor, raw, params).items()}
         logging.info(f"Collecting the vocabularies of {dataset_id} ...")
         _fit(processor, lazy, params)
         encoder, layout = Encoder(processor), Layout.from_feature_map(processor.feature_map)

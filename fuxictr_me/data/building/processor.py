@@ -71,7 +71,7 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
 
     def _adapt_columns(self) -> None:
         """Read labels and sequences as text, and leave missing labels missing."""
-        self.feature_cols = [dict(column) for column in self.feature_cols]
+        self.feature_cols = [{"active": True, **column} for column in self.feature_cols]
         for column in self.feature_cols:
             if column["type"] == "sequence":
                 self.dtype_dict[column["name"]] = str
@@ -106,6 +106,10 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
         frames = [self._raw.read(*call) for call in calls]
         names = frames[0].collect_schema().names()
         return pl.concat([frame.select(names) for frame in frames], how="vertical_relaxed")
+
+    def scan_unparsed(self, names: Sequence[str]) -> pl.LazyFrame:
+        """Return columns of the files that were read, in the same order of rows; those of csv as text."""
+        return pl.concat([self._raw.scan(*call, parse=False).select(names) for call in self._files])
 
     def preprocess(self, ddf: pl.LazyFrame) -> pl.LazyFrame:
         """Preprocess as FuxiCTR does, but do not fill labels, and give fields that share a table one dtype."""
@@ -148,7 +152,7 @@ class PreparingProcessor(CriteoProcessor, AvazuProcessor):
                 super().preprocess(self._raw.read(*call)).select(pl.all().count()).collect(engine="streaming")
             except pl.exceptions.PolarsError as cause:
                 with contextlib.suppress(pl.exceptions.PolarsError):  # it cannot be read as text either
-                    as_text = self._raw.scan(*call, as_text=True)
+                    as_text = self._raw.scan(*call, parse=False)
                     if named := name_unreadable(call[0], as_text, self._raw.needed):
                         return named
                 return UsageError(f"{call[0]} does not fit the config of {dataset_id!r}: {_first_cause(cause)}")

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
+from fuxictr_me.config.raw_endings import CSV, ENDINGS, PARQUET, ending
 from fuxictr_me.config.splits import SPLITS
 from fuxictr_me.errors import UsageError, missing
-
-CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
-PARQUET = (".parquet", ".parq", ".pq")
-ENDINGS = ".csv, .tsv, .txt (each also with .gz) and .parquet (or .parq, .pq)"
 
 
 def raw_splits(params: dict) -> dict[str, list[Path]]:
@@ -51,12 +48,6 @@ def raw_files(path: str | Path) -> list[Path]:
     if len(different := sorted(set(endings.values()))) > 1:
         raise UsageError(f"{path} holds {' and '.join(different)} files; a split is files of one ending")
     return list(endings)
-
-
-def ending(path: Path) -> str | None:
-    """Return the ending that tells the format of a raw file, in lower case; None if it is not supported."""
-    name = path.name.lower()
-    return next((known for known in (*CSV, *PARQUET) if name.endswith(known)), None)
 
 
 def separator(file: Path, sep: str | None = None) -> str:

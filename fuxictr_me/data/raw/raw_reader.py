@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from fuxictr_me.data.raw.convert_columns import TEXT_KINDS, check_parquet_values, convert_feature, convert_label
+from fuxictr_me.data.raw.convert_columns import check_parquet_values, convert_feature, convert_label
 from fuxictr_me.data.raw.find_files import is_parquet
 from fuxictr_me.data.raw.row_lengths import check_row_lengths, read_header
 from fuxictr_me.errors import UsageError, unknown
@@ -28,6 +28,7 @@ class RawReader:
 
     def __init__(self, columns: list[dict], labels: dict[str, tuple[str, bool]], dtypes: dict[str, Any]) -> None:
         self.labels, self.dtypes = labels, dtypes
+        self._rows_above_blank_lines: dict[Path, int | None] = {}  # file -> number of rows; None: no blank lines follow
         declared = {column["name"]: column for column in columns}
         active = [column for column in columns if column.get("active") is not False]
         self.needed: dict[str, dict] = {}
@@ -60,7 +61,8 @@ class RawReader:
             if is_parquet(file):
                 check_parquet_values(rows, schema, self.needed)
             else:
-                check_row_lengths(file, sep, len(schema))
+                self._rows_above_blank_lines[file] = check_row_lengths(file, sep, len(schema))
+                rows = self.scan(file, sep, n_rows)
             used = {name: dtype for name, dtype in schema.items() if name in self.needed or name in self.labels}
             converted = [self._convert(name, dtype) for name, dtype in used.items()]
         except UsageError as error:
@@ -68,12 +70,12 @@ class RawReader:
         rows = rows.select(list(used)).with_columns([expr for expr in converted if expr is not None])
         return rows.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)).alias(name) for name in self._text)
 
-    def scan(self, file: Path, sep: str = ",", n_rows: int | None = None, as_text: bool = False) -> pl.LazyFrame:
-        """Return all columns of a file, csv columns parsed by ``dtypes``; or, if ``as_text``, its text columns."""
+    def scan(self, file: Path, sep: str = ",", n_rows: int | None = None, parse: bool = True) -> pl.LazyFrame:
+        """Return all columns of a file, csv columns parsed by ``dtypes``, or as text unless ``parse``."""
         if is_parquet(file):
-            rows = pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
-            return rows.select(pl.col(*TEXT_KINDS).cast(pl.String)) if as_text else rows
-        dtypes = {} if as_text else {name: self.dtypes[name] for name in read_header(file, sep) if name in self.dtypes}
+            return pl.scan_parquet(file, n_rows=n_rows, glob=False, hive_partitioning=False)
+        dtypes = {name: self.dtypes[name] for name in read_header(file, sep) if name in self.dtypes} if parse else {}
+        n_rows = _smaller_limit(n_rows, self._rows_above_blank_lines.get(file))
         return pl.scan_csv(file, separator=sep, schema_overrides=dtypes, infer_schema=False, n_rows=n_rows, glob=False)
 
     def _convert(self, name: str, dtype: pl.DataType) -> pl.Expr | None:
@@ -81,6 +83,20 @@ class RawReader:
             config_dtype, is_binary = self.labels[name]
             return convert_label(name, dtype, config_dtype, is_binary)
         return convert_feature(name, dtype, self.needed[name])
+
+
+def scan_csv_as_text(file: Path, sep: str, n_rows: int | None = None) -> pl.LazyFrame:
+    """Return all columns of a csv file as text, without the blank lines at its end.
+
+    Raises:
+        UsageError: rows have more or fewer fields than the header.
+    """
+    n_rows = _smaller_limit(n_rows, check_row_lengths(file, sep, len(read_header(file, sep))))
+    return pl.scan_csv(file, separator=sep, infer_schema=False, n_rows=n_rows, glob=False)
+
+
+def _smaller_limit(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _raw_source(column: dict, declared: dict[str, dict]) -> str:

@@ -32,26 +32,32 @@ def read_header(file: Path, sep: str) -> list[str]:
     return names
 
 
-def check_row_lengths(file: Path, sep: str, fields: int) -> None:
+def check_row_lengths(file: Path, sep: str, fields: int) -> int | None:
     """Refuse a csv file with rows of more or fewer fields than its header, or with NUL bytes.
 
     Separators and newlines are counted in blocks of bytes, which costs little compared with reading the file. Only if
-    the counts do not match is the file read again, to name the rows.
+    the counts do not match is the file read again, to name the rows. Blank lines at the end are not rows, although
+    polars reads them as rows. If the header has one field, each blank line is a row whose value is missing.
 
     Args:
         file: csv, possibly compressed with gzip.
         sep: one character.
         fields: number of columns in the header.
 
+    Returns:
+        The number of rows below the header if blank lines follow them; otherwise None, and all rows are to be read.
+
     Raises:
         UsageError: names the number of such rows and the first one.
     """
     if len(sep.encode()) != 1:
-        return  # polars refuses such a separator
+        return None  # polars refuses such a separator
     with open_bytes(file) as stream:
-        has_whole_rows = _has_whole_rows(file, stream, ord(sep), fields)
-    if not has_whole_rows:
+        counts = _count_lines(file, stream, ord(sep), fields)
+    if counts is None:
         raise UsageError(_name_bad_rows(file, sep, fields))
+    lines, blank = counts
+    return lines - 1 if blank and fields > 1 else None
 
 
 def open_bytes(file: Path) -> BinaryIO:
@@ -59,34 +65,47 @@ def open_bytes(file: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(file)) if Path(file).suffix.lower() == ".gz" else open(file, "rb")
 
 
-def _has_whole_rows(file: Path, stream: BinaryIO, separator: int, fields: int) -> bool:
+def _count_lines(file: Path, stream: BinaryIO, separator: int, fields: int) -> tuple[int, int] | None:
+    """Return the number of lines, including the header, and of the blank lines after them.
+
+    Returns:
+        None if some lines do not have ``fields`` fields.
+    """
     head, more = stream.read(COUNTED_ROW_BY_ROW).lstrip(b"\r\n"), stream.read(BLOCK)
     if not more:
         _refuse_nul(file, head)
-        return _has_whole_lines(head, separator, fields)
+        return _count_lines_one_by_one(head, separator, fields)
     separators = newlines = is_quoted = 0
+    trailing = 0  # newlines since the last text; they count only if more text follows
     block, has_quotes = head + more, False
     while block:
         _refuse_nul(file, block)
-        has_quotes = has_quotes or b'"' in block
-        marks, is_quoted = _unquoted(block, separator, is_quoted) if has_quotes else (np.frombuffer(block, np.uint8), 0)
-        separators += np.count_nonzero(marks == separator)
-        newlines += np.count_nonzero(marks == NEWLINE)
-        after_last_newline = block[block.rfind(b"\n") + 1 :].count(separator)
-        if not has_quotes and separators - after_last_newline != newlines * (fields - 1):
-            return False
-        ends_in_newline, block = block.endswith(b"\n"), stream.read(BLOCK)
-    rows = newlines + (not ends_in_newline)
-    return not is_quoted and separators == rows * (fields - 1)
+        text = block.rstrip(b"\r\n")
+        if text:
+            newlines += 0 if is_quoted else trailing
+            has_quotes = has_quotes or b'"' in text
+            marks, is_quoted = (
+                _unquoted(text, separator, is_quoted) if has_quotes else (np.frombuffer(text, np.uint8), 0)
+            )
+            separators += np.count_nonzero(marks == separator)
+            newlines += np.count_nonzero(marks == NEWLINE)
+            after_last_newline = text[text.rfind(b"\n") + 1 :].count(separator)
+            if not has_quotes and b"\n" in text and separators - after_last_newline != newlines * (fields - 1):
+                return None
+            trailing = 0
+        trailing += block.count(b"\n", len(text))
+        block = stream.read(BLOCK)
+    lines = newlines + 1
+    return (lines, max(trailing - 1, 0)) if not is_quoted and separators == lines * (fields - 1) else None
 
 
-def _has_whole_lines(data: bytes, separator: int, fields: int) -> bool:
-    """Return whether each line, also one without a newline at the end, has ``fields`` fields."""
-    marks, is_quoted = _unquoted(data, separator, 0)
-    ends = np.flatnonzero(marks == NEWLINE)
-    if data and not data.endswith(b"\n"):
-        ends = np.append(ends, len(marks))
-    return not is_quoted and bool((np.diff(ends, prepend=-1) == fields).all())
+def _count_lines_one_by_one(data: bytes, separator: int, fields: int) -> tuple[int, int] | None:
+    """Return what ``_count_lines`` returns, after comparing the number of fields of each line."""
+    text = data.rstrip(b"\r\n")
+    marks, is_quoted = _unquoted(text, separator, 0)
+    ends = np.append(np.flatnonzero(marks == NEWLINE), len(marks))
+    is_whole = not text or (not is_quoted and bool((np.diff(ends, prepend=-1) == fields).all()))
+    return (len(ends), max(data.count(b"\n", len(text)) - 1, 0)) if is_whole else None
 
 
 def _unquoted(block: bytes, separator: int, is_quoted: int) -> tuple[np.ndarray, int]:
@@ -107,13 +126,19 @@ def _refuse_nul(file: Path, block: bytes) -> None:
 
 def _name_bad_rows(file: Path, sep: str, fields: int) -> str:
     bad, first = 0, ""
+    blank: list[int] = []  # numbers of rows that may be the blank lines at the end
     try:
         rows = _rows(file, sep)
         next(row for row in rows if row)  # the header
         for number, row in enumerate(rows, 1):
-            if len(row) != fields and (row or fields > 1):
-                bad += 1
-                first = first or f"row {number} with {len(row)}"
+            if not row:
+                blank += [number] * (fields > 1)
+                continue
+            wrong = [(blank_row, 0) for blank_row in blank] + [(number, len(row))] * (len(row) != fields)
+            if wrong:
+                bad += len(wrong)
+                first = first or "row {} with {}".format(*wrong[0])
+            blank = []
     except csv.Error:
         bad = 0
     if not bad:

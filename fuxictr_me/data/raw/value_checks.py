@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from fuxictr_me.data.raw.convert_columns import is_allowed_label, label_value
+from fuxictr_me.data.raw.convert_columns import TEXT_KINDS, is_allowed_label, label_value
 from fuxictr_me.errors import UsageError
 
 EXACT = 2**53  # float64 holds every whole number below it
@@ -64,17 +64,18 @@ def name_unreadable(file: Path, raw: pl.LazyFrame, columns: dict[str, dict]) -> 
 
     Args:
         file: the raw file.
-        raw: its text columns.
+        raw: its columns, those of csv as text.
         columns: name -> entry of ``feature_cols``.
     """
-    names = raw.collect_schema().names()
+    schema = raw.collect_schema()
     for name, column in columns.items():
-        if name not in names or column["dtype"] == "str" or column["type"] == "sequence":
+        if schema.get(name) not in TEXT_KINDS or column["dtype"] == "str" or column["type"] == "sequence":
             continue
         dtype = pl.Int64 if column["dtype"] == "int" else pl.Float64
-        text = pl.col(name).str.strip_chars()
+        value = pl.col(name).cast(pl.String)
+        text = value.str.strip_chars()
         bad = text.is_not_null() & (text != "") & text.cast(dtype, strict=False).is_null()
-        if problem := _describe(raw.select(bad=bad, value=pl.col(name)).collect(engine="streaming")):
+        if problem := _describe(raw.select(bad=bad, value=value).collect(engine="streaming")):
             return UsageError(f"{file}: column {name!r} cannot be read as dtype: {column['dtype']}: {problem}")
     return None
 

@@ -1,7 +1,7 @@
 """``fuxictr-me analyze``: write the collapse report of a trained FuxiCTR model, from fuxictr-me or not."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fuxictr_me.config.training_settings import check_gpu
@@ -30,6 +30,7 @@ def write_collapse_report(
     compare: Sequence[str] = (),
     gpu: int = -1,
     data: bool = False,
+    overrides: Mapping[str, object] | None = None,
 ) -> str:
     """Write the collapse report of a run: page, numbers, tables, figures.
 
@@ -42,6 +43,7 @@ def write_collapse_report(
         compare: expids of the same config folder to compare with.
         gpu: CUDA device of the linear algebra, -1 for the CPU.
         data: also count how often each id occurs in the training data.
+        overrides: settings in place of those of the config, for all runs; see ``config.overrides``.
 
     Returns:
         the verdict, and where the files are.
@@ -54,7 +56,10 @@ def write_collapse_report(
     require_extra("analyze", ("matplotlib", "jinja2"), "report")
     check_gpu(gpu)
     others = [other for other in dict.fromkeys(compare) if other != expid]
-    runs = [find_run(expid, config, checkpoint), *(find_run(other, config) for other in others)]
+    runs = [
+        find_run(expid, config, checkpoint, overrides),
+        *(find_run(other, config, overrides=overrides) for other in others),
+    ]
     folder = Path(out) if out else runs[0].model_dir / f"{expid}.collapse"
     check_report_folder(folder, "collapse", "expid")
     reports = [report_run(run, gpu, data) for run in runs]

@@ -40,6 +40,12 @@ class Callback:
     def on_fit_end(self, model: BaseModel) -> None:
         """Called after training, with the best weights loaded."""
 
+    def save_state(self) -> Any:
+        """Return what a resumed run needs of this callback: tensors, numbers, text, and dicts and lists of them."""
+
+    def load_state(self, state: Any) -> None:
+        """Restore what ``save_state`` returned. Called after ``on_fit_start``, before the first epoch that is left."""
+
 
 class CallsCallbacks:
     """Base class of models whose training loop calls ``notify``."""

@@ -67,6 +67,13 @@ class InformationAbundance(Callback):
         if self._writer:
             self._writer.close()
 
+    def save_state(self) -> str:
+        """Return the rows so far."""
+        return self.path.read_text()
+
+    def load_state(self, state: str) -> None:
+        self._file.replace(state.encode())
+
     def _record(self, model: BaseModel, event: str) -> None:
         epoch, step = model._epoch_index + 1, model._total_steps
         rows = [{"event": event, "epoch": epoch, "step": step, **row} for row in measure_rows(self._find_tables(model))]

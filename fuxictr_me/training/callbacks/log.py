@@ -8,7 +8,7 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.tables import find_tables
 from fuxictr_me.training.callbacks.base import Callback
 from fuxictr_me.training.callbacks.information_abundance import ALL, measure_rows
-from fuxictr_me.training.callbacks.log_writers import WRITERS, LogWriter, require_package
+from fuxictr_me.training.callbacks.log_writers import WRITERS, CsvWriter, LogWriter, require_package
 from fuxictr_me.training.callbacks.step_record import StepRecord
 
 
@@ -57,6 +57,15 @@ class Log(Callback):
         model.step_record = None
         for writer in self.writers:
             writer.close()
+
+    def save_state(self) -> str:
+        """Return the rows of the csv file so far. A tracker gets a new run when training is resumed."""
+        return next((writer.save_state() for writer in self.writers if isinstance(writer, CsvWriter)), "")
+
+    def load_state(self, state: str) -> None:
+        for writer in self.writers:
+            if isinstance(writer, CsvWriter):
+                writer.load_state(state)
 
     def _collect_values(self, model: BaseModel, logs: dict[str, float]) -> dict[str, float]:
         """Return name -> value; NaN if it is unknown."""

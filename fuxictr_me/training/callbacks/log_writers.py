@@ -49,8 +49,12 @@ class AppendedCsv:
     def __init__(self, path: Path, rows: Iterable[Sequence[Any]] = ()):
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda partial: partial.write_bytes(_to_csv(rows)))
-        self._inode = path.stat().st_ino
+        self.replace(_to_csv(rows))
+
+    def replace(self, content: bytes) -> None:
+        """Replace the whole file, as a run that continues does with the rows of its first part."""
+        write_atomically(self.path, lambda partial: partial.write_bytes(content))
+        self._inode = self.path.stat().st_ino
 
     def append(self, rows: Iterable[Sequence[Any]]) -> None:
         """Append rows in one write.
@@ -69,6 +73,15 @@ class CsvWriter:
     def __init__(self, model: BaseModel):
         self.file = AppendedCsv(Path(model.model_dir) / f"{model.model_id}.log.csv")
         self.columns: list[str] = []
+
+    def save_state(self) -> str:
+        """Return the rows so far."""
+        return self.file.path.read_text()
+
+    def load_state(self, state: str) -> None:
+        """Continue a file from what ``save_state`` returned."""
+        self.file.replace(state.encode())
+        self.columns = next(csv.reader(io.StringIO(state)), [])
 
     def write(self, epoch: int, step: int, values: dict[str, float], names: Sequence[str]) -> None:
         row: dict[str, Any] = {"epoch": epoch, "step": step, **values}

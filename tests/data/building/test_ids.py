@@ -1,6 +1,7 @@
 """Ids of raw csv and parquet files have one meaning, and values that would train as others are refused."""
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from fuxictr.preprocess.tokenizer import Tokenizer
@@ -229,3 +230,18 @@ def test_only_metrics_by_group_need_a_meta_column():
     for params in ({"metrics": ["MRR"]}, {"metrics": ["AUC"], "monitor": {"AUC": 1, "avgAUC": 1}}):
         with pytest.raises(UsageError, match="would mix their groups"):
             check_group_column("user", features, params)
+
+
+def test_hour_weekday_and_weekend_are_made_of_the_column_hour(tmp_path):
+    """As ``docs/your_data.md`` says: of text YYMMDDHH, Sunday is 0. Columns are active unless they say otherwise."""
+    hours = pd.date_range("2014-10-20 03:00", periods=8, freq="25h")
+    frame = pl.DataFrame({"hour": hours.strftime("%y%m%d%H").to_list(), "click": [0, 1] * 4})
+    columns = [
+        {"name": name, "dtype": "str", "type": "categorical", "preprocess": f"convert_{name}"}
+        for name in ("hour", "weekday", "weekend")
+    ]
+    for raw, form in ((frame.write_csv(), "h5"), (frame, "ids")):
+        ids = build(tmp_path, raw, columns, form=form)
+        assert tokens(tmp_path, ids, "hour", form) == [str(hour.hour) for hour in hours]
+        assert tokens(tmp_path, ids, "weekday", form) == [str(hour.isoweekday() % 7) for hour in hours]
+        assert tokens(tmp_path, ids, "weekend", form) == [str(int(hour.isoweekday() > 5)) for hour in hours]

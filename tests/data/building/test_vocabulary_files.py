@@ -69,9 +69,9 @@ def test_pretrained_vectors_are_read_and_checked(tmp_path, kind):
         ({"key": np.array(["a"])}, "must hold 'key' and 'value'"),
         (
             {"key": np.array(["a", "b"]), "value": np.ones((3, 2))},
-            r"one vector a key.* found key \(2,\) and value \(3, 2\)",
+            r"one vector per key.* found key \(2,\) and value \(3, 2\)",
         ),
-        ({"key": np.array(["a"]), "value": np.ones(1)}, "one vector a key"),
+        ({"key": np.array(["a"]), "value": np.ones(1)}, "one vector per key"),
         ({"key": np.array(["a"]), "value": np.array([[np.nan]])}, "1 of 1 vectors hold NaN"),
         ({"key": np.array(["a"]), "value": np.array([["x"]])}, "value holds <U1, not numbers"),
         ({"key": np.array(["a"], object), "value": np.ones((1, 1))}, "cannot be read: Object arrays cannot be loaded"),

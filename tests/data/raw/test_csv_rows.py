@@ -66,6 +66,34 @@ def test_one_bad_row_among_many(tmp_path, gap):
             check_row_lengths(file, ",", 3)
 
 
+@FORMS
+@pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\n\n\n\n", "\n\r\n"])
+def test_blank_lines_at_the_end_are_ignored(tmp_path, end, form):
+    raw = "user,click\na,0\nb,1\na,1"
+    plain, with_blank_lines = (tmp_path / name for name in ("plain", "with_blank_lines"))
+    plain.mkdir()
+    with_blank_lines.mkdir()
+    expected = build(plain, raw, form=form)
+    assert expected == build(with_blank_lines, raw + end, form=form)
+    assert build(with_blank_lines, raw + end, form=form, n_rows=2, dataset_id="two")["click"] == [0, 1]
+    with_blank_row = raw.replace("b,1", "\nb,1") + end
+    with pytest.raises(UsageError, match="1 row does not have the 2 fields of the header; the first is row 2 with 0"):
+        build(tmp_path, with_blank_row, form=form)
+
+
+def test_blank_lines_at_the_end_of_large_files_are_ignored(tmp_path):
+    """The files have several blocks, quoted blank lines, and more blank lines than a block holds."""
+    file = tmp_path / "a.csv"
+    for row in (b"a,1,0\n", b'"a\n\n",1,0\n'):
+        rows = 5 * (1 << 20) // len(row)
+        for newlines in (1, 2, 2 * BLOCK):
+            file.write_bytes(b"x,y,z\n" + row * rows + b"\n" * (newlines - 1))
+            assert check_row_lengths(file, ",", 3) == (rows if newlines > 1 else None)
+    file.write_bytes(b"x,y,z\n" + row * rows + b"\n" * (2 * BLOCK) + row)
+    with pytest.raises(UsageError, match=f"{2 * BLOCK} rows do not have .* the first is row {rows + 1} with 0"):
+        check_row_lengths(file, ",", 3)
+
+
 def test_complete_rows_are_accepted(tmp_path):
     random, file = np.random.default_rng(0), tmp_path / "a.csv"
     values = ["a", "", "x,y", 'say "x"', "two\nlines", "é", "'", "#", " ", "\t"]

@@ -9,6 +9,7 @@ import pytest
 from helpers.small_sets import SPLITS, build, ids_of
 
 from fuxictr_me import UsageError
+from fuxictr_me.config import check_dataset
 from fuxictr_me.data.building.processor import PreparingProcessor
 from fuxictr_me.data.raw.find_files import raw_files
 from fuxictr_me.errors import missing
@@ -49,6 +50,26 @@ def with_tabs(content):
 def test_ids_do_not_depend_on_the_format_of_raw_files(small, ending, change, more):
     params, expected = small
     assert ids_of(rewritten(params, ending, change, **more)) == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["a.csv", "a.tsv", "a.txt", "a.CSV", "a.csv.gz", "folder", "a.t*", "a.parquet", "mixed"]
+)
+def test_columns_that_csv_cannot_hold_are_refused_for_every_csv_ending(tmp_path, path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "mixed").mkdir()
+    for name in ("folder/part.tsv", "mixed/part.parquet", "mixed/notes.txt", path.replace("*", "sv")):
+        if not (tmp_path / name).exists():
+            (tmp_path / name).touch()
+    paths = dict.fromkeys(("train_data", "valid_data"), str(tmp_path / path))
+    column = {"name": "x", "active": True, "dtype": "str", "type": "sequence", "fill_na": None}
+    params = {"dataset_id": "d", "data_root": "data", "data_format": "h5", "rebuild_dataset": True, **paths}
+    params |= {"label_col": {"name": "y", "dtype": "float"}, "feature_cols": [column]}
+    if path in ("a.parquet", "mixed"):
+        check_dataset(params)
+    else:
+        with pytest.raises(UsageError, match="fill_na of column 'x' must be text"):
+            check_dataset(params)
 
 
 @pytest.mark.parametrize("folder", ["raw[2024]", "a*b", "what?", "{x}"])
