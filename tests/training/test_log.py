@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import struct
 import sys
+import time
 
 import pytest
 import torch
@@ -246,8 +247,10 @@ def read_wandb_history(path):
     from wandb.proto.wandb_internal_pb2 import Record
 
     content, position, history = path.read_bytes(), 7, []
-    while position < len(content):
+    while position + 7 <= len(content):
         _, length, _ = struct.unpack("<IHB", content[position : position + 7])
+        if position + 7 + length > len(content):
+            break
         record = Record.FromString(content[position + 7 : position + 7 + length])
         position += 7 + length
         if record.WhichOneof("record_type") == "history":
@@ -262,7 +265,9 @@ def test_wandb_writes_the_values_offline(plain_map, data, tmp_path, monkeypatch)
         monkeypatch.setenv(f"WANDB_{name}", value)
     fit(make_ours(plain_map, tmp_path, callbacks=[{"Log": {"to": ["wandb", "csv"]}}]), data)
     (path,) = (tmp_path / "made" / "wandb").glob("offline-run-*/*.wandb")
-    history = read_wandb_history(path)
+    deadline = time.monotonic() + 30
+    while len(history := read_wandb_history(path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)  # W&B's service writes the file in a process of its own
     assert [row["_step"] for row in history] == [4, 8] and [row["epoch"] for row in history] == [1, 2]
     for name, values in expected_values(tmp_path).items():
         assert [row[name] for row in history] == pytest.approx(values, rel=1e-12)
