@@ -51,6 +51,8 @@ class CallsCallbacks:
     """Base class of models whose training loop calls ``notify``."""
 
     _callbacks: ClassVar[list[Callback]] = []  # ``attach`` gives each model a list of its own
+    _total_steps: int  # FuxiCTR's ``fit`` sets both
+    _eval_steps: int
     step_record: StepRecord | None = None  # what steps leave behind for the callback ``Log``, if it is attached
 
     def forget_steps(self) -> None:
