@@ -1,7 +1,7 @@
 """What an option is: one setting of a config, declared once in the tables of this package.
 
-The tables are in ``dataset_options``, ``training_options`` and ``model_options``. The accepted keys, the checks of
-values, the tables in the docs and the JSON schemas come from them.
+The tables are in ``dataset_options``, ``training_options``, ``model_options`` and ``family_options``. The accepted
+keys, the checks of values, the tables in the docs and the JSON schemas come from them.
 """
 
 from dataclasses import dataclass, field

@@ -54,7 +54,7 @@ def check_vocabulary(feature_map: FeatureMap, origin: DataOrigin, vocabulary: di
                 f"field {name!r} of row {i + 1} of the {split} split, {rows[i][field['column']]!r}, would be "
                 f"{ids[i].tolist()}, but the built set has {expected[i].tolist()}"
             )
-    return f"{len(expected):,} raw rows of the {split} split give the ids of the built data set"
+    return f"checked: {len(expected):,} raw rows of the {split} split get the same ids as in the built data set"
 
 
 def read_raw_rows(origin: DataOrigin, split: str) -> list[dict[str, Any]]:

@@ -193,5 +193,6 @@ def _summarize(manifest: dict[str, Any], folder: Path) -> str:
         lines.append(f"batch of {size:,}: largest difference from the run's own predictions {difference:.1e}")
     lines += manifest["notes"]
     if (folder / "predict.py").exists():
-        lines.append(f"python {folder}/predict.py csv < rows.csv, or without csv < rows.json (a JSON object per line)")
+        lines.append(f"to score new rows: python {folder}/predict.py csv < rows.csv")
+        lines.append(f"or, with one JSON object per line: python {folder}/predict.py < rows.jsonl")
     return "\n".join(lines)

@@ -125,7 +125,7 @@ def _guess(name: str, dtype: pl.DataType, facts: dict[str, float], sample: pl.Se
     if facts.get("length", 0) > LONG_TEXT:
         return leave_out(f"long text, {facts['length']:.0f} characters on average")
     if distinct > UNIQUE_SHARE * present and present > FEW_VALUES:
-        return leave_out("another value in nearly every row")
+        return leave_out("a different value in nearly every row")
     ids: dict[str, object] = {"dtype": "str"}
     if missing > MISSING_MATTERS:
         ids["preprocess"] = "missing_as_value"

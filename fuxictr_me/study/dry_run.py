@@ -70,10 +70,20 @@ def describe_dry_run(study: Study | None, folder: Path, slots: int = 1, gpu_mode
         time = seconds.get(name) or _estimate_seconds(estimate, ratios, estimates.rows)
         rows.append(_cell_row(cell, runs, left, estimate, time))
         all_runs, all_left, all_time = all_runs + runs, all_left + left, all_time + (time or 0) * left
-    basis = "by the study's finished runs" if seconds else f"at least, one epoch each, on one {gpu_model}"
     total = f"{all_runs} runs, {all_left} left"
-    total += f": {format_seconds(all_time / slots)} with {slots} at a time ({basis})" if all_time else ""
-    return "\n".join([*align_columns(rows, "l" + "r" * 7), "", total, *estimates.notes])
+    if all_time:
+        least = "" if seconds else "at least "
+        total += f": {least}{format_seconds(all_time / slots)} with {slots} at a time"
+        total += " (by the study's finished runs)" if seconds else f" (each one epoch on one {gpu_model})"
+    notes = estimates.notes
+    if all_time and not seconds:
+        notes = [*notes, "No run has finished yet. Once one has, these times are estimated from it."]
+    elif all_left and not all_time and estimates.by_cell:
+        notes = [
+            *notes,
+            f"Times are not known before the rows are counted: fuxictr-me data build {design.dataset_id}",
+        ]
+    return "\n".join([*align_columns(rows, "l" + "r" * 7), "", total, *notes])
 
 
 def _cell_row(cell: Cell, runs: int, left: int, estimate: RunEstimate | None, time: float | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The six families at a small size, and single-embedding models with the weights of one set."""
+"""All model families at a small size, and single-embedding models with the weights of one set."""
 
 import pytest
 

@@ -168,7 +168,7 @@ def test_the_planted_fields_are_named_as_collapsed_and_as_the_cause():
     assert re.search(r"big1 \(IA 2\.00, random (9|1\d)\.\d\d, min\(K, D\) 12\)", text)
     assert "collapsed fields i: tiny (IA 3.00, mean IA(E_i→j) 1.00)" in text
     assert "Would more sets help?" in text and "only a comparison at equal embedding parameters" in text
-    assert "Few ids (D < 2 K): tiny. Compare the IA of these fields" in judged["cautions"][0]
+    assert "Few ids (D < 2·K): tiny. Compare the IA of these fields" in judged["cautions"][0]
 
 
 def test_no_cause_is_named_where_no_partner_stands_out():
@@ -501,3 +501,15 @@ def test_checkpoints_of_unmodified_fuxictr_models(name, tmp_path):
         assert report["layers"][0]["fields"][4]["parts"][0]["ia"] == pytest.approx(ia(weights[key][1:]), rel=1e-5)
     assert (report["interaction"] or {}).get("kind") == kind
     print(f"\n{name}: {text}")
+
+
+@pytest.mark.parametrize(("ids", "logarithmic"), [((113, 121), False), ((11, 5_000), True)])
+def test_the_scale_of_ids_in_the_spectra_has_plain_numbers(ids, logarithmic):
+    from fuxictr_me.reports.collapse.field_figures import draw_spectra
+
+    fields = [{"field": str(n), "num_ids": n, "parts": [{"spectrum": [1.0, 0.5, 0.1]}]} for n in ids]
+    axes, scale = draw_spectra({"fields": fields}).axes
+    assert scale.get_yscale() == ("log" if logarithmic else "linear")
+    assert axes.get_legend().get_texts()[0].get_text() == "mean of the 2 fields that have 3 singular values"
+    if not logarithmic:
+        assert all("10^" not in tick.get_text() for tick in scale.get_yticklabels(which="both"))

@@ -205,7 +205,7 @@ def test_raw_rows_after_a_byte_order_mark_are_read(ending):
         content = text.encode()
         Path(f"raw/{split}.{ending}").write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
     column = {"name": "user", "active": True, "dtype": "str", "type": "categorical"}
-    assert exported(write_shop([column], f"raw/{{}}.{ending}")).startswith("3 raw rows of the test split")
+    assert exported(write_shop([column], f"raw/{{}}.{ending}")).startswith("checked: 3 raw rows of the test split")
 
 
 def test_list_columns_of_parquet_are_read():
@@ -216,7 +216,7 @@ def test_list_columns_of_parquet_are_read():
     more = {"active": True, "dtype": "str", "type": "sequence", "max_len": 3, "fill_na": None}
     columns = [{"name": name, **more} for name in ("words", "numbers")]
     run = write_shop(columns, "raw/{}.parquet", "parquet")
-    assert exported(run).startswith("3 raw rows of the test split")
+    assert exported(run).startswith("checked: 3 raw rows of the test split")
     known = make_vocabulary(run.feature_map, find_origin(run))
     assert set(known["vocabularies"]["numbers"]) == {"__PAD__", "__OOV__", "1", "2", "30"}
 

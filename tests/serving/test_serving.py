@@ -387,7 +387,7 @@ def test_raw_rows_give_the_ids_of_the_build(data_format, sep):
             np.testing.assert_allclose(values, built[name], rtol=2e-7, atol=1e-7)
     assert (
         check_vocabulary(feature_map, origin, vocabulary)
-        == "80 raw rows of the test split give the ids of the built data set"
+        == "checked: 80 raw rows of the test split get the same ids as in the built data set"
     )
 
 
@@ -412,7 +412,7 @@ def test_raw_parquet_gives_the_ids_of_the_build():
     raw = {f"{split}_data": f"raw/{split}.parquet" for split in ("train", "valid", "test")}
     build_dataset(write_shop(columns, "parquet", **raw))
     feature_map, origin, vocabulary = made()
-    assert check_vocabulary(feature_map, origin, vocabulary).startswith("50 raw rows of the test split")
+    assert check_vocabulary(feature_map, origin, vocabulary).startswith("checked: 50 raw rows of the test split")
 
 
 def test_the_vocabulary_describes_how_values_are_read():
@@ -555,7 +555,7 @@ def test_a_server_predicts_from_raw_rows(finished, capsys):
     capsys.readouterr()
     assert main([*EXPORT, "--out", "served"]) == 0
     text = capsys.readouterr().out
-    assert "served: DCNv2_ME, run mine on shop" in text and "80 raw rows of the test split give the ids" in text
+    assert "served: DCNv2_ME, run mine on shop" in text and "80 raw rows of the test split get the same ids" in text
     assert "words int64 (batch, 3)" in text and "rank float32 (batch)" in text and "y_pred float32 (batch, 1)" in text
     assert sorted(path.name for path in Path("served").iterdir()) == [
         "manifest.json", "model.onnx", "predict.py", "vocabulary.json"

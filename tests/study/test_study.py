@@ -435,3 +435,19 @@ def test_dry_run_counts_parameters_and_scales_time_from_finished_runs(stub):
     text = study(out="s", **{**TINY, "scales": [2], "seeds": [1, 2]}, dry_run=True)
     assert "6 runs, 3 left: 3.0 s with 1 at a time (by the study's finished runs)" in text  # the stub's runs take 1 s
     assert json.loads(Path("s/study.json").read_text())["seeds"] == [1]  # nothing is written
+
+
+def test_dry_run_says_what_its_times_are(stub, monkeypatch):
+    from fuxictr_me.study import dry_run
+    from fuxictr_me.study.launch import launch_study as study
+
+    stub()
+    study(out="s", **TINY, scales=[2], seeds=[1])
+    monkeypatch.setattr(dry_run, "_find_finished", lambda *_: {})
+    monkeypatch.setattr(dry_run, "count_rows", lambda *_: {"train": 2000})
+    text = study("s", dry_run=True)
+    assert "3 runs, 3 left: at least " in text and "with 1 at a time (each one epoch on one H100)" in text
+    assert text.endswith("\nNo run has finished yet. Once one has, these times are estimated from it.")
+    monkeypatch.setattr(dry_run, "count_rows", lambda *_: {})
+    text = study("s", dry_run=True)
+    assert text.endswith("3 left\nTimes are not known before the rows are counted: fuxictr-me data build tiny_flights")

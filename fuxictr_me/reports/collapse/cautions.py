@@ -20,7 +20,7 @@ def list_cautions(report: dict) -> list[str]:
     if few:
         names = join_names(few)
         cautions.append(
-            f"Few ids (D < {SMALL_D} K): {names}. Compare the IA of these fields with random IA, not with K."
+            f"Few ids (D < {SMALL_D}·K): {names}. Compare the IA of these fields with random IA, not with K."
         )
     if initial:
         names = join_names(initial)

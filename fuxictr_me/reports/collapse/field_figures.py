@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -35,7 +35,9 @@ def draw_spectra(layer: dict) -> Figure:
     figure, axes = new_figure(7.4, 4.6)
     fields = [field for field in layer["fields"] if len(field["parts"][-1]["spectrum"]) > 1]
     ids = [field["num_ids"] for field in fields] or [1, 10]
-    norm = LogNorm(max(1, min(ids)), max(*ids, min(ids) + 1, 2))
+    fewest, most = max(1, min(ids)), max(*ids, min(ids) + 1, 2)
+    decades = most >= 10 * fewest  # else a logarithmic scale would have no plain numbers beside it
+    norm = LogNorm(fewest, most) if decades else Normalize(fewest, most)
     colors = ScalarMappable(norm, ListedColormap(colormaps["cividis_r"](np.linspace(0.12, 1, 256))))
     width = max((len(field["parts"][-1]["spectrum"]) for field in fields), default=1)
     for field in fields:
@@ -44,7 +46,7 @@ def draw_spectra(layer: dict) -> Figure:
         axes.plot(k, spectrum, color=colors.to_rgba(field["num_ids"]), linewidth=1.3, alpha=0.85)
     if full := [field["parts"][-1]["spectrum"] for field in fields if len(field["parts"][-1]["spectrum"]) == width]:
         mean = np.mean(full, axis=0)
-        label = f"mean of the {len(full)} fields with all {width}"
+        label = f"mean of the {len(full)} fields that have {width} singular values"
         axes.plot(range(1, width + 1), mean, color="black", linewidth=2.6, linestyle="--", label=label)
         axes.legend(frameon=False, loc="lower left")
     axes.set_yscale("log", nonpositive="clip")
@@ -52,7 +54,8 @@ def draw_spectra(layer: dict) -> Figure:
     axes.set_xlabel("k, singular values by size")
     axes.set_ylabel("σₖ / σ₁")
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    figure.colorbar(colors, ax=axes, label="number of ids D", pad=0.02)
+    ticks = None if decades else MaxNLocator("auto", integer=True)
+    figure.colorbar(colors, ax=axes, label="number of ids D", pad=0.02, ticks=ticks)
     return figure
 
 

@@ -152,7 +152,7 @@ def _describe_sets(layer: dict, wholes: dict, collapsed: list) -> str:
     if angles := [angle for angle in angles if angle is not None]:
         near = "nearly the same space" if fmean(angles) < NEAR_SPACES else "different spaces"
         text += f"; the mean principal angle between two sets is {fmean(angles):.0f}°, so they span {near}"
-        text += f" ({pluralize(len(angles), 'field')} of {SMALL_D} K ids or more)"
+        text += f" ({pluralize(len(angles), 'field')} with {SMALL_D}·K ids or more)"
     return f"{text}. Would more sets help? {test[0].upper()}{test[1:]}."
 
 
