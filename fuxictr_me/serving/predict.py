@@ -6,6 +6,7 @@ Use ``python predict.py csv < rows.csv`` (with a header) or ``python predict.py 
 import csv
 import io
 import json
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -97,4 +98,8 @@ if __name__ == "__main__":
         data = encode_rows(rows, fields, known)
     except (ValueError, csv.Error) as error:
         sys.exit(f"predict.py: error: {error}")
-    np.savetxt(sys.stdout, np.hstack(InferenceSession(Path(__file__).with_name("model.onnx")).run(None, data)), "%.9g")
+    predictions = np.hstack(InferenceSession(Path(__file__).with_name("model.onnx")).run(None, data))
+    signal.signal(
+        signal.SIGPIPE, signal.SIG_DFL
+    )  # end quietly when the reader of a pipe, such as head, has seen enough
+    np.savetxt(sys.stdout, predictions, "%.9g")

@@ -15,7 +15,7 @@ def write_dataset_config(dataset_id: str, folder: str, guesses: list[ColumnGuess
 
     Args:
         dataset_id: name of the data set.
-        folder: that holds the splits, as seen from where the commands are run.
+        folder: that holds the splits, as seen from the folder that holds the config folder.
         guesses: of all columns.
         label: name of the label.
         how: how the rows were divided.

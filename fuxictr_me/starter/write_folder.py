@@ -60,7 +60,7 @@ def write_starter(path: str | Path, label: str, time: str | None, out: str | Pat
             counts = write_splits(split, label, folder / SPLIT_FOLDER, finish)
             texts = {
                 "dataset_config.yaml": write_dataset_config(
-                    dataset_id, (target / SPLIT_FOLDER).as_posix(), guesses, label, split.how
+                    dataset_id, f"{target.resolve().name}/{SPLIT_FOLDER}", guesses, label, split.how
                 ),
                 "model_config.yaml": write_model_config(dataset_id, counts["train"]),
                 "study.yaml": write_study(dataset_id, target.as_posix()),
@@ -103,7 +103,8 @@ def describe(
         "",
         f"Wrote dataset_config.yaml, model_config.yaml, study.yaml and the splits to {target}/.",
         "Read dataset_config.yaml and correct what was guessed wrongly. Then:",
-        f"  fuxictr-me study {target}/study.yaml --dry-run    # what it would run, and how long",
+        f"  fuxictr-me run_expid --config {target} --expid ME_4x    # one run",
+        f"  fuxictr-me study {target}/study.yaml --dry-run    # what the study would run, and how long",
         f"  fuxictr-me study {target}/study.yaml              # single against multi-embedding on your data",
         "  fuxictr-me study report study                      # the verdict: study/report/report.html",
     ]
