@@ -99,7 +99,5 @@ if __name__ == "__main__":
     except (ValueError, csv.Error) as error:
         sys.exit(f"predict.py: error: {error}")
     predictions = np.hstack(InferenceSession(Path(__file__).with_name("model.onnx")).run(None, data))
-    signal.signal(
-        signal.SIGPIPE, signal.SIG_DFL
-    )  # end quietly when the reader of a pipe, such as head, has seen enough
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader of a pipe has seen enough
     np.savetxt(sys.stdout, predictions, "%.9g")
