@@ -28,9 +28,9 @@ ALL = "all"  # the sets side by side
 def measure_rank_along_depth(model: Any, batches: Iterable, most_rows: int = MOST_ROWS) -> dict:
     """Run batches through a model in evaluation mode, and measure the spectrum of each of its representations.
 
-    A representation is a matrix with one row for each row of data. It is not centred. Those of fuxictr-me's models are
-    described in ``watch_parts``, those of other models in ``watch_modules``. The model, its training mode and all random
-    states are as before.
+    A representation is a matrix with one row for each row of data. It is not centred. ``watch_parts`` says which
+    representations a fuxictr-me model has, ``watch_modules`` which other models have. The model, its training mode and
+    all random states are as before.
 
     Args:
         model: a FuxiCTR model.
@@ -104,9 +104,11 @@ class _Sums:
         is_narrow = sum(self.widths.values()) <= WIDEST
         self.problem = "" if min(self.widths.values()) <= WIDEST else f"it is wider than {WIDEST:,} columns"
         groups = [list(self.widths)] if is_narrow else [[m] for m in self.widths]
-        self.grams = {} if self.problem else {
-            tuple(sets): RunningGram([self.widths[m] for m in sets], device) for sets in groups
-        }
+        self.grams = (
+            {}
+            if self.problem
+            else {tuple(sets): RunningGram([self.widths[m] for m in sets], device) for sets in groups}
+        )
 
     def add(self, representation: Representation, rows: int) -> None:
         """Add the first ``rows`` rows of the same representation in another batch."""

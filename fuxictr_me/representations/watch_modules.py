@@ -1,4 +1,4 @@
-"""Record the representations of any FuxiCTR model: the outputs of its modules, in the order in which they are called."""
+"""Record the representations of any FuxiCTR model: the outputs of its modules, in the order of the calls."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -27,8 +27,10 @@ def watch_parts(model: Any, recorder: Recorder) -> Iterator[RemovableHandle]:
     with its activation.
     """
     watch = _Watch(recorder)
-    yield model.interaction.register_forward_pre_hook(lambda _, inputs: watch.record_embeddings(inputs[0], model.groups))
-    for interaction, projection, group in zip(model.interaction, model.projection, model.groups, strict=True):
+    yield model.interaction.register_forward_pre_hook(
+        lambda _, inputs: watch.record_embeddings(inputs[0], model.groups)
+    )
+    for interaction, projection, group in zip(model.interaction, model.projection, groups, strict=True):
         sets = range(group.start, group.stop)
         yield from watch.follow_interaction(interaction, sets)
         inner = projection.network if isinstance(projection, SharedBySets) else projection
@@ -84,7 +86,7 @@ class _Watch:
             *earlier, _ = module.layer_outputs(*inputs)
             for layer, x in enumerate([*earlier, output], start=1):
                 source = inputs if layer == 1 else ()
-                self.record(f"interaction, layer {layer}", x[..., : inputs[0].shape[-1]], sets, source)
+                self.record(f"interaction layer {layer}", x[..., : inputs[0].shape[-1]], sets, source)
 
         return record_layers
 
@@ -92,7 +94,7 @@ class _Watch:
         """Yield the handles of hooks on the hidden layers of each branch."""
         for b, branch in enumerate(branches):
             for number, layer in enumerate(_split_into_layers(branch), start=1):
-                name = f"{part}, layer {number}{_name_branch(b, len(branches))}"
+                name = f"{part} layer {number}{_name_branch(b, len(branches))}"
                 yield from self._follow_layer(name, layer, sets)
 
     def _follow_layer(self, name: str, layer: list[nn.Module], sets: range | None) -> Iterator[RemovableHandle]:
