@@ -27,9 +27,8 @@ def watch_parts(model: Any, recorder: Recorder) -> Iterator[RemovableHandle]:
     with its activation.
     """
     watch = _Watch(recorder)
-    yield model.interaction.register_forward_pre_hook(
-        lambda _, inputs: watch.record_embeddings(inputs[0], model.groups)
-    )
+    groups = model.groups
+    yield model.interaction.register_forward_pre_hook(lambda _, inputs: watch.record_embeddings(inputs[0], groups))
     for interaction, projection, group in zip(model.interaction, model.projection, groups, strict=True):
         sets = range(group.start, group.stop)
         yield from watch.follow_interaction(interaction, sets)

@@ -67,19 +67,17 @@ def describe_depth(depth: dict) -> str:
         return "Rank along the depth: the model has no representation that could be measured."
     (first, start), (last, end) = wholes[0], wholes[-1]
     has_sets = any(find_mean_of_sets(one, "width") for one in depth["representations"])
-    text = (
-        f"Rank along the depth ({depth['rows']:,} rows of the validation data{', sets side by side' if has_sets else ''}"
-        f"): effective rank {_add_width(start)} in {first}, {_add_width(end)} in {last}"
-    )
+    rows = f"{depth['rows']:,} rows of the validation data{', sets side by side' if has_sets else ''}"
+    ends = f"effective rank {_add_width(start)} in {first}, {_add_width(end)} in {last}"
+    text = f"Rank along the depth ({rows}): {ends}"
     kept = list_kept(depth)
     worst = min(range(len(kept)), key=lambda i: kept[i][1], default=0)
     if not kept or kept[worst][1] >= 1:
         return f"{text}. No representation has lost directions."
-    before = kept[:worst]
     up_to = ""
-    if before:
-        up_to = f"Up to {before[-1][0]}, representations keep {_percent(min(share for _, share in before))} or more of "
-        up_to += "the directions that they could keep. "
+    if before := kept[:worst]:
+        least = _percent(min(share for _, share in before))
+        up_to = f"Up to {before[-1][0]}, representations keep {least} or more of the directions that they could keep. "
     return f"{text}. {up_to}Most are lost in {kept[worst][0]}, which keeps {_percent(kept[worst][1])}."
 
 
