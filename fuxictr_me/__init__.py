@@ -17,6 +17,7 @@ _HOME = {
     "MultiEmbeddingOf": "wrap",
     "NFwFM_ME": "models",
     "PNN_ME": "models",
+    "RankAlongDepth": "training.callbacks",
     "RunError": "errors",
     "UsageError": "errors",
     "attach": "training.callbacks",

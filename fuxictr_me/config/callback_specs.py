@@ -4,13 +4,14 @@ Nothing is imported here: ``training.callbacks.from_config`` builds the callback
 """
 
 from fuxictr_me.config.options import Option, index_by_name
-from fuxictr_me.config.value_kinds import Boolean, find_duplicate, short_repr
+from fuxictr_me.config.value_kinds import Boolean, Integer, find_duplicate, short_repr
 from fuxictr_me.errors import UsageError, unknown
 
 CALLBACK_ARGUMENTS: dict[str, dict[str, Option]] = {
     "InformationAbundance": index_by_name(
         Option("tensorboard", Boolean(), "whether to write curves for TensorBoard, too", False)
-    )
+    ),
+    "RankAlongDepth": index_by_name(Option("rows", Integer(1), "number of rows of the validation data", 4096)),
 }
 
 

@@ -53,7 +53,7 @@ def measure_rank_along_depth(model: Any, batches: Iterable, most_rows: int = MOS
             recorder.clear()
             num_rows = _count_rows(model.forward(batch))
             kept = min(num_rows, most_rows - rows)
-            for representation in recorder.representations.values():
+            for representation in recorder.collect():
                 if all(len(x) == num_rows for x in representation.sets.values()):
                     sums.setdefault(representation.name, _Sums(representation)).add(representation, kept)
             rows += kept
@@ -61,10 +61,11 @@ def measure_rank_along_depth(model: Any, batches: Iterable, most_rows: int = MOS
                 break
     if not rows:
         raise UsageError("there is no row of data to measure representations with")
+    num_sets = max((len(of_name.widths) for of_name in sums.values()), default=1)
     measured, skipped = [], []
     for name, of_name in sums.items():
         try:
-            if parts := of_name.measure(rows):
+            if parts := of_name.measure(rows, num_sets):
                 measured.append({"name": name, "after": of_name.after, "parts": parts})
         except ValueError as error:
             skipped.append({"name": name, "why": str(error)})
@@ -99,7 +100,7 @@ class _Sums:
     """
 
     def __init__(self, first: Representation) -> None:
-        self.after, self.widths = first.after, {m: x.shape[1] for m, x in first.sets.items()}
+        self.after, self.widths = first.after, {m: first.sets[m].shape[1] for m in _sort_sets(first.sets)}
         device = next(iter(first.sets.values())).device
         is_narrow = sum(self.widths.values()) <= WIDEST
         self.problem = "" if min(self.widths.values()) <= WIDEST else f"it is wider than {WIDEST:,} columns"
@@ -118,8 +119,8 @@ class _Sums:
             for sets, gram in self.grams.items():
                 gram.add([representation.sets[m][:rows] for m in sets])
 
-    def measure(self, rows: int) -> list[dict]:
-        """Return one part for each set, and one for all sets side by side.
+    def measure(self, rows: int, num_sets: int) -> list[dict]:
+        """Return one part for each set, and one for all ``num_sets`` sets side by side, if all have it.
 
         Raises:
             ValueError: it was not possible, with the reason.
@@ -133,9 +134,13 @@ class _Sums:
             blocks, whole = gram.singular_values()
             own = zip(sets, gram.widths, blocks, strict=True)
             parts += [_measure_part(m, width, rows, sigma) for m, width, sigma in own if m is not None]
-            if len(self.grams) == 1:
+            if len(sets) == num_sets or None in sets:
                 parts.append(_measure_part(ALL, sum(gram.widths), rows, whole))
         return [part for part in parts if part["width"] > 1]
+
+
+def _sort_sets(sets: Iterable[int | None]) -> list[int | None]:
+    return sorted(sets, key=lambda m: -1 if m is None else m)
 
 
 def _measure_part(name: int | str, width: int, rows: int, sigma: Tensor) -> dict:

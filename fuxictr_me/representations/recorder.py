@@ -29,9 +29,11 @@ class Recorder:
 
     Attributes:
         representations: name -> representation, in call order.
+        merges_sets: whether what is recorded of set 0 alone comes after the merge of several sets.
     """
 
     def __init__(self) -> None:
+        self.merges_sets = False
         self.clear()
 
     def clear(self) -> None:
@@ -62,6 +64,15 @@ class Recorder:
         for m, tensor in sets.items():
             of_name[m] = tensor.detach().flatten(1).clone()  # a copy, which later changes in place do not reach
         self._names[_address(whole)] = name
+
+    def collect(self) -> list[Representation]:
+        """Return the representations of the forward that has run."""
+        found = list(self.representations.values())
+        if self.merges_sets:
+            for one in found:
+                if set(one.sets) == {0}:
+                    one.sets[None] = one.sets.pop(0)
+        return found
 
     def _find_free_name(self, name: str, sets: Iterable[int | None]) -> str:
         free, call = name, 1

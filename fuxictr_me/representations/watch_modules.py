@@ -22,9 +22,13 @@ def watch_modules(model: nn.Module, recorder: Recorder) -> Iterator[RemovableHan
     A module's result is a representation if it is a tensor of two or three axes, the last two of which are flattened.
     The fields of an embedding layer are put side by side. Modules inside an embedding layer and linear terms (FuxiCTR's
     ``LogisticRegression``) are left out. A module that returns what one inside it returned is recorded once.
-    Operations that belong to no module, such as a sum in ``forward``, are not seen.
+    Operations that belong to no module, such as a sum in ``forward``, are not seen. Where ``MultiEmbeddingOf`` averages
+    the sets, their mean is recorded.
     """
     is_wrapped = hasattr(model, "merge_points")
+    recorder.merges_sets = is_wrapped and len(getattr(model, "sets", ())) > 0
+    if recorder.merges_sets:
+        yield from _watch_merges(model, recorder)
     closed: list[str] = []
     for path, module in model.named_modules():
         if not path or any(path.startswith(f"{outer}.") for outer in closed):
@@ -36,6 +40,23 @@ def watch_modules(model: nn.Module, recorder: Recorder) -> Iterator[RemovableHan
         further = FURTHER_SET.fullmatch(path) if is_wrapped else None
         name, m = (further["path"], int(further["set"])) if further else (path, 0)
         yield module.register_forward_hook(_make_hook(recorder, name, m), with_kwargs=True)
+
+
+def _watch_merges(model: Any, recorder: Recorder) -> Iterator[RemovableHandle]:
+    """Record the mean over the sets at merge points that are inputs. That at outputs is recorded as the output."""
+    for point in model.merge_points:
+        if point.side == "input":
+            module, name = model.get_submodule(point.path), f"mean before {point.path}"
+            yield module.register_forward_pre_hook(_make_merge_hook(recorder, name), with_kwargs=True)
+
+
+def _make_merge_hook(recorder: Recorder, name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def record(module: nn.Module, inputs: Any, named_inputs: Any) -> None:
+        x = next(leaf for leaf in tree_leaves((inputs, named_inputs)) if isinstance(leaf, Tensor))
+        if x.ndim in (2, 3):
+            recorder.add(name, {0: x}, x)
+
+    return record
 
 
 def _make_hook(recorder: Recorder, name: str, m: int) -> Callable[[nn.Module, Any, Any, Any], None]:

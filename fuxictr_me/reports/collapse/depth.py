@@ -86,14 +86,14 @@ def depth_table(report: dict) -> Table:
     depth = report["depth"]
     sources, kept = {one["name"]: one for one in depth["representations"]}, dict(list_kept(depth))
     has_sets = any(find_mean_of_sets(one, "width") for one in sources.values())
-    names = ["representation", "width", "effective rank", "effective rank / width", "kept", "IA", "IA / width"]
-    names += ["effective rank / width of one set, mean"] if has_sets else []
+    names = ["representation", "width", "effective rank", "/ min(rows, width)", "kept", "IA", "IA / min(rows, width)"]
+    names += ["effective rank of one set, mean"] if has_sets else []
     rows = []
     for name, part in list_wholes(depth):
         row = [name, str(part["width"]), format_number(part["effective_rank"], 2)]
         row += [format_percent(part["effective_rank_ratio"]), format_percent(kept.get(name))]
         row += [format_number(part["ia"], 2), format_percent(part["ia_ratio"])]
-        row += [format_percent(find_mean_of_sets(sources[name], "effective_rank_ratio"))] if has_sets else []
+        row += [format_number(find_mean_of_sets(sources[name], "effective_rank"), 2)] if has_sets else []
         rows.append(row)
     notes = [f"Not measured: {one['name']}, {one['why']}." for one in depth["skipped"]]
     beside = ", with the sets side by side" if has_sets else ""

@@ -9,7 +9,10 @@ from matplotlib.figure import Figure
 from fuxictr_me.reports.collapse.depth import find_mean_of_sets, list_wholes
 from fuxictr_me.reports.style import COLORS, MARKERS, PALE, ROTATED, shorten
 
-PANELS = {"effective_rank_ratio": "effective rank / width", "ia_ratio": "information\nabundance / width"}
+PANELS = {
+    "effective_rank_ratio": "effective rank\n/ min(rows, width)",
+    "ia_ratio": "information abundance\n/ min(rows, width)",
+}
 
 
 def draw_depth(reports: Sequence[dict]) -> Figure:
@@ -27,7 +30,7 @@ def draw_depth(reports: Sequence[dict]) -> Figure:
         axes.grid(axis="y", color=PALE, linewidth=0.8)
         for n, report in enumerate(reports):
             _draw_run(axes, report, names, key, n)
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(0, min(1.02, 1.1 * axes.get_ylim()[1]))
         axes.set_ylabel(label)
     size = 9 if len(names) <= 25 else 7
     panels[-1].set_xticks(range(len(names)), [shorten(name, 34) for name in names], fontsize=size, **ROTATED)

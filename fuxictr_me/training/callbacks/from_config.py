@@ -5,8 +5,9 @@ from fuxictr_me.config.user_code import import_named
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.training.callbacks.base import Callback
 from fuxictr_me.training.callbacks.information_abundance import InformationAbundance
+from fuxictr_me.training.callbacks.rank_along_depth import RankAlongDepth
 
-CALLBACKS: dict[str, type[Callback]] = {"InformationAbundance": InformationAbundance}
+CALLBACKS: dict[str, type[Callback]] = {"InformationAbundance": InformationAbundance, "RankAlongDepth": RankAlongDepth}
 
 
 def build(specs: object) -> list[Callback]:

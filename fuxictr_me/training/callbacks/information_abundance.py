@@ -1,19 +1,16 @@
 """The callback that measures the information abundance of embeddings during training."""
 
-import csv
-import io
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from fuxictr_me.collapse import random_reference
 from fuxictr_me.compat import BaseModel
-from fuxictr_me.errors import RunError
-from fuxictr_me.io.atomic import append_atomically, write_atomically
 from fuxictr_me.tables import FieldTables, abundance_of_fields, find_tables
 from fuxictr_me.training.callbacks.base import Callback
+from fuxictr_me.training.callbacks.csv_log import CsvLog
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -50,9 +47,7 @@ class InformationAbundance(Callback):
 
     def on_fit_start(self, model: BaseModel) -> None:
         self.path = Path(model.model_dir) / f"{model.model_id}.ia.csv"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, lambda path: path.write_bytes(_csv_block([COLUMNS])))
-        self._inode = self.path.stat().st_ino
+        self._log = CsvLog(self.path, COLUMNS)
         self._writer: Any = None
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # of an extra that need not be installed
@@ -75,9 +70,7 @@ class InformationAbundance(Callback):
             for of_field, abundance in zip(tables, abundance_of_fields(tables), strict=True)
             for row in self._rows_of_field(of_field, abundance)
         ]
-        if self.path.stat().st_ino != self._inode:
-            raise RunError(f"another run has replaced {self.path}: rows of two runs do not go into one file")
-        append_atomically(self.path, _csv_block([[row[column] for column in COLUMNS] for row in rows]))
+        self._log.append(rows)
         logging.info(_summarise(rows))
         if self._writer and event == "evaluation":
             for row in rows:
@@ -136,9 +129,3 @@ def _describe_means(rows: list[Row]) -> str:
     text = f"{fmean(row['ia'] for row in rows):.2f} = {fmean(row['ia_ratio'] for row in rows):.1%} of min(K, D)"
     random = [row["ia_random"] for row in rows if row["ia_random"] != ""]
     return text + (f" (random {fmean(random):.2f})" if random else "")
-
-
-def _csv_block(rows: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
