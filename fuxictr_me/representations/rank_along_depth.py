@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from fuxictr_me.collapse.measures import effective_rank
 from fuxictr_me.collapse.running_gram import RunningGram
@@ -77,7 +78,7 @@ def watch(model: Any) -> Iterator[Recorder]:
     """Record what a model computes in the context, in evaluation mode, without gradients and without a trace in it."""
     recorder = Recorder()
     is_batched = getattr(model, "batched", False) is True  # a wrapped model: hooks would see the tensors of vmap
-    handles = []
+    handles: list[RemovableHandle] = []
     with preserve_state(model), torch.no_grad():
         try:
             if is_batched:

@@ -52,7 +52,7 @@ class Recorder:
             whole: the tensor that all of them are parts of.
             inputs: arguments from which it was computed.
         """
-        identity = whole.data_ptr(), whole.storage_offset(), whole.numel(), whole._version
+        identity = whole.data_ptr(), int(whole.storage_offset()), whole.numel(), whole._version
         if identity in self._seen or not whole.is_floating_point():
             return
         self._seen.add(identity)

@@ -59,7 +59,9 @@ class _Watch:
         """Record (B, M_g, ·) of the given sets, or (B, 1, ·) if None. ``SharedBySets`` folds the sets into the rows."""
         if len(x) != self.rows:
             x = x.squeeze(1).unflatten(0, (self.rows, -1))
-        parts = {None: x[:, 0]} if sets is None else {m: x[:, i] for i, m in enumerate(sets)}
+        parts: dict[int | None, Tensor] = {None: x[:, 0]}
+        if sets is not None:
+            parts = {m: x[:, i] for i, m in enumerate(sets)}
         self.recorder.add(name, parts, x, inputs)
 
     def make_hook(self, name: str, sets: range | None) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -68,7 +70,7 @@ class _Watch:
 
     def follow_interaction(self, interaction: Any, sets: range) -> Iterator[RemovableHandle]:
         """Yield the handles of hooks on the cross layers of a group of sets, and on its whole interaction."""
-        network = interaction.network if isinstance(interaction, SharedBySets) else interaction
+        network: Any = interaction.network if isinstance(interaction, SharedBySets) else interaction
         for module in network.modules():
             if hasattr(module, "layer_outputs"):
                 yield module.register_forward_hook(self._make_layer_hook(sets))

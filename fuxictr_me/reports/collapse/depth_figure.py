@@ -1,6 +1,7 @@
 """The figure "rank along the depth": how many directions each representation of a model uses, one line per run."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -67,7 +68,7 @@ def _draw_run(axes: Axes, report: dict, names: Sequence[str], key: str, n: int) 
         _draw_line(axes, [single.get(name) for name in names], color=color, marker=marker, label=label, linestyle="--")
 
 
-def _draw_line(axes: Axes, values: Sequence[float | None], linestyle: str = "-", **style: str) -> None:
+def _draw_line(axes: Axes, values: Sequence[float | None], linestyle: str = "-", **style: Any) -> None:
     """Draw the values that exist, joined over those that do not."""
     points = [(x, value) for x, value in enumerate(values) if value is not None]
     fill = "none" if linestyle == "--" else "full"
