@@ -23,7 +23,7 @@ from helpers.report_pages import Page, assert_page_stands_alone
 from helpers.run_configs import write_config
 from torch import nn
 
-from fuxictr_me import UsageError
+from fuxictr_me import DCNv2_ME, UsageError
 from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 from fuxictr_me.reports.collapse import report as collapse_report
 from fuxictr_me.reports.collapse.depth import describe_depth, list_kept
@@ -344,6 +344,16 @@ def test_without_data_the_code_of_the_model_is_not_needed_and_nothing_is_said_ab
     assert report["depth"] is None and "IA by frequency" in (runs / "mine.collapse" / "report.html").read_text()
     assert "- Rank along the depth was not measured: model 'not_installed:Model'" in text
     assert not (runs / "mine.collapse" / "depth.csv").exists()
+
+
+def test_a_model_whose_code_fails_costs_only_the_depth(runs, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("nothing\nto divide by")
+
+    monkeypatch.setattr(DCNv2_ME, "forward", fail)
+    text = write_collapse_report("mine", "config", data=True)
+    assert "not measured: the model's code fails (ZeroDivisionError: nothing to divide by)." in text
+    assert (runs / "mine.collapse" / "report.html").exists()
 
 
 def replace_model(name):

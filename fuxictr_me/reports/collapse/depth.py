@@ -24,13 +24,16 @@ def measure_depth(run: FinishedRun, gpu: int = -1) -> dict:
         gpu: CUDA device, -1 for the CPU.
 
     Returns:
-        ``depth``: of ``measure_rank_along_depth``, or None if the model's code is not found; ``depth_note`` says why.
+        ``depth``: of ``measure_rank_along_depth``, or None if the model's code is not found or fails; ``depth_note`` says
+        why.
     """
     try:
-        model = load_model(run, gpu)
+        return {"depth": measure_rank_along_depth(load_model(run, gpu), run.batches("valid")), "depth_note": ""}
     except UsageError as error:
         return {"depth": None, "depth_note": str(error)}
-    return {"depth": measure_rank_along_depth(model, run.batches("valid")), "depth_note": ""}
+    except Exception as error:  # noqa: BLE001 - a stranger's constructor and forward may raise anything
+        reason = " ".join(str(error).split())[:200]
+        return {"depth": None, "depth_note": f"the model's code fails ({type(error).__name__}: {reason})"}
 
 
 def list_wholes(depth: dict) -> list[tuple[str, dict]]:
