@@ -24,8 +24,8 @@ def measure_depth(run: FinishedRun, gpu: int = -1) -> dict:
         gpu: CUDA device, -1 for the CPU.
 
     Returns:
-        ``depth``: of ``measure_rank_along_depth``, or None if the model's code is not found or fails; ``depth_note`` says
-        why.
+        ``depth``: of ``measure_rank_along_depth``, or None if the model's code is not found or fails. In that case
+        ``depth_note`` says why.
     """
     try:
         return {"depth": measure_rank_along_depth(load_model(run, gpu), run.batches("valid")), "depth_note": ""}
