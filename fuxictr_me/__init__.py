@@ -18,6 +18,7 @@ _HOME = {
     "MultiEmbeddingOf": "wrap",
     "NFwFM_ME": "models",
     "PNN_ME": "models",
+    "RankAlongDepth": "training.callbacks",
     "ReinitialiseEmbeddings": "training.callbacks",
     "RunError": "errors",
     "UsageError": "errors",

@@ -7,7 +7,8 @@ from fuxictr_me.commands.shared_arguments import add_checkpoint, add_experiment,
 HELP = "report which embeddings of a run are collapsed"
 DESCRIPTION = """\
 Report which embeddings of a finished run are collapsed, and what may be the
-cause. Works for any FuxiCTR model; its code is not needed.
+cause. Works for any FuxiCTR model; its code is needed only for the rank of
+representations along the depth of the network, which --data measures.
 
 Reads the config, the feature map and the checkpoint of the run, and
 <ID>.ia.csv if it exists. Writes report.html (which needs no network),
@@ -25,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: <ID>.collapse beside the checkpoint)")
     parser.add_argument(
-        "--data", action="store_true", help="also weight each id by how often it occurs in the training data"
+        "--data",
+        action="store_true",
+        help="also weight each id by how often it occurs in the training data, and measure the rank of each layer's "
+        "output on the validation data",
     )
     add_gpu(parser)
     add_overrides(parser)

@@ -4,7 +4,7 @@ Nothing is imported here: ``training.callbacks.from_config`` builds the callback
 """
 
 from fuxictr_me.config.options import UNSET, Option, index_by_name
-from fuxictr_me.config.value_kinds import Boolean, Choice, OneOrList, find_duplicate, short_repr
+from fuxictr_me.config.value_kinds import Boolean, Choice, Integer, OneOrList, find_duplicate, short_repr
 from fuxictr_me.errors import UsageError, unknown
 
 LOG_DESTINATIONS = ("csv", "tensorboard", "mlflow", "wandb")
@@ -15,6 +15,7 @@ CALLBACK_ARGUMENTS: dict[str, dict[str, Option]] = {
     "Log": index_by_name(
         Option("to", OneOrList(Choice(*LOG_DESTINATIONS)), "where to log, or a list of such destinations")
     ),
+    "RankAlongDepth": index_by_name(Option("rows", Integer(1), "number of rows of the validation data", 4096)),
     "ReinitialiseEmbeddings": {},
 }
 

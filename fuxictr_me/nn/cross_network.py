@@ -64,12 +64,18 @@ class CrossNetwork(nn.Module):
 
     def forward(self, x0: Tensor) -> Tensor:
         """(B, M, ΣK) -> (B, M, ΣK), or with ``keeps_padding`` followed by columns of zeros."""
-        width = x0.shape[-1]
-        padded = loadable_width(width, x0.device)
+        x = self.layer_outputs(x0)[-1]
+        return x if self.keeps_padding else x[..., : x0.shape[-1]]
+
+    def layer_outputs(self, x0: Tensor) -> list[Tensor]:
+        """Return x_1 … x_L: (B, M, ΣK) -> (B, M, ΣK) of each layer, on a GPU followed by columns of zeros."""
+        padded = loadable_width(x0.shape[-1], x0.device)
         x = x0 = pad_columns(x0, padded)  # the padding stays zero, because it is multiplied by that of x₀
+        outputs = []
         for layer, weight in zip(self.cross_layers, self.effective_weights(), strict=True):
             x = torch.addcmul(x, x0, layer.apply_weight(x, _pad_both(weight, padded)))
-        return x if self.keeps_padding else x[..., :width]
+            outputs.append(x)
+        return outputs
 
     def effective_weights(self) -> list[Tensor]:
         """Return W of each layer, (M, ΣK, ΣK), its blocks multiplied by N if there is one."""
@@ -144,11 +150,16 @@ class CrossNetworkMix(nn.Module):
 
     def forward(self, x0: Tensor) -> Tensor:
         """(B, M, D) -> (B, M, D)."""
-        x = x0
+        return self.layer_outputs(x0)[-1]
+
+    def layer_outputs(self, x0: Tensor) -> list[Tensor]:
+        """Return x_1 … x_L: (B, M, D) -> (B, M, D) of each layer."""
+        x, outputs = x0, []
         for U, V, C, bias in zip(self.U, self.V, self.C, self.bias, strict=True):
             low = torch.tanh(torch.einsum("bmd,medr->bmer", x, V))
             low = torch.tanh(torch.einsum("bmer,meqr->bmeq", low, C))
             expert = x0.unsqueeze(2) * (torch.einsum("bmer,medr->bmed", low, U) + bias.unsqueeze(1))
             gate = torch.einsum("bmd,med->bme", x, self.gating).softmax(dim=-1)
             x = torch.einsum("bme,bmed->bmd", gate, expert) + x
-        return x
+            outputs.append(x)
+        return outputs

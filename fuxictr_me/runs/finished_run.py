@@ -1,6 +1,6 @@
 """A finished run of any FuxiCTR model: its settings, feature map, checkpoint and trained model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,15 @@ class FinishedRun:
 
     def id_counts(self, num_ids: dict[str, int]) -> dict[str, Tensor]:
         """Count how often the training split has each id, see ``fuxictr_me.collapse.id_counts``."""
+        return id_counts(self.batches("train"), num_ids)
+
+    def batches(self, split: str) -> Iterable:
+        """Return the batches of a split in the order of its rows. The data set is built first if it is not."""
         params = {**self.params, "gpu": -1, "shuffle": False}
         check_dataset(params, self.folder)
         if not is_built(params):
             params.update(build_h5(params) if params["data_format"] == "h5" else build_dataset(params))
-        return id_counts(load_split(self.feature_map, params, "train"), num_ids)
+        return load_split(self.feature_map, params, split)
 
 
 def find_run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fuxictr_me.errors import RunError
 
-SUFFIXES = (".model", ".log", ".ia.csv", ".json")  # of the files that a run writes
+SUFFIXES = (".model", ".log", ".ia.csv", ".depth.csv", ".json")  # of the files that a run writes
 
 
 @contextlib.contextmanager

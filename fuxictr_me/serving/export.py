@@ -14,13 +14,12 @@ from tqdm import tqdm
 from fuxictr_me import __version__
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.compat.versions import collect_versions
-from fuxictr_me.config.model_registry import is_fuxictr_me_model
-from fuxictr_me.config.training_settings import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError
 from fuxictr_me.formatting import format_bytes
 from fuxictr_me.io.atomic import atomic_folder
 from fuxictr_me.io.checksums import hash_file
 from fuxictr_me.runs.finished_run import FinishedRun, find_run
+from fuxictr_me.runs.load_model import load_model
 from fuxictr_me.serving import predict
 from fuxictr_me.serving.check_vocabulary import check_vocabulary
 from fuxictr_me.serving.compare_predictions import (
@@ -34,18 +33,6 @@ from fuxictr_me.serving.compare_predictions import (
 from fuxictr_me.serving.data_origin import find_origin
 from fuxictr_me.serving.vocabulary import make_vocabulary
 from fuxictr_me.serving.write_model import PACKAGES, check_format, write_model
-from fuxictr_me.zoo.find_model import find_model
-
-# Settings with which models are built for the export, whatever they were trained with:
-SERVED = {"gpu": -1, "verbose": 0, "callbacks": None}
-SERVED_FUXICTR_ME = {
-    "compile": False,
-    "precision": "float32",
-    "fused_embedding": True,
-    "embedding_updates": "dense",
-    "first_set_checkpoint": None,
-}
-SERVED_WRAPPED = {"batched": False}
 
 
 def export_run(
@@ -95,23 +82,6 @@ def export_run(
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
         bar.update()
     return _summarize(manifest, out)
-
-
-def load_model(run: FinishedRun) -> BaseModel:
-    """Return the model of a run with its weights, on the CPU, in float32 and in evaluation mode.
-
-    Raises:
-        UsageError: there is no such class, its settings are invalid, or the checkpoint does not fit.
-    """
-    model_class = find_model(run.params.get("model"), run.folder.resolve().parent)
-    served = SERVED_FUXICTR_ME if is_fuxictr_me_model(model_class) else SERVED_WRAPPED
-    params = {**run.params, **SERVED, **served}
-    check_model_settings(model_class, params)
-    check_labels(model_class, params, run.feature_map.labels)
-    model = model_class(run.feature_map, **params)
-    run.state_dict()  # refuses damaged files, NaN and infinite values
-    model.load_weights(run.checkpoint)
-    return model.eval()
 
 
 def _describe_run(run: FinishedRun, file_format: str) -> dict[str, Any]:

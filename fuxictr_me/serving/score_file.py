@@ -21,9 +21,9 @@ from fuxictr_me.data.raw.find_files import is_parquet, raw_files, separator
 from fuxictr_me.errors import UsageError, check_positive_int, unknown
 from fuxictr_me.io.atomic import write_atomically
 from fuxictr_me.runs.finished_run import FinishedRun, find_run
+from fuxictr_me.runs.load_model import load_model
 from fuxictr_me.serving.data_origin import DataOrigin, find_origin
 from fuxictr_me.serving.encode_frame import FrameEncoder
-from fuxictr_me.serving.export import load_model
 from fuxictr_me.serving.vocabulary import make_vocabulary
 from fuxictr_me.training.metrics import evaluate_metrics
 

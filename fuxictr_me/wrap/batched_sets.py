@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils._pytree import tree_leaves
 
+from fuxictr_me.nn.preserve_state import preserve_state
 from fuxictr_me.wrap.merge_gate import Captured, MergeGate
 from fuxictr_me.wrap.merge_points import MergePoint
-from fuxictr_me.wrap.rehearsal import preserve_state
 
 
 class BatchedSets:

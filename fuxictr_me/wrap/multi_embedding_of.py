@@ -15,6 +15,7 @@ from fuxictr_me.config.model_registry import ModelEntry, register_model
 from fuxictr_me.config.training_settings import check_bool
 from fuxictr_me.errors import UsageError, check_positive_int
 from fuxictr_me.models import MultiEmbeddingModel
+from fuxictr_me.nn.preserve_state import preserve_state
 from fuxictr_me.training.callbacks import attach, build
 from fuxictr_me.training.checks import CheckedTraining
 from fuxictr_me.wrap.batched_sets import BatchedSets
@@ -23,7 +24,7 @@ from fuxictr_me.wrap.example_batch import example_batch, long_sequence_batch
 from fuxictr_me.wrap.find_merge_points import find_merge_points
 from fuxictr_me.wrap.merge_gate import Captured, MergeGate
 from fuxictr_me.wrap.merge_points import MergePoint, ModelSplit, parse_merge, split_model
-from fuxictr_me.wrap.rehearsal import check_no_bypass, preserve_state, rehearse_merge
+from fuxictr_me.wrap.rehearsal import check_no_bypass, rehearse_merge
 from fuxictr_me.wrap.shared_head import share_head
 from fuxictr_me.wrap.trace import Trace
 

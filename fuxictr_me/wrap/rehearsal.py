@@ -1,9 +1,8 @@
 """Rehearse a merge before training: run the forward on one batch as it will run later."""
 
-import contextlib
 import functools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,27 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.errors import UsageError
+from fuxictr_me.nn.preserve_state import preserve_state
 from fuxictr_me.wrap.merge_gate import MergeGate
 from fuxictr_me.wrap.merge_points import ModelSplit
-
-
-@contextlib.contextmanager
-def preserve_state(model: BaseModel) -> Iterator[None]:
-    """Restore random states, running statistics and the training mode at the end of the context."""
-    states = random.getstate(), np.random.get_state()
-    devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    training = model.training
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-            model.train(training)
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    buffer.copy_(buffers[name])
 
 
 def rehearse_merge(model: BaseModel, split: ModelSplit, batch: Any) -> dict[bool, int]:

@@ -20,6 +20,7 @@ LAYERS = (
         "config",
         "nn",
         "tables",
+        "representations",
         "training",
         "models",
         "wrap",

@@ -23,13 +23,18 @@ from helpers.report_pages import Page, assert_page_stands_alone
 from helpers.run_configs import write_config
 from torch import nn
 
-from fuxictr_me import UsageError
+from fuxictr_me import DCNv2_ME, UsageError
 from fuxictr_me.data.synthetic_clicks import SyntheticClicks
 from fuxictr_me.reports.collapse import report as collapse_report
+from fuxictr_me.reports.collapse.depth import describe_depth, list_kept
+from fuxictr_me.reports.collapse.depth_figure import merge_orders
 from fuxictr_me.reports.collapse.measure import measure_collapse
 from fuxictr_me.reports.collapse.report import fill_report_folder, render_collapse_page, write_collapse_report
 from fuxictr_me.reports.collapse.verdict import is_collapsed, judge
+from fuxictr_me.representations import measure_rank_along_depth
 from fuxictr_me.runs.experiment import run_expid
+from fuxictr_me.runs.finished_run import find_run
+from fuxictr_me.runs.load_model import load_model
 
 INITIALIZER = partial(nn.init.normal_, std=1e-4)
 TABLE = "embedding_layer.embedding_layer.embedding_layers.{}.weight"
@@ -281,10 +286,10 @@ def test_report_of_a_run_end_to_end(runs):
     text = write_collapse_report("mine", "config", compare=["single"], data=True)
     folder = runs / "mine.collapse"
     assert text.startswith("mine: ") and str(folder / "report.html") in text and "\nsingle: " in text
-    names = {"abundance", "spectra", "sub_embeddings", "compared", "per_set", "norms", "curves"}
+    names = {"abundance", "spectra", "sub_embeddings", "compared", "per_set", "norms", "curves", "depth"}
     assert {path.name for path in (folder / "figures").iterdir()} == {f"{n}.{x}" for n in names for x in ("png", "svg")}
     page = assert_page_stands_alone((folder / "report.html").read_text())
-    assert len(page.of("img")) == 7 and "IA by frequency" in page.text and "DCNv2_ME on tiny_flights" in page.text
+    assert len(page.of("img")) == 8 and "IA by frequency" in page.text and "DCNv2_ME on tiny_flights" in page.text
 
     report = json.loads((folder / "report.json").read_text())
     weights = torch.load(runs / "mine.model", weights_only=True)
@@ -304,6 +309,94 @@ def test_report_of_a_run_end_to_end(runs):
     }  # fmt: skip
     assert len(rows) == 8 * 3 + 8 * 2
     assert all(0 <= float(row["unseen_ids"]) <= 1 and float(row["weighted_ia"]) >= 1 for row in rows)
+    assert_depth_is_reported(folder, report, page, text)
+
+
+def assert_depth_is_reported(folder, report, page, text):
+    """Compare the depth of a report with the numbers of both models, which are loaded and measured here."""
+    with (folder / "depth.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for of_report in (report, report["compared"][0]):
+        run = find_run(of_report["expid"], "config")
+        assert of_report["depth_note"] == ""
+        depth = measure_rank_along_depth(load_model(run), run.batches("valid"))
+        assert depth == of_report["depth"] and depth["rows"] == 400  # of valid.csv
+        own = [row for row in rows if row["expid"] == run.expid]
+        parts = [(one["name"], part) for one in depth["representations"] for part in one["parts"]]
+        assert [(row["representation"], row["set"]) for row in own] == [
+            (name, str(part["set"])) for name, part in parts
+        ]
+        for row, (_, part) in zip(own, parts, strict=True):
+            assert float(row["effective_rank"]) == pytest.approx(part["effective_rank"], rel=1e-9)
+        assert f"Rank along the depth: {run.expid}" in page.text
+    assert "- Rank along the depth (400 rows of the validation data, sets side by side): effective rank" in text
+    assert "Most are lost in " in text and "depth.csv" in text
+
+
+def test_without_data_the_code_of_the_model_is_not_needed_and_nothing_is_said_about_depth(runs):
+    replace_model("not_installed:Model")
+    text = write_collapse_report("mine", "config")
+    report = json.loads((runs / "mine.collapse" / "report.json").read_text())
+    assert not {"depth", "depth_note"} & report.keys() and not (runs / "mine.collapse" / "depth.csv").exists()
+    assert "depth" not in text and "depth" not in Page((runs / "mine.collapse" / "report.html").read_text()).text
+    text = write_collapse_report("mine", "config", data=True)
+    report = json.loads((runs / "mine.collapse" / "report.json").read_text())
+    assert report["depth"] is None and "IA by frequency" in (runs / "mine.collapse" / "report.html").read_text()
+    assert "- Rank along the depth was not measured: model 'not_installed:Model'" in text
+    assert not (runs / "mine.collapse" / "depth.csv").exists()
+
+
+def test_a_model_whose_code_fails_costs_only_the_depth(runs, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("nothing\nto divide by")
+
+    monkeypatch.setattr(DCNv2_ME, "forward", fail)
+    text = write_collapse_report("mine", "config", data=True)
+    assert "not measured: the model's code fails (ZeroDivisionError: nothing to divide by)." in text
+    assert (runs / "mine.collapse" / "report.html").exists()
+
+
+def replace_model(name):
+    file = Path("config/model_config.yaml")
+    entries = yaml.safe_load(file.read_text())
+    entries["mine"]["model"] = name
+    file.write_text(yaml.safe_dump(entries))
+
+
+def representation(name, after, rank, width, single=()):
+    parts = [{"set": m, "width": width, "effective_rank": r} for m, r in enumerate(single)]
+    whole = {
+        "set": "all",
+        "width": width,
+        "ceiling": width,
+        "effective_rank": rank,
+        "effective_rank_ratio": rank / width,
+    }
+    return {"name": name, "after": after, "parts": [*parts, whole]}
+
+
+def test_the_sentence_names_the_layer_that_loses_most():
+    depth = {"rows": 1000, "skipped": []}
+    first = representation("embeddings", None, 12.0, 16)
+    wide = representation("cross", "embeddings", 10.8, 40)  # 10.8 of the 12 that come in
+    narrow = representation("hidden", "cross", 2.0, 4)  # 2 of the 4 that fit
+    side = representation("side", "embeddings", 9.0, 9)  # all that fit
+    depth["representations"] = [first, wide, narrow, side]
+    assert list_kept(depth) == [("cross", 0.9), ("hidden", 0.5), ("side", 1.0)]
+    assert describe_depth(depth) == (
+        "Rank along the depth (1,000 rows of the validation data): effective rank 12.0 of 16 (75%) in embeddings, 9.0 "
+        "of 9 (100%) in side. Up to cross, representations keep 90% or more of the directions that they could keep. "
+        "Most are lost in hidden, which keeps 50%."
+    )
+    depth["representations"] = [first, side]
+    assert describe_depth(depth).endswith("No representation has lost directions.")
+    assert "has no representation" in describe_depth({**depth, "representations": []})
+
+
+def test_representations_of_several_runs_get_one_order():
+    assert merge_orders([["e", "h", "out"], ["e", "cross 1", "cross 2", "h", "x"]]) == [
+        *("e", "cross 1", "cross 2", "h", "x", "out")
+    ]
 
 
 @pytest.mark.slow

@@ -16,12 +16,16 @@ from fuxictr_me import (
     InformationAbundance,
     MultiEmbedding,
     MultiEmbeddingOf,
+    RankAlongDepth,
+    UsageError,
     attach,
     information_abundance,
 )
 from fuxictr_me.io.atomic import append_atomically
+from fuxictr_me.representations import measure_rank_along_depth
 from fuxictr_me.training.callbacks import build
 from fuxictr_me.training.callbacks.information_abundance import ALL, COLUMNS
+from fuxictr_me.training.callbacks.rank_along_depth import DEPTH_COLUMNS
 
 
 class Loader(list):
@@ -175,6 +179,37 @@ class TheirsWithTwoSets(Theirs):
         return {"y_pred": self.fc(e).sigmoid()}
 
 
+@pytest.mark.parametrize("make", [theirs, ours])
+def test_depth_file_of_any_model(plain_map, data, tmp_path, caplog, make):
+    model = attach(make(plain_map, tmp_path), [RankAlongDepth(rows=40)])
+    with caplog.at_level(logging.INFO):
+        model.fit(data, epochs=2, validation_data=data)
+    rows = rows_of(tmp_path / "made" / f"{model.model_id}.depth.csv")
+    assert list(rows[0]) == list(DEPTH_COLUMNS)
+    assert list(dict.fromkeys((r["event"], r["epoch"], r["step"]) for r in rows)) == [
+        ("evaluation", "1", "2"), ("evaluation", "2", "4"), ("best", "2", "4")
+    ]  # fmt: skip
+    measured = measure_rank_along_depth(model, data, 40)  # the best weights are loaded
+    best = [r for r in rows if r["event"] == "best"]
+    expected = [(one, part) for one in measured["representations"] for part in one["parts"]]
+    assert len(best) == len(expected) > 1 and {r["rows"] for r in rows} == {"40"}
+    for row, (one, part) in zip(best, expected, strict=True):
+        assert (row["representation"], row["after"], row["set"]) == (one["name"], one["after"] or "", str(part["set"]))
+        for key in ("width", "ceiling", "ia", "ia_ratio", "effective_rank", "effective_rank_ratio"):
+            assert float(row[key]) == pytest.approx(part[key], rel=1e-9)
+    lines = [r.message for r in caplog.records if r.message.startswith("[rank along the depth]")]
+    assert len(lines) == 3 and f"% {best[0]['representation']}" in lines[0]
+
+
+def test_rows_of_the_depth_callback_are_checked():
+    assert build([{"RankAlongDepth": {"rows": 7}}])[0].rows == 7
+    for rows in (0, "many"):
+        with pytest.raises(UsageError, match="rows"):
+            build([{"RankAlongDepth": {"rows": rows}}])
+        with pytest.raises(UsageError, match="rows of RankAlongDepth"):
+            RankAlongDepth(rows)
+
+
 @pytest.mark.parametrize(("backbone", "inner"), [(Theirs, None), (TheirsWithTwoSets, 2)])
 def test_abundance_file_of_a_wrapped_model(plain_map, data, tmp_path, backbone, inner):
     (tmp_path / "made").mkdir()
@@ -196,9 +231,9 @@ def test_abundance_file_of_a_wrapped_model(plain_map, data, tmp_path, backbone, 
         assert float(row["ia"]) == pytest.approx(information_abundance(chosen), rel=1e-9)
 
 
-def test_the_callback_does_not_change_training(plain_map, data, tmp_path):
+def test_the_callbacks_do_not_change_training(plain_map, data, tmp_path):
     states = []
-    for callbacks in (None, ["InformationAbundance"]):
+    for callbacks in (None, ["InformationAbundance", "RankAlongDepth"]):
         torch.manual_seed(5)
         model = ours(plain_map, tmp_path, callbacks=callbacks, net_dropout=0.3)
         model.fit(data, epochs=3, validation_data=data)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from fuxictr_me.formatting import pluralize
-from fuxictr_me.reports.collapse import field_figures, heatmaps
+from fuxictr_me.reports.collapse import depth_figure, field_figures, heatmaps
 from fuxictr_me.reports.style import CaptionedFigure
 
 
@@ -60,6 +60,8 @@ def draw_figures(reports: Sequence[dict], curves: Sequence[dict]) -> Iterator[Ca
             f"Information abundance at each evaluation during training{beside}, as a share of min(K, D).",
             "One line per field over the optimizer steps, and their mean.",
         )
+    if deep := [one for one in reports if one.get("depth") and one["depth"]["representations"]]:
+        yield _captioned_depth(deep)
 
 
 def _captioned_sub_embeddings(interaction: dict, layer: dict) -> CaptionedFigure:
@@ -70,6 +72,17 @@ def _captioned_sub_embeddings(interaction: dict, layer: dict) -> CaptionedFigure
         f"IA(E_i→j), the information abundance of field i as field j receives it: {interaction['kind']} (the paper's "
         "figure 3, with means in place of sums).",
         f"Heat map over {fields}, sorted by the IA of their table; means beside and above it.",
+    )
+
+
+def _captioned_depth(reports: Sequence[dict]) -> CaptionedFigure:
+    names = ", ".join(one["expid"] for one in reports)
+    return CaptionedFigure(
+        "depth",
+        depth_figure.draw_depth(reports),
+        "Rank along the depth: the share of its directions that each representation of the validation data uses.",
+        f"Two panels, effective rank and information abundance, with one line for each of {names}. The numbers are in "
+        "the table.",
     )
 
 

@@ -37,6 +37,8 @@ def list_cautions(report: dict) -> list[str]:
         cautions.append(f"Fewer than {LAW_FIELDS} fields: the test of the interaction-collapse law has little power.")
     if pretrained := [name for name, field in fields.items() if field["pretrained"]]:
         cautions.append(f"Pretrained fields have no random reference: {join_names(pretrained)}.")
+    if note := report.get("depth_note"):
+        cautions.append(f"Rank along the depth was not measured: {note}.")
     cautions += [f"Left out: {skipped['field']}, {skipped['why']}." for skipped in report["skipped"]]
     return [*cautions, "This is one model with one seed, and the thresholds are conventions."]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fuxictr_me.config.training_settings import check_gpu
 from fuxictr_me.errors import UsageError, require_extra
+from fuxictr_me.reports.collapse.depth import DEPTH_COLUMNS, depth_rows, depth_table, measure_depth
 from fuxictr_me.reports.collapse.field_tables import CSV_COLUMNS, comparison_table, csv_rows, layer_table
 from fuxictr_me.reports.collapse.measure import ALL, measure_collapse
 from fuxictr_me.reports.collapse.verdict import judge
@@ -42,7 +43,8 @@ def write_collapse_report(
         checkpoint: used in place of the run's checkpoint.
         compare: expids of the same config folder to compare with.
         gpu: CUDA device of the linear algebra, -1 for the CPU.
-        data: also count how often each id occurs in the training data.
+        data: also count how often each id occurs in the training data, and measure the representations of the
+            validation data along the depth of the model, for which its code is needed.
         overrides: settings in place of those of the config, for all runs; see ``config.overrides``.
 
     Returns:
@@ -77,6 +79,8 @@ def report_run(run: FinishedRun, gpu: int = -1, data: bool = False) -> dict:
     numbers = measure_collapse(run.state_dict(), run.feature_map, run.initializer(), model, count, device)
     if not numbers["layers"]:
         raise UsageError(f"{run.checkpoint} has no embedding table of dimension 2 or more: there is nothing to measure")
+    if data:
+        numbers |= measure_depth(run, gpu)
     about = {
         "made_by": MADE_BY,
         "expid": run.expid,
@@ -104,6 +108,8 @@ def fill_report_folder(folder: Path, reports: Sequence[dict], curves: Sequence[d
     figures = save_figures(draw_figures(reports, curves), folder / "figures")
     (folder / "report.html").write_text(render_collapse_page(reports, figures), encoding="utf-8")
     write_csv(folder / "tables.csv", (row for report in reports for row in csv_rows(report)), CSV_COLUMNS)
+    if any(report.get("depth") for report in reports):
+        write_csv(folder / "depth.csv", depth_rows(reports), DEPTH_COLUMNS)
     write_report_json(folder, {**reports[0], "compared": reports[1:]})
 
 
@@ -113,7 +119,10 @@ def render_collapse_page(reports: Sequence[dict], figures: Sequence = ()) -> str
 
     layers = [(layer["layer"] or "embedding layer", layer_table(layer)) for layer in reports[0]["layers"]]
     comparison = comparison_table(reports) if len(reports) > 1 else None
-    return render_page("collapse.html.j2", figures, report=reports[0], layers=layers, comparison=comparison)
+    depths = [(f"Rank along the depth: {one['expid']}", depth_table(one)) for one in reports if one.get("depth")]
+    return render_page(
+        "collapse.html.j2", figures, report=reports[0], layers=layers, comparison=comparison, depths=depths
+    )
 
 
 def read_curves(path: Path, layer: str) -> list[dict]:
@@ -138,4 +147,5 @@ def _summarise(reports: Sequence[dict], folder: Path) -> str:
     lines = [f"{reports[0]['expid']}: {verdict['headline']}", *(f"- {text}" for text in verdict["findings"])]
     lines += ["Limitations:", *(f"- {text}" for text in verdict["cautions"])]
     lines += [f"{report['expid']}: {report['verdict']['headline']}" for report in reports[1:]]
-    return "\n".join([*lines, f"Report: {folder / 'report.html'} (beside it: report.json, tables.csv and figures/)"])
+    beside = "report.json, tables.csv, depth.csv" if (folder / "depth.csv").exists() else "report.json, tables.csv"
+    return "\n".join([*lines, f"Report: {folder / 'report.html'} (beside it: {beside} and figures/)"])

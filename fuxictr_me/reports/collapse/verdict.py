@@ -4,6 +4,7 @@ from statistics import fmean, median
 
 from fuxictr_me.formatting import pluralize
 from fuxictr_me.reports.collapse.cautions import SMALL_D, list_cautions
+from fuxictr_me.reports.collapse.depth import describe_depth
 
 # These thresholds are conventions, not results. Every sentence that uses one gives the numbers too.
 COLLAPSED = 0.5  # of an untrained table's IA and of min(K, D)
@@ -35,6 +36,8 @@ def judge(report: dict) -> dict:
         findings.append(_describe_law(interaction))
     if wholes:
         findings += [_describe_dimensions(wholes), _describe_sets(layer, wholes, collapsed)]
+    if report.get("depth"):
+        findings.append(describe_depth(report["depth"]))
     return {
         "headline": _headline(collapsed, judged, layer),
         "findings": findings,

@@ -4,6 +4,15 @@ from fuxictr_me.training.callbacks.base import Callback, attach
 from fuxictr_me.training.callbacks.from_config import build
 from fuxictr_me.training.callbacks.information_abundance import InformationAbundance
 from fuxictr_me.training.callbacks.log import Log
+from fuxictr_me.training.callbacks.rank_along_depth import RankAlongDepth
 from fuxictr_me.training.callbacks.reinitialise_embeddings import ReinitialiseEmbeddings
 
-__all__ = ["Callback", "InformationAbundance", "Log", "ReinitialiseEmbeddings", "attach", "build"]
+__all__ = [
+    "Callback",
+    "InformationAbundance",
+    "Log",
+    "RankAlongDepth",
+    "ReinitialiseEmbeddings",
+    "attach",
+    "build",
+]

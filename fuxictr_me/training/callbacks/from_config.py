@@ -6,11 +6,13 @@ from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.training.callbacks.base import Callback
 from fuxictr_me.training.callbacks.information_abundance import InformationAbundance
 from fuxictr_me.training.callbacks.log import Log
+from fuxictr_me.training.callbacks.rank_along_depth import RankAlongDepth
 from fuxictr_me.training.callbacks.reinitialise_embeddings import ReinitialiseEmbeddings
 
 CALLBACKS: dict[str, type[Callback]] = {
     "InformationAbundance": InformationAbundance,
     "Log": Log,
+    "RankAlongDepth": RankAlongDepth,
     "ReinitialiseEmbeddings": ReinitialiseEmbeddings,
 }
 
