@@ -73,7 +73,8 @@ def describe_dry_run(study: Study | None, folder: Path, slots: int = 1, gpu_mode
     basis = "by the study's finished runs" if seconds else f"at least, one epoch each, on one {gpu_model}"
     total = f"{all_runs} runs, {all_left} left"
     total += f": {format_seconds(all_time / slots)} with {slots} at a time ({basis})" if all_time else ""
-    return "\n".join([*align_columns(rows, "l" + "r" * 7), "", total, *estimates.notes])
+    notes = design.notes if isinstance(design, Study) else ()
+    return "\n".join([*align_columns(rows, "l" + "r" * 7), "", total, *notes, *estimates.notes])
 
 
 def _cell_row(cell: Cell, runs: int, left: int, estimate: RunEstimate | None, time: float | None) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dataset", metavar="ID", help="data set: an entry of dataset_config.yaml, of --config or bundled")
     add("--config", metavar="DIR", help="config folder to start from (default: the bundled entry of each model)")
     add("--models", metavar="A,B", help="models as in a config, e.g. DCNv2_ME,AutoInt,my_model:WideDNN")
-    add("--kinds", metavar="A,B", help="any of SE, ME, ensemble and ME-SI (default: SE,ME)")
+    add("--kinds", metavar="A,B", help="any of SE, ME, ensemble, ME-linear and ME-SI (default: SE,ME,ensemble)")
     add("--scales", metavar="A,B", help="sizes, as multiples of the base's embedding parameters (default: 1,2,4,10)")
     add("--seeds", metavar="N", help="how many of BARS' five seeds, or a list such as 2024,2025 (default: 5)")
     add("--gpu", type=int, nargs="+", default=[-1], metavar="N", help="CUDA devices, -1 for the CPU (default: -1)")

@@ -8,6 +8,7 @@ from fuxictr_me.reports.study.comparisons import Comparison, compare_kinds, list
 from fuxictr_me.reports.study.metric_values import IA_RATIO, has_abundance, list_test_metrics
 from fuxictr_me.reports.study.statistics import FEWEST_SEEDS, NO_DIFFERENCE
 from fuxictr_me.reports.study.tuning import count_tuning_runs, grid_of, has_same_grids, is_tuned, list_kinds
+from fuxictr_me.reports.study.winner import describe_winners
 from fuxictr_me.study.results import BASE, MULTI, SINGLE, StudyResults
 
 RATIO_DIGITS = 3
@@ -16,8 +17,9 @@ RATIO_DIGITS = 3
 def list_findings(results: StudyResults) -> list[str]:
     """Return the findings of a study, the most important first.
 
-    They are 3 to 7 sentences: ME against SE; whether SE and ME scale; the same of IA; the controls; what was tuned;
-    what all runs share. Show ``fuxictr_me.reports.study.cautions.list_cautions`` beside them.
+    They are 3 to 8 sentences: which of SE, ME and the ensemble wins at the largest size; ME against SE; whether SE and
+    ME scale; the same of IA; the controls; what was tuned; what all runs share. Show
+    ``fuxictr_me.reports.study.cautions.list_cautions`` beside them.
     """
     metrics = list_test_metrics(results)
     answers = _answer_questions(results, metrics) if metrics else ["No run has finished: there is nothing to compare."]
@@ -52,7 +54,7 @@ def _answer_questions(results: StudyResults, metrics: Sequence[str]) -> list[str
     questions = list_questions(results)
     controls = [kind for kind, other in questions if other == MULTI]
     scaling = [(kind, BASE) for kind in (SINGLE, MULTI) if (kind, BASE) in questions]
-    answers = []
+    answers = [answer] if metrics and (answer := describe_winners(results, metrics[0])) else []
     if (MULTI, SINGLE) in questions:
         answers.append(f"ME against SE at equal size, {_compare_metrics(results, MULTI, SINGLE, metrics)}.")
     for kind, base in scaling:
