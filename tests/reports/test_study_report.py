@@ -93,6 +93,7 @@ def test_report_has_all_files_and_their_numbers(study):
     names = {path.name for path in report.iterdir()}
     assert names == {
         *("report.html", "report.md", "report.json", "figures", "means.csv", "runs.csv", "cost.csv", "differences.csv"),
+        "scaling.csv",
         *("test_AUC.tex", "test_logloss.tex"),
     }
     with (report / "means.csv").open() as file:

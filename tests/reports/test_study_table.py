@@ -327,6 +327,7 @@ def test_findings_of_a_study_with_five_seeds():
     assert found[0] == f"ME against SE at equal size, {answer}" and gains[0] == pytest.approx(gains[1])
     assert found[1].startswith("Does SE scale? SE against base, test AUC: base ahead in all 4 cells, by 0.00")
     assert found[2].startswith("Does ME scale? ME against base, test AUC: ME ahead in all 4 cells, by 0.00")
+    assert found.pop(3) == "Scaling curves need 4 sizes and 3 seeds; this study has 3 sizes and 5 seeds."
     assert found[3].startswith("IA / min(K, D), mean over the fields. ME against SE: ME ahead in all 4 cells")
     assert "SE against base: base ahead in all 4 cells, by 0.250 to 0.375" in found[3]
     assert found[4].startswith("Control ensemble against ME, test AUC: ME ahead in all 4 cells, by 0.00100; test")
@@ -368,7 +369,7 @@ def test_findings_of_an_empty_study_and_of_one_kind():
     single = a_study(kinds=("SE",), models=("DNN_ME",))
     assert [re.split("[,.?:]", sentence)[0] for sentence in list_findings(single)][:2] == [
         "Does SE scale",
-        "IA / min(K",
+        "Scaling curves need 4 sizes and 3 seeds; this study has 3 sizes and 5 seeds",
     ]
     assert 3 <= len(list_findings(single)) <= 8
 

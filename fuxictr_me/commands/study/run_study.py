@@ -18,7 +18,12 @@ EXAMPLE = "fuxictr-me study run my_study.yaml --gpu 0 1 --jobs 2"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``study run``."""
     add = parser.add_argument
-    add("study", nargs="?", metavar="FILE", help="YAML file of the study, or the folder of a study to continue")
+    add(
+        "study",
+        nargs="?",
+        metavar="FILE",
+        help="YAML file of the study, its folder to continue it, or a bundled one: frappe_x1",
+    )
     add("--out", metavar="DIR", help="folder of the study (default: the file's name without its ending)")
     add("--dataset", metavar="ID", help="data set: an entry of dataset_config.yaml, of --config or bundled")
     add("--config", metavar="DIR", help="config folder to start from (default: the bundled entry of each model)")

@@ -1,11 +1,10 @@
 """Scaling curves: how a metric changes with size, where it saturates, and whether it has a peak.
 
 A curve is fitted to the means over seeds: a power law with saturation, y(s) = a − b s^(−c) with c > 0, where s is the
-size as a multiple of the smallest. The curve has a peak if the largest size is worse than a smaller one, by an
-interval that is corrected for the number of smaller sizes. Intervals come from a bootstrap over seeds,
-which are drawn with all their sizes together, because one seed is paired across sizes. Its standard error is multiplied
-by √(n / (n − 1)) and by Student's t with n − 1 degrees of freedom: percentiles would be too narrow with few seeds
-(Hesterberg 2015, The American Statistician 69).
+size as a multiple of the smallest. The curve has a peak if the largest size is worse than a smaller one. Intervals come
+from a bootstrap over seeds, which are drawn with all their sizes together, because one seed is paired across sizes. Its
+standard error is multiplied by √(n / (n − 1)) and by Student's t with n − 1 degrees of freedom: percentiles would be
+too narrow with few seeds (Hesterberg 2015, The American Statistician 69).
 """
 
 from dataclasses import dataclass
@@ -51,10 +50,9 @@ class Curve:
         means: (S,), over the seeds.
         a, b, c: of the fitted power law; NaN with fewer than ``FEWEST_SIZES`` sizes or ``FEWEST_SEEDS`` seeds, where
             all estimates are None.
-        gain: largest minus smallest size.
-        last_gain: largest minus second largest size.
+        gain, last_gain: largest minus smallest, and largest minus second largest size.
         best: the size below the largest with the highest mean.
-        rise, drop: best minus smallest size, and largest minus best; corrected for the choice of ``best``.
+        rise, drop: best minus smallest size, and largest minus best.
         saturation: size at which the power law has ``SHARE`` of its gain.
         band: (2, G), interval of the fitted curve at ``grid``.
         grid: (G,), sizes.
@@ -127,7 +125,7 @@ def measure_curve(sizes: ArrayLike, values: ArrayLike, level: float = LEVEL, res
     Args:
         sizes: (S,), as multiples of the smallest, ascending.
         values: (n, S), one row per seed; higher is better.
-        level: of all intervals.
+        level: of the intervals. Those of differences between sizes hold together for S − 1 differences (Bonferroni).
         resamples: of the bootstrap.
     """
     sizes, values = np.asarray(sizes, dtype=float), np.asarray(values, dtype=float)
@@ -151,8 +149,8 @@ def measure_curve(sizes: ArrayLike, values: ArrayLike, level: float = LEVEL, res
         a=float(a),
         b=float(b),
         c=float(c),
-        gain=_estimate(means[-1] - means[0], drawn[:, -1] - drawn[:, 0], width),
-        last_gain=_estimate(means[-1] - means[-2], drawn[:, -1] - drawn[:, -2], width),
+        gain=_estimate(means[-1] - means[0], drawn[:, -1] - drawn[:, 0], corrected),
+        last_gain=_estimate(means[-1] - means[-2], drawn[:, -1] - drawn[:, -2], corrected),
         best=float(sizes[best]),
         rise=_estimate(means[best] - means[0], drawn[:, best] - drawn[:, 0], corrected),
         drop=_estimate(means[-1] - means[best], drawn[:, -1] - drawn[:, best], corrected),
