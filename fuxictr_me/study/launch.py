@@ -34,7 +34,8 @@ def launch_study(
     """Run a study, or what is left of it.
 
     Args:
-        path: a study's YAML file, the name of a bundled study, or the folder of a study to continue; None if everything is ``given``.
+        path: a study's YAML file, the name of a bundled study, or the folder of a study to continue; None if all is
+            ``given``.
         out: folder of the study; by default the YAML file's name without its suffix, or ``study_<dataset_id>``.
         gpus: CUDA devices, -1 for the CPU.
         jobs: number of runs at a time on each.
