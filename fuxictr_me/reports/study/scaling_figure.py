@@ -58,7 +58,7 @@ def _set_style(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.3g}" if x < 1e6 else f"{x / 1e6:g}M"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1e3:g}k" if x < 1e6 else f"{x / 1e6:g}M"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     use_plain_ticks(axes.yaxis)
