@@ -1,6 +1,7 @@
 """Design a study: its cells, each a model of one kind and size with its settings and the grid to tune."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fuxictr_me.config.names import check_plain_name
 from fuxictr_me.config.training_settings import check_labels, check_model_settings
 from fuxictr_me.errors import UsageError, check_positive_int, missing
 from fuxictr_me.study.base_settings import load_base_settings
+from fuxictr_me.study.default_kinds import DEFAULT_KINDS, leave_out_ensemble
 from fuxictr_me.study.design_checks import check_comparable, check_monitor, check_number_of_runs
 from fuxictr_me.study.design_parts import (
     DATASET_KEYS_OF_RUNS,
@@ -62,6 +64,7 @@ class Study:
         source: folder beside which the paths are also searched.
         seeds: of the runs.
         cells: by model, base first.
+        notes: sentences about controls that a model cannot have.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Study:
     source: Path
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
 
 
 def design_study(
@@ -77,7 +81,7 @@ def design_study(
     dataset_id: str,
     models: list | dict,
     config: str | Path | None = None,
-    kinds: list | tuple = (SINGLE, MULTI),
+    kinds: list | tuple | None = None,
     scales: list | tuple = (1, 2, 4, 10),
     seeds: int | list = 5,
     settings: dict | None = None,
@@ -91,8 +95,9 @@ def design_study(
         models: names as ``find_model`` takes them, e.g. ``DCNv2_ME``; or name -> settings, whose ``expid`` names the
             entry to start from (default: ``<class>_default``, in ``config`` or in the zoo).
         config: folder of configs.
-        kinds: of SE, ME and the controls ensemble and ME-SI; and {name: {setting: value}}, a kind that changes settings
-            of ME, or of SE with ``like: SE``.
+        kinds: of SE, ME and the controls ensemble, ME-linear and ME-SI; and {name: {setting: value}}, a kind that
+            changes settings of ME, or of SE with ``like: SE``. None stands for SE, ME and ensemble; a model that cannot
+            be an ensemble then goes without it, which ``Study.notes`` says.
         scales: k. Every study has 1, the base, which all kinds share.
         seeds: a number of BARS' five seeds, or a list.
         settings: of every run.
@@ -108,30 +113,33 @@ def design_study(
     if folder is not None and not folder.is_dir():
         raise missing("config folder", folder)
     dataset, source = find_dataset(dataset_id, folder if has_entries(folder, "dataset_config") else None)
-    changes = read_kinds(kinds, dataset)
+    changes = read_kinds(DEFAULT_KINDS if kinds is None else kinds, dataset)
     all_scales, all_seeds = read_scales(scales), read_seeds(seeds)
     settings = check_own_settings("settings", {} if settings is None else settings, dataset, SIZE)
     own_settings = read_models(models)
     grids = read_grids({} if grid is None else grid, changes, dataset)
     check_unique_names(own_settings)
     cells: list[Cell] = []
+    notes: list[str | None] = []
     for model, own in own_settings.items():
         own = check_own_settings(f"model {model}", {} if own is None else own, dataset, ("num_sets",))
         base = load_base_settings(model, own, folder) | settings
-        check_settings_are_read(model, base, changes, grids)
+        of_model, note = leave_out_ensemble(model, base, changes) if kinds is None else (changes, None)
+        notes.append(note)
+        check_settings_are_read(model, base, of_model, grids)
         # FuxiCTR numbers runs by the product of what varies, the first key slowest: with seed first, seeds can be added
         base = {"seed": None, **base} | {"seed": all_seeds[0], "model": model, "dataset_id": dataset_id}
-        cells += _make_cells(model, base, changes, all_scales, grids)
+        cells += _make_cells(model, base, of_model, all_scales, grids)
     check_number_of_runs(len(all_seeds), [cell.grid for cell in cells])
     check_comparable(cells)
     for cell in cells:
         _check_cell(cell, dataset)
         check_monitor(cell.settings, f"{cell.name}: ")
-    return Study(name, dataset_id, dataset, source, all_seeds, tuple(cells))
+    return Study(name, dataset_id, dataset, source, all_seeds, tuple(cells), tuple(note for note in notes if note))
 
 
 def _make_cells(
-    model: str, base: dict, kinds: dict[str, dict], scales: list[int], grids: dict[str, dict]
+    model: str, base: dict, kinds: Mapping[str, dict], scales: list[int], grids: dict[str, dict]
 ) -> list[Cell]:
     """Return the cells of one model: the base, then each kind at each scale above 1."""
     dim, cells = base.get("embedding_dim", 10), []

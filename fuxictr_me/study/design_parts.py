@@ -7,10 +7,11 @@ from typing import Any
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
 from fuxictr_me.config.dataset_options import DATASET_OPTIONS
 from fuxictr_me.errors import UsageError, check_positive_int, unknown
-from fuxictr_me.study.results import BASE, MULTI, SINGLE
+from fuxictr_me.study.results import BASE, ENSEMBLE, MULTI, SINGLE
 
 CONTROLS: dict[str, dict] = {
-    "ensemble": {"aggregation": "ensemble"},
+    ENSEMBLE: {"aggregation": "ensemble"},
+    "ME-linear": {"nonlinear_projection": False},
     "ME-SI": {"shared_interaction": True},
 }  # changes of ME
 EQUAL = {"metrics", "monitor", "monitor_mode", "early_stop_patience", "epochs", "batch_size", "eval_steps", "shuffle"}

@@ -75,7 +75,7 @@ def describe_dry_run(study: Study | None, folder: Path, slots: int = 1, gpu_mode
         least = "" if seconds else "at least "
         total += f": {least}{format_seconds(all_time / slots)} with {slots} at a time"
         total += " (by the study's finished runs)" if seconds else f" (each one epoch on one {gpu_model})"
-    notes = estimates.notes
+    notes = [*(design.notes if isinstance(design, Study) else ()), *estimates.notes]
     if all_time and not seconds:
         notes = [*notes, "No run has finished yet. Once one has, these times are estimated from it."]
     elif all_left and not all_time and estimates.by_cell:

@@ -17,7 +17,7 @@ from fuxictr_me.study.run_claims import lock_study
 from fuxictr_me.study.schedule import run_study
 from fuxictr_me.study.status import describe_progress
 from fuxictr_me.study.study_data import prepare_data
-from fuxictr_me.study.study_file import read_study
+from fuxictr_me.study.study_file import find_bundled_study, read_study
 from fuxictr_me.study.study_layout import lay_out_study
 
 
@@ -34,7 +34,8 @@ def launch_study(
     """Run a study, or what is left of it.
 
     Args:
-        path: a study's YAML file, or the folder of a study to continue; None if everything is ``given``.
+        path: a study's YAML file, the name of a bundled study, or the folder of a study to continue; None if all is
+            ``given``.
         out: folder of the study; by default the YAML file's name without its suffix, or ``study_<dataset_id>``.
         gpus: CUDA devices, -1 for the CPU.
         jobs: number of runs at a time on each.
@@ -80,6 +81,8 @@ def launch_study(
 
 def _find_study(path: str | None, out: str | None, given: dict) -> tuple[Study | None, Path]:
     """Return the study to lay out, None to continue the one in a folder; and its folder."""
+    if path is not None and (bundled := find_bundled_study(path)):
+        return read_study(bundled, **given), Path(out or f"study_{path}")
     if path is None or not Path(path).is_dir():
         study = read_study(path, **given)
         return study, Path(out or (Path(path).stem if path else f"study_{study.dataset_id}"))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 BASE, SINGLE, MULTI = "base", "SE", "ME"  # kinds: one set of dimension K, one set of k K, k sets of K
+ENSEMBLE = "ensemble"  # the control of k single models whose logits are averaged
 
 
 @dataclass(frozen=True)

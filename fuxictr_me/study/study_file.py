@@ -4,11 +4,23 @@ from pathlib import Path
 
 from fuxictr_me.config import read_yaml
 from fuxictr_me.errors import UsageError, missing, unknown
+from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.study.design import Study, design_study
 from fuxictr_me.study.design_parts import check_mapping
 
 KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
 PLAIN_TYPES = (str, int, float, bool, type(None))
+
+
+def find_bundled_study(name: str | Path) -> Path | None:
+    """Return the YAML file of the study that comes with a data set, e.g. ``frappe_x1``; None if there is none.
+
+    A file or folder of that name in the working directory takes precedence.
+    """
+    if Path(name).exists() or Path(name).name != str(name):
+        return None
+    path = find_bundled_folder("dataset_configs") / name / "study" / "study.yaml"
+    return path if path.is_file() else None
 
 
 def read_study(path: str | Path | None, **given: object) -> Study:

@@ -8,6 +8,7 @@ import pytest
 from fuxictr_me.study import run_process, schedule
 
 TINY = {"dataset_id": "tiny_flights", "models": {"DNN_ME": {"expid": "DNN_ME_test", "epochs": 1}}}
+TINY |= {"kinds": ["SE", "ME"]}  # without the ensemble there are fewer runs
 STUB = """
 import json, sys, time, pathlib, yaml
 folder, expid = pathlib.Path(sys.argv[1]), sys.argv[2]

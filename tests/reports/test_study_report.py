@@ -41,7 +41,8 @@ def study():
     folder.mkdir()
     models = {"DNN_ME": {"expid": "DNN_ME_test", "epochs": 1}}
     grid = {"embedding_regularizer": REGULARIZERS}
-    plan = lay_out_study(design_study("mine", "tiny_flights", models, scales=[2, 4], seeds=SEEDS, grid=grid), folder)
+    parts = {"kinds": ["SE", "ME"], "scales": [2, 4], "seeds": SEEDS, "grid": grid}
+    plan = lay_out_study(design_study("mine", "tiny_flights", models, **parts), folder)
     write_plan(plan, folder)
     for run in plan.runs:
         s = run.settings
@@ -92,6 +93,7 @@ def test_report_has_all_files_and_their_numbers(study):
     names = {path.name for path in report.iterdir()}
     assert names == {
         *("report.html", "report.md", "report.json", "figures", "means.csv", "runs.csv", "cost.csv", "differences.csv"),
+        "scaling.csv",
         *("test_AUC.tex", "test_logloss.tex"),
     }
     with (report / "means.csv").open() as file:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from fuxictr_me.reports.study.cautions import list_cautions
 from fuxictr_me.reports.study.cost_table import cost_table
@@ -16,6 +17,7 @@ from fuxictr_me.reports.study.metric_tables import abundance_table, difference_t
 from fuxictr_me.reports.study.metric_values import IA_RATIO
 from fuxictr_me.reports.study.statistics import NO_DIFFERENCE
 from fuxictr_me.reports.study.tuning import tuning_table
+from fuxictr_me.reports.study.winner import describe_winners
 from fuxictr_me.reports.tables import Table, to_latex, to_markdown
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
 
@@ -317,9 +319,15 @@ def test_findings_of_a_study_with_five_seeds():
     found = list_findings(results)
     gains = [aucs_of(results, "DNN_ME", "ME", k).mean() - aucs_of(results, "DNN_ME", "SE", k).mean() for k in (2, 4)]
     answer = f"test AUC: ME ahead in all 4 cells, by {gains[0]:.5f}; test logloss: the same conclusions."
+    assert found[0] == (
+        "At the largest size (4x), by test AUC: ME wins, ahead of ensemble and SE by 0.00100 or more (DCNv2_ME, "
+        "DNN_ME). All pairs of kinds are corrected together by Holm's method."
+    )
+    found = found[1:]
     assert found[0] == f"ME against SE at equal size, {answer}" and gains[0] == pytest.approx(gains[1])
     assert found[1].startswith("Does SE scale? SE against base, test AUC: base ahead in all 4 cells, by 0.00")
     assert found[2].startswith("Does ME scale? ME against base, test AUC: ME ahead in all 4 cells, by 0.00")
+    assert found.pop(3) == "Scaling curves need 4 sizes and 3 seeds; this study has 3 sizes and 5 seeds."
     assert found[3].startswith("IA / min(K, D), mean over the fields. ME against SE: ME ahead in all 4 cells")
     assert "SE against base: base ahead in all 4 cells, by 0.250 to 0.375" in found[3]
     assert found[4].startswith("Control ensemble against ME, test AUC: ME ahead in all 4 cells, by 0.00100; test")
@@ -361,12 +369,51 @@ def test_findings_of_an_empty_study_and_of_one_kind():
     single = a_study(kinds=("SE",), models=("DNN_ME",))
     assert [re.split("[,.?:]", sentence)[0] for sentence in list_findings(single)][:2] == [
         "Does SE scale",
-        "IA / min(K",
+        "Scaling curves need 4 sizes and 3 seeds; this study has 3 sizes and 5 seeds",
     ]
     assert 3 <= len(list_findings(single)) <= 8
 
 
+def shift_aucs(results, model, kind, scale, values):
+    """Set the test AUC of each run of a cell."""
+    runs = results.cell(model, kind, scale).runs
+    changed = tuple(replace(run, test={**run.test, "AUC": value}) for run, value in zip(runs, values, strict=True))
+    return with_cell(results, model, kind, scale, runs=changed)
+
+
+def test_the_winner_must_be_ahead_of_every_other_kind():
+    """By paired t tests that are corrected for all pairs of all models, computed here by scipy."""
+    results = a_study(models=("DNN_ME",), kinds=("SE", "ME", "ensemble"))
+    aucs = {kind: aucs_of(results, "DNN_ME", kind, 4) for kind in ("ME", "ensemble", "SE")}
+    wins = "ME wins, ahead of ensemble and SE by 0.00100 or more (DNN_ME)"
+    assert wins in describe_winners(results, "AUC")
+    tied = aucs["ME"] + np.array([3e-4, -2e-4, 1e-4, -3e-4, 2e-4])
+    assert stats.ttest_rel(tied, aucs["ME"]).pvalue > 0.05 > 3 * stats.ttest_rel(tied, aucs["SE"]).pvalue
+    text = describe_winners(shift_aucs(results, "DNN_ME", "ensemble", 4, tied), "AUC")
+    words = "ME is ahead of SE and ensemble is ahead of SE, and the seeds cannot tell which is best (DNN_ME)"
+    assert words in text and "wins" not in text
+    weak = aucs["ME"] - 2e-4 + np.array([2e-4, -1e-4, 1e-4, -1.5e-4, -0.5e-4])
+    assert 0.05 / 3 < stats.ttest_rel(aucs["ME"], weak).pvalue < 0.05  # so that only the correction says no
+    both = shift_aucs(shift_aucs(results, "DNN_ME", "ensemble", 4, weak), "DNN_ME", "SE", 4, weak)
+    assert "the seeds cannot tell ME, ensemble and SE apart (DNN_ME)" in describe_winners(both, "AUC")
+    few = a_study(num_seeds=3, models=("DNN_ME",), kinds=("SE", "ME", "ensemble"))
+    assert "apart, with 3 of the 5 required seeds (DNN_ME)" in describe_winners(few, "AUC")
+    assert describe_winners(a_study(kinds=("SE",)), "AUC") is None
+
+
 # --- what was tuned, and cautions --------------------------------------------------------------------
+
+
+def cautions_of(results):
+    """Return all limitations but that of a study without the ensemble."""
+    return [text for text in list_cautions(results) if not text.startswith("No ensemble control")]
+
+
+def test_a_study_without_the_ensemble_says_so():
+    text = "No ensemble control for DCNv2_ME, DNN_ME: a gain of ME over SE may come from averaging several models."
+    assert list_cautions(a_study())[-1] == text
+    assert not any("No ensemble" in text for text in list_cautions(a_study(kinds=("SE", "ME", "ensemble"))))
+    assert not any("No ensemble" in text for text in list_cautions(a_study(kinds=("SE",))))
 
 
 def tuned_study(grid, tries, chosen):
@@ -387,7 +434,7 @@ def test_equal_tuning_is_described():
         "Each cell was tuned by the first seed's validation AUC: the same grid for all kinds, embedding_regularizer "
         "0/1e-06/1e-05. Tuning runs: base 3 for 1 cell, SE 3 for 1 cell, ME 3 for 1 cell."
     ) in list_findings(results)
-    assert list_cautions(results) == [  # 0 is no edge
+    assert cautions_of(results) == [  # 0 is no edge
         "The chosen embedding_regularizer is at the edge of its grid in 1 cell: DNN_ME ME 2x."
     ]
 
@@ -396,20 +443,20 @@ def test_unequal_tuning_is_a_limitation():
     grid = {kind: {"embedding_regularizer": [1e-7, 1e-6, 1e-5]} for kind in ("base", "SE")}
     grid["ME"] = {"embedding_regularizer": [1e-6, 1e-5, 1e-4, 1e-3]}
     results = tuned_study(grid, {"base": 3, "SE": 3, "ME": 4}, {"base": 1e-6, "SE": 1e-6, "ME": 1e-4})
-    assert list_cautions(results) == [
+    assert cautions_of(results) == [
         "The kinds were tuned over different grids.",
         "The tuning budgets are not equal: base 3, SE 3, ME 4 runs per cell.",
     ]
     assert "a grid for each kind, base: embedding_regularizer 1e-07/1e-06/1e-05; SE: " in list_findings(results)[-2]
     same = {kind: {"embedding_regularizer": [1e-7, 1e-6, 1e-5]} for kind in TURNS}
     fewer = tuned_study(same, {"base": 3, "SE": 3, "ME": 2}, dict.fromkeys(same, 1e-6))
-    assert list_cautions(fewer) == ["The tuning budgets are not equal: base 3, SE 3, ME 2 runs per cell."]
+    assert cautions_of(fewer) == ["The tuning budgets are not equal: base 3, SE 3, ME 2 runs per cell."]
 
 
 def test_cautions_on_failures_and_sizes():
     results = a_study(failed=(("DNN_ME_ME_4x_000_ab", "the loss is NaN"), ("x", "y")))
     wide = tuple(replace(run, embedding_parameters=5_000_000) for run in results.cell("DNN_ME", "ME", 4).runs[:4])
-    found = list_cautions(with_cell(results, "DNN_ME", "ME", 4, runs=wide))
+    found = cautions_of(with_cell(results, "DNN_ME", "ME", 4, runs=wide))
     assert found == [
         "49 of 50 runs have finished: the conclusions may change.",
         "2 runs failed, the first DNN_ME_ME_4x_000_ab: the loss is NaN.",
@@ -426,7 +473,7 @@ def test_cautions_on_differences_that_are_small_or_cannot_be_seen():
             results = with_cell(results, model, "ME", scale, runs=near)
     same = "All significant differences in AUC between ME and SE are below 0.001: BARS calls results that are so close"
     same += " the same."
-    assert list_cautions(results) == [same] and list_cautions(a_study()) == []
+    assert cautions_of(results) == [same] and cautions_of(a_study()) == []
     noisy = tuple(replace(r, test={"AUC": 0.8 + 50 * NOISE[i]}) for i, r in enumerate(results.cells[1].runs))
-    found = list_cautions(with_cell(results, "DCNv2_ME", "SE", 2, runs=noisy))
+    found = cautions_of(with_cell(results, "DCNv2_ME", "SE", 2, runs=noisy))
     assert found[0].startswith("In 1 of 4 cells, a difference between ME and SE must exceed 0.001 AUC to be detected")

@@ -23,6 +23,7 @@ from helpers.studies import (
 
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
 from fuxictr_me.errors import RunError, UsageError
+from fuxictr_me.study.default_kinds import leave_out_ensemble
 from fuxictr_me.study.design import design_study
 from fuxictr_me.study.launch import launch_study as run
 from fuxictr_me.study.launch import read_status as status
@@ -82,6 +83,47 @@ def test_cells_of_the_paper_layout():
         if "_SE_" in name or name.endswith(("_ME_2x", "_ME_4x"))
     )
     assert all("InformationAbundance" in settings["callbacks"] for settings in by_name.values())
+
+
+def test_the_ensemble_is_a_control_by_default():
+    """At equal embedding parameters; a study that names its kinds has these alone."""
+    tiny = {key: value for key, value in TINY.items() if key != "kinds"}
+    study = read_study(None, **tiny, scales=[2])
+    assert [cell.kind for cell in study.cells] == ["base", "SE", "ME", "ensemble"]
+    assert {c.settings["num_sets"] * c.settings["embedding_dim"] for c in study.cells[1:]} == {8}
+    assert study.notes == ()
+    assert [cell.kind for cell in read_study(None, **TINY, scales=[2]).cells] == ["base", "SE", "ME"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"nonlinear_projection": False}, "moves the activation behind the mean"),
+        ({"aggregation": "ensemble"}, "its ME is an ensemble already"),
+        ({"aggregation": "gated"}, None),
+    ],
+)
+def test_a_model_that_cannot_be_an_ensemble_goes_without_it(settings, reason):
+    kinds, note = leave_out_ensemble("DNN_ME", settings, {"SE": {}, "ME": {}, "ensemble": {}})
+    assert list(kinds) == (["SE", "ME", "ensemble"] if reason is None else ["SE", "ME"])
+    if reason is None:
+        assert note is None
+    else:
+        assert note.startswith("DNN_ME has no ensemble control, because ") and reason in note
+
+
+def test_the_dry_run_names_models_without_an_ensemble():
+    models = {"DNN_ME": {**TINY["models"]["DNN_ME"], "aggregation": "ensemble"}}
+    text = run(out="s", **{**TINY, "kinds": None, "models": models}, scales=[2], seeds=[1], dry_run=True)
+    assert "3 runs, 3 left" in text
+    assert "DNN_ME has no ensemble control, because its ME is an ensemble already." in text.splitlines()
+
+
+def test_me_without_projection_is_a_control():
+    study = read_study(None, **{**TINY, "kinds": ["SE", "ME", "ME-linear"]}, scales=[2])
+    cell = study.cells[-1]
+    assert cell.name == "DNN_ME_ME-linear_2x" and cell.settings["nonlinear_projection"] is False
+    assert (cell.settings["num_sets"], cell.settings["embedding_dim"]) == (2, 4)
 
 
 def test_user_defined_kind_with_its_own_grid():
@@ -417,8 +459,8 @@ def test_from_the_command_line(tmp_path):
     options = ["--models", "DNN_ME", "--dataset", "tiny_flights", "--scales", "1,2", "--seeds", "2"]
     done = run_cli("study", *options, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "6 runs, 6 left" in done.stdout
-    assert "DNN_ME_ME_2x" in done.stdout
+    assert "8 runs, 8 left" in done.stdout  # base, SE, ME and the ensemble, with two seeds each
+    assert "DNN_ME_ensemble_2x" in done.stdout
     assert not (tmp_path / "study_tiny_flights").exists()
     done = run_cli("study", "--models", "DNN_ME", "--dataset", "tiny_flights", "--scales", "1,x", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

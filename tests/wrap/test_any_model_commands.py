@@ -413,6 +413,13 @@ def test_a_study_of_a_model_of_the_zoo_starts_from_the_checkouts_own_config(mine
     assert {cell.settings["embedding_dim"] for cell in own.cells} == {4, 8}  # of the study's own folder
 
 
+def test_a_foreign_model_goes_without_the_ensemble_that_it_cannot_be(mine, checkout):
+    study = design_study("s", "tiny_flights", ["mine_any:WideDNN"], scales=[2], config="config")
+    assert [cell.kind for cell in study.cells] == ["base", "SE", "ME"]
+    (note,) = study.notes
+    assert note.startswith("WideDNN has no ensemble control, because it does not read the setting aggregation")
+
+
 def test_fields_of_several_layers_are_told_apart_and_losses_of_tasks_are_losses(tmp_path):
     row = {"event": "best", "set": "all", "num_ids": 9, "dim": 4, "ia": 2.0, "ia_ratio": 0.5, "ia_random": ""}
     rows = [{"layer": layer, "field": "a", **row} for layer in ("embedding_layer", "fg_embedding_layer")]

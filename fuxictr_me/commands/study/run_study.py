@@ -19,12 +19,17 @@ EXAMPLE = "fuxictr-me study run my_study.yaml --gpu 0 1 --jobs 2"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``study run``."""
     add = parser.add_argument
-    add("study", nargs="?", metavar="FILE", help="YAML file of the study, or the folder of a study to continue")
+    add(
+        "study",
+        nargs="?",
+        metavar="FILE",
+        help="YAML file of the study, its folder to continue it, or a bundled one: frappe_x1",
+    )
     add("--out", metavar="DIR", help="folder of the study (default: the file's name without its ending)")
     add("--dataset", metavar="ID", help="data set: an entry of dataset_config.yaml, of --config or bundled")
     add("--config", metavar="DIR", help="config folder to start from (default: the bundled entry of each model)")
     add("--models", metavar="A,B", help="models as in a config, e.g. DCNv2_ME,AutoInt,my_model:WideDNN")
-    add("--kinds", metavar="A,B", help="any of SE, ME, ensemble and ME-SI (default: SE,ME)")
+    add("--kinds", metavar="A,B", help="any of SE, ME, ensemble, ME-linear and ME-SI (default: SE,ME,ensemble)")
     add("--scales", metavar="A,B", help="sizes, as multiples of the base's embedding parameters (default: 1,2,4,10)")
     add("--seeds", metavar="N", help="how many of BARS' five seeds, or a list such as 2024,2025 (default: 5)")
     add("--gpu", type=int, nargs="+", default=[-1], metavar="N", help="CUDA devices, -1 for the CPU (default: -1)")

@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from fuxictr_me.formatting import pluralize
 from fuxictr_me.reports.study.comparisons import Comparison
 from fuxictr_me.reports.study.cost_figure import cost_quantity, draw_pareto
+from fuxictr_me.reports.study.curve_findings import list_metrics_with_curves
 from fuxictr_me.reports.study.difference_figure import draw_differences
 from fuxictr_me.reports.study.field_figure import draw_fields, find_largest_measured
 from fuxictr_me.reports.study.metric_values import has_abundance
 from fuxictr_me.reports.study.model_panels import Quantity, metric_quantity
 from fuxictr_me.reports.study.published import published_aucs
+from fuxictr_me.reports.study.scaling_figure import draw_scaling_curves
 from fuxictr_me.reports.study.size_figures import draw_abundance, draw_metric
 from fuxictr_me.reports.style import CaptionedFigure
 from fuxictr_me.study.results import StudyResults
@@ -37,6 +39,7 @@ def draw_figures(results: StudyResults, differences: Sequence[Comparison]) -> It
             f"seeds, starting at base, which SE and ME share. Dots: single seeds. {BARS}{hollow}",
             f"{panels}, with {metric} of SE and ME against size. The numbers are in the table.",
         )
+    yield from _draw_curves(results)
     if differences:
         yield CaptionedFigure(
             "differences",
@@ -64,6 +67,20 @@ def draw_figures(results: StudyResults, differences: Sequence[Comparison]) -> It
                 "better in both than a cell on it.",
                 f"{panels}, with a point for each cell, marked with its size, and the Pareto front as steps.",
             )
+
+
+def _draw_curves(results: StudyResults) -> Iterator[CaptionedFigure]:
+    metric = next(iter(list_metrics_with_curves(results)), None)
+    if metric is not None:
+        yield CaptionedFigure(
+            "scaling_curves",
+            draw_scaling_curves(results, metric),
+            f"Test {metric} against embedding parameters and against FLOPs. Lines: power laws with saturation, a − b "
+            "s^(−c), fitted to the means over seeds. Bands: 95 % intervals by a bootstrap over seeds, corrected for "
+            "the number of curves. Points: single seeds. FLOPs are an estimate: 6 per row and weight of the network.",
+            f"{pluralize(len(results.models), 'column')}, one per model, with a fitted curve and its band for each "
+            "kind. The numbers are in scaling.csv.",
+        )
 
 
 def _draw_fields_of_models(results: StudyResults) -> Iterator[CaptionedFigure]:

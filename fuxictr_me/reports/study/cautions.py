@@ -6,7 +6,7 @@ from fuxictr_me.formatting import join_names, pluralize
 from fuxictr_me.reports.study.comparisons import compare_kinds
 from fuxictr_me.reports.study.statistics import FEWEST_SEEDS
 from fuxictr_me.reports.study.tuning import count_tuning_runs, find_edge_choices, has_same_grids, is_tuned, list_kinds
-from fuxictr_me.study.results import MULTI, SINGLE, StudyResults
+from fuxictr_me.study.results import ENSEMBLE, MULTI, SINGLE, StudyResults
 
 SAME_IN_BARS = 1e-3  # of AUC: BARS calls results that are closer the same
 SAME_SIZE = 0.01  # relative difference of embedding parameters below which SE and ME count as equally large
@@ -14,7 +14,10 @@ SAME_SIZE = 0.01  # relative difference of embedding parameters below which SE a
 
 def list_cautions(results: StudyResults) -> list[str]:
     """Return sentences about what limits the conclusions of a study."""
-    checks = (_few_seeds, _unfinished_runs, _unequal_tuning, _choices_at_edges, _unequal_sizes, _small_differences)
+    checks = (
+        *(_few_seeds, _unfinished_runs, _unequal_tuning, _choices_at_edges, _unequal_sizes, _small_differences),
+        _no_ensemble,
+    )
     return [sentence for check in checks for sentence in check(results)]
 
 
@@ -32,6 +35,15 @@ def _unfinished_runs(results: StudyResults) -> Iterator[str]:
     if results.failed:
         expid, reason = results.failed[0]
         yield f"{pluralize(len(results.failed), 'run')} failed, the first {expid}: {reason}."
+
+
+def _no_ensemble(results: StudyResults) -> Iterator[str]:
+    kinds = {model: {cell.kind for cell in results.cells if cell.model == model} for model in results.models}
+    if without := [model for model, found in kinds.items() if MULTI in found and ENSEMBLE not in found]:
+        yield (
+            f"No ensemble control for {join_names(without)}: a gain of ME over SE may come from averaging several "
+            "models."
+        )
 
 
 def _unequal_tuning(results: StudyResults) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The questions of a study, each answered for every model and scale by a paired comparison over the seeds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fuxictr_me.reports.study.metric_values import is_lower_better, values_by_seed
@@ -70,6 +71,16 @@ def compare_kinds(results: StudyResults, first: str, second: str, metric: str) -
         for cell in results.cells
         if cell.kind == first and (other := results.cell(cell.model, second, 1 if second == BASE else cell.scale))
     ]
+    return compare_pairs_of_cells(pairs, metric)
+
+
+def compare_pairs_of_cells(pairs: Sequence[tuple[CellResult, CellResult]], metric: str) -> list[Comparison]:
+    """Compare the cells of each pair, first − second. Holm's correction covers all pairs together.
+
+    Args:
+        pairs: each of two cells of one model; the first says the scale.
+        metric: see ``values_by_seed``.
+    """
     tests = [_compare_cells(cell, other, metric) for cell, other in pairs]
     adjusted = adjust_by_holm([test.p for test in tests])
     level = LEVEL / max(1, sum(p is not None for p in adjusted))
@@ -78,14 +89,14 @@ def compare_kinds(results: StudyResults, first: str, second: str, metric: str) -
             model=cell.model,
             scale=cell.scale,
             metric=metric,
-            first=first,
-            second=second,
+            first=cell.kind,
+            second=other.kind,
             test=test,
             p=p,
             detectable=detectable_difference(test.sd, test.n, level) if test.n >= FEWEST_SEEDS else None,
-            conclusion=conclude(test, p, first, second, is_lower_better(metric)),
+            conclusion=conclude(test, p, cell.kind, other.kind, is_lower_better(metric)),
         )
-        for (cell, _), test, p in zip(pairs, tests, adjusted, strict=True)
+        for (cell, other), test, p in zip(pairs, tests, adjusted, strict=True)
     ]
 
 

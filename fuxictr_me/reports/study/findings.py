@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from fuxictr_me.formatting import pluralize
 from fuxictr_me.reports.format import DIGITS, format_number, format_settings, format_signed
 from fuxictr_me.reports.study.comparisons import Comparison, compare_kinds, list_questions
+from fuxictr_me.reports.study.curve_findings import describe_curves
 from fuxictr_me.reports.study.metric_values import IA_RATIO, has_abundance, list_test_metrics
 from fuxictr_me.reports.study.statistics import FEWEST_SEEDS, NO_DIFFERENCE
 from fuxictr_me.reports.study.tuning import count_tuning_runs, grid_of, has_same_grids, is_tuned, list_kinds
+from fuxictr_me.reports.study.winner import describe_winners
 from fuxictr_me.study.results import BASE, MULTI, SINGLE, StudyResults
 
 RATIO_DIGITS = 3
@@ -16,8 +18,9 @@ RATIO_DIGITS = 3
 def list_findings(results: StudyResults) -> list[str]:
     """Return the findings of a study, the most important first.
 
-    They are 3 to 7 sentences: ME against SE; whether SE and ME scale; the same of IA; the controls; what was tuned;
-    what all runs share. Show ``fuxictr_me.reports.study.cautions.list_cautions`` beside them.
+    They are 3 sentences or more: which of SE, ME and the ensemble wins at the largest size; ME against SE; whether SE
+    and ME scale, and where each kind of a model stops gaining; the same of IA; the controls; what was tuned; what all
+    runs share. Show ``fuxictr_me.reports.study.cautions.list_cautions`` beside them.
     """
     metrics = list_test_metrics(results)
     answers = _answer_questions(results, metrics) if metrics else ["No run has finished: there is nothing to compare."]
@@ -52,11 +55,13 @@ def _answer_questions(results: StudyResults, metrics: Sequence[str]) -> list[str
     questions = list_questions(results)
     controls = [kind for kind, other in questions if other == MULTI]
     scaling = [(kind, BASE) for kind in (SINGLE, MULTI) if (kind, BASE) in questions]
-    answers = []
+    answers = [answer] if metrics and (answer := describe_winners(results, metrics[0])) else []
     if (MULTI, SINGLE) in questions:
         answers.append(f"ME against SE at equal size, {_compare_metrics(results, MULTI, SINGLE, metrics)}.")
     for kind, base in scaling:
         answers.append(f"Does {kind} scale? {kind} against base, {_compare_metrics(results, kind, base, metrics)}.")
+    if scaling:
+        answers += describe_curves(results, metrics[0])
     if has_abundance(results):
         of_abundance = "; ".join(
             f"{first} against {second}: "

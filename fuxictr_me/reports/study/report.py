@@ -10,6 +10,7 @@ from fuxictr_me.reports.study.cautions import list_cautions
 from fuxictr_me.reports.study.comparisons import compare_kinds, list_questions
 from fuxictr_me.reports.study.cost_table import cost_table
 from fuxictr_me.reports.study.csv_rows import cost_rows, difference_rows, mean_rows, run_rows
+from fuxictr_me.reports.study.curve_findings import curve_rows
 from fuxictr_me.reports.study.findings import list_findings
 from fuxictr_me.reports.study.metric_tables import abundance_table, difference_table, headline_table
 from fuxictr_me.reports.study.metric_values import IA_RATIO, has_abundance, list_test_metrics, main_metric
@@ -20,7 +21,13 @@ from fuxictr_me.study.gather_results import gather_results
 from fuxictr_me.study.plan_file import read_plan
 from fuxictr_me.study.results import MULTI, SINGLE, StudyResults
 
-CSVS = {"means": mean_rows, "runs": run_rows, "cost": cost_rows, "differences": difference_rows}
+CSVS = {
+    "means": mean_rows,
+    "runs": run_rows,
+    "cost": cost_rows,
+    "differences": difference_rows,
+    "scaling": curve_rows,
+}
 UNLISTED = ("report.*", *(f"{name}.csv" for name in CSVS), "test_*.tex", "figures/*")
 
 

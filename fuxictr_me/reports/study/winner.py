@@ -1,0 +1,107 @@
+"""Which of SE, ME and the ensemble wins at the largest size: the first sentence of a study's findings."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fuxictr_me.reports.format import format_number
+from fuxictr_me.reports.study.comparisons import Comparison, compare_pairs_of_cells
+from fuxictr_me.reports.study.metric_values import values_by_seed
+from fuxictr_me.reports.study.statistics import FEWEST_SEEDS
+from fuxictr_me.study.results import ENSEMBLE, MULTI, SINGLE, CellResult, StudyResults
+
+CONTENDERS = (MULTI, ENSEMBLE, SINGLE)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The comparison of all contenders of one model at its largest size.
+
+    Attributes:
+        model, scale: what is compared.
+        kinds: the contenders that have finished runs.
+        comparisons: of each pair of them.
+    """
+
+    model: str
+    scale: int
+    kinds: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def winner(self) -> str | None:
+        """The kind that is significantly ahead of each other kind, or None."""
+        ahead = [comparison.ahead for comparison in self.comparisons]
+        return next((kind for kind in self.kinds if ahead.count(kind) == len(self.kinds) - 1), None)
+
+    @property
+    def unbeaten(self) -> list[str]:
+        """The kinds that no other kind is significantly ahead of."""
+        beaten = {c.second if c.ahead == c.first else c.first for c in self.comparisons if c.ahead}
+        return [kind for kind in self.kinds if kind not in beaten]
+
+
+def hold_contests(results: StudyResults, metric: str) -> list[Contest]:
+    """Compare the contenders of each model with each other, at the largest size at which two of them have runs.
+
+    Holm's correction covers all pairs of all models together, because one sentence answers for all of them.
+    """
+    contenders = {model: _find_contenders(results, model, metric) for model in results.models}
+    pairs = [pair for cells in contenders.values() for pair in itertools.combinations(cells, 2)]
+    comparisons = compare_pairs_of_cells(pairs, metric)
+    return [
+        Contest(
+            model,
+            cells[0].scale,
+            tuple(cell.kind for cell in cells),
+            tuple(comparison for comparison in comparisons if comparison.model == model),
+        )
+        for model, cells in contenders.items()
+        if cells
+    ]
+
+
+def describe_winners(results: StudyResults, metric: str) -> str | None:
+    """Say in one sentence which contender wins at the largest size, per model; None if there is nothing to compare."""
+    contests = hold_contests(results, metric)
+    if not contests:
+        return None
+    sizes = sorted({contest.scale for contest in contests})
+    where = f"At the largest size ({sizes[0]}x)" if len(sizes) == 1 else "At the largest size of each model"
+    answers: dict[str, list[str]] = {}
+    for contest in contests:
+        name = contest.model if len(sizes) == 1 else f"{contest.model} {contest.scale}x"
+        answers.setdefault(_describe_contest(contest), []).append(name)
+    parts = [f"{answer} ({', '.join(models)})" for answer, models in answers.items()]
+    return f"{where}, by test {metric}: {'; '.join(parts)}. All pairs of kinds are corrected together by Holm's method."
+
+
+def _describe_contest(contest: Contest) -> str:
+    if contest.winner:
+        least = min(abs(c.test.mean or 0) for c in contest.comparisons if c.ahead == contest.winner)
+        others = _join([kind for kind in contest.kinds if kind != contest.winner])
+        return f"{contest.winner} wins, ahead of {others} by {format_number(least)} or more"
+    seeds = min(comparison.test.n for comparison in contest.comparisons)
+    if seeds < FEWEST_SEEDS:
+        return f"the seeds cannot tell {_join(contest.kinds)} apart, with {seeds} of the {FEWEST_SEEDS} required seeds"
+    if len(contest.unbeaten) == len(contest.kinds):
+        return f"the seeds cannot tell {_join(contest.kinds)} apart"
+    beaten = [
+        f"{c.ahead} is ahead of {c.second if c.ahead == c.first else c.first}" for c in contest.comparisons if c.ahead
+    ]
+    return f"{' and '.join(beaten)}, and the seeds cannot tell which is best"
+
+
+def _find_contenders(results: StudyResults, model: str, metric: str) -> list[CellResult]:
+    """Return the cells of the contenders at the largest size at which two of them have a value; else an empty list."""
+    scales = sorted({cell.scale for cell in results.cells if cell.model == model and cell.scale > 1}, reverse=True)
+    for scale in scales:
+        cells = [results.cell(model, kind, scale) for kind in CONTENDERS]
+        found = [cell for cell in cells if cell and values_by_seed(cell, metric)]
+        if len(found) > 1:
+            return found
+    return []
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
