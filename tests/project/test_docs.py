@@ -128,7 +128,7 @@ def prepare_your_data(monkeypatch, slow):
 
 
 def prepare_quickstart(monkeypatch, slow):
-    """But for the slow test, a hundredth of the flights in place of a tenth: test_quickstart.py takes the tenth."""
+    """But for the slow test, a hundredth of the flights in place of a tenth: test_quickstart.py takes more."""
     if not slow:
         monkeypatch.setitem(run_quickstart.__globals__, "FAST_FRACTION", 0.01)
 
