@@ -57,7 +57,9 @@ def test_splits_have_whole_days_and_no_unseen_calendar_values(flights):
 @pytest.mark.parametrize("share", [0.3, pytest.param(1, marks=pytest.mark.slow)])
 def test_quickstart_fast_writes_table_and_figure(share, tmp_path, monkeypatch, capsys):
     """With a share of the tenth of the flights."""
-    monkeypatch.setitem(run_quickstart.__globals__, "FAST_FRACTION", share * run_quickstart.__globals__["FAST_FRACTION"])
+    monkeypatch.setitem(
+        run_quickstart.__globals__, "FAST_FRACTION", share * run_quickstart.__globals__["FAST_FRACTION"]
+    )
     monkeypatch.chdir(tmp_path)
     assert main(["quickstart", "--fast", "--out", "here"]) == 0
     out, err = capsys.readouterr()
