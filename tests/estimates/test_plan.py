@@ -408,7 +408,8 @@ def test_expected_times_agree_with_measured_ones(measured_plans):
 def test_the_expected_time_is_that_of_a_recorded_step(measured_plans):
     for (_, precision), found in measured_plans.items():
         assert found.expected_seconds == expected_seconds(found.kernel_seconds, precision)
-        assert expected_seconds(found.kernel_seconds, precision, is_recorded=False) > 2 * found.expected_seconds
+        unrecorded = expected_seconds(found.kernel_seconds, precision, is_recorded=False)
+        assert unrecorded > (2 if precision == "float32" else 1) * found.expected_seconds
 
 
 def test_the_peak_agrees_with_the_memory_measured_on_a_gpu(measured_plans):
