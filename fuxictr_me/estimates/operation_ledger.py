@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 READS_ROWS = {"embedding", "gather", "index", "index_select"}
@@ -88,6 +87,8 @@ class Ledger(TorchDispatchMode):
         self, func: OpOverload, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func.namespace == "prim":  # asks for a device or a layout
+            return func(*args, **kwargs)
         if func is torch.ops.aten._local_scalar_dense.default:
             return False if args[0].dtype == torch.bool else self.number
         if func is torch.ops.aten.equal.default:
@@ -160,7 +161,13 @@ def size(tensor: Tensor) -> int:
 
 def tensors_in(tree: Any) -> list[Tensor]:
     """Return all dense tensors in nested lists, tuples and dicts."""
-    return [x for x in tree_leaves(tree) if isinstance(x, torch.Tensor) and x.layout == torch.strided]
+    if isinstance(tree, Tensor):
+        return [tree] if tree.layout == torch.strided else []
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, list | tuple):
+        return []
+    return [tensor for part in tree for tensor in tensors_in(part)]
 
 
 def _rows_changed(table: Tensor, others: list[Tensor]) -> int:

@@ -262,30 +262,32 @@ sys.meta_path.insert(0, Nothing())
 """
 
 
-def without_ray(code, cwd):
-    return subprocess.run([sys.executable, "-c", NO_RAY + code], cwd=cwd, capture_output=True, text=True, check=False)
-
-
-def test_training_on_h5_needs_no_ray(tmp_path):
-    write_config(None, {"data_format": "h5"})
-    command = "['run_expid', '--config', 'config', '--expid', 'mine']"
-    run = without_ray(f"from fuxictr_me.commands.main import main; sys.exit(main({command}))", tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert Path("config.csv").exists() and Path("data/tiny_flights/train.h5").exists()
-    plain = without_ray("import fuxictr.pytorch.models", tmp_path)  # FuxiCTR's wheel alone cannot do this
-    assert plain.returncode == 0 or "No module named 'ray'" in plain.stderr
-
-
-def test_code_that_needs_ray_names_it(tmp_path):
-    code = """
+NEEDS_RAY = """
 import fuxictr_me.compat
 assert "ray" not in sys.modules
 from fuxictr.pytorch.dataloaders.parquet_dataloader import ParquetDataLoader
 ParquetDataLoader(None, "x.parquet")
 """
-    run = without_ray(code, tmp_path)
+
+
+def without_ray(code, cwd):
+    return subprocess.run([sys.executable, "-c", NO_RAY + code], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_training_on_h5_needs_no_ray_and_code_that_needs_it_names_it(tmp_path):
+    """Both in one process, because it imports everything."""
+    write_config(None, {"data_format": "h5"})
+    command = "['run_expid', '--config', 'config', '--expid', 'mine']"
+    run = without_ray(f"from fuxictr_me.commands.main import main; assert main({command}) == 0\n{NEEDS_RAY}", tmp_path)
+    assert Path("config.csv").exists() and Path("data/tiny_flights/train.h5").exists(), run.stderr
     line = run.stderr.splitlines()[-1]
     assert "FuxiCTR needs ray.is_initialized, and ray is not installed: pip install 'ray[data]', or set" in line
+
+
+@pytest.mark.slow
+def test_fuxictrs_wheel_alone_cannot_be_imported_without_ray(tmp_path):
+    plain = without_ray("import fuxictr.pytorch.models", tmp_path)
+    assert plain.returncode == 0 or "No module named 'ray'" in plain.stderr
 
 
 # --- in FuxiCTR's own scripts ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fuxictr_me.commands.main import main
+from fuxictr_me.quickstart import run_quickstart
 from fuxictr_me.quickstart.flights import CALENDAR, FIELDS, LABEL, load_flights, split_by_day
 
 
@@ -53,7 +54,12 @@ def test_splits_have_whole_days_and_no_unseen_calendar_values(flights):
     assert split_by_day(flights, seed=1)["valid"].shape != splits["valid"].shape
 
 
-def test_quickstart_fast_writes_table_and_figure(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("share", [0.3, pytest.param(1, marks=pytest.mark.slow)])
+def test_quickstart_fast_writes_table_and_figure(share, tmp_path, monkeypatch, capsys):
+    """With a share of the tenth of the flights."""
+    monkeypatch.setitem(
+        run_quickstart.__globals__, "FAST_FRACTION", share * run_quickstart.__globals__["FAST_FRACTION"]
+    )
     monkeypatch.chdir(tmp_path)
     assert main(["quickstart", "--fast", "--out", "here"]) == 0
     out, err = capsys.readouterr()

@@ -8,6 +8,7 @@ import torch
 from fuxictr.pytorch.models import BaseModel
 from helpers.feature_maps import MODEL, categorical, make_feature_map
 from helpers.paths import ROOT
+from helpers.simulations import remembering
 
 from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME, UsageError
 from fuxictr_me.distributed import auto_engine as module
@@ -30,6 +31,13 @@ FIELDS, DIM, BATCH, HIDDEN = 3, 8, 600, 16
 DNN = {**MODEL, "model_root": "unused", "hidden_units": [HIDDEN, 4], "embedding_dim": DIM, "batch_size": BATCH}
 LARGE = 100_000_000
 PAGE = (ROOT / "benchmarks" / "scale.md").read_text()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def each_step_is_simulated_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "simulate", remembering(module.simulate))
+        yield
 
 
 def map_of(ids):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.batches import make_batch
+from helpers.forked_processes import run_forked
 from helpers.paths import ROOT
 
 from fuxictr_me import DCNv2_ME
@@ -186,7 +186,8 @@ kinds = {str(kind): count for kind, count in counted.get_comm_counts().items()}
 shapes = [list(x.shape) for x in (e, weight.to_local(), weight.grad.to_local())]
 print(json.dumps([kinds, shapes]))
 """
-    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    ran = run_forked(code=code)
+    assert ran.returncode == 0, ran.stderr
     kinds, shapes = json.loads(ran.stdout.splitlines()[-1])
     assert kinds == {"c10d_functional.reduce_scatter_tensor": 1, "c10d_functional.all_gather_into_tensor": 1}
     assert shapes == [[3, 3, 8], [10, 8], [40, 8]]  # a quarter of the rows held, the gradient of all
@@ -327,7 +328,9 @@ def test_dense_parameters_are_those_of_the_model(sets, dim):
     assert scale.dense_parameters(sets, dim) == model.num_parameters(count_embedding=False)
 
 
-@pytest.mark.parametrize("ids, rows", [(100_000, 3000), (3_000_000, 3000), (3_000_000, 300)])
+@pytest.mark.parametrize(
+    "ids, rows", [(100_000, 3000), (3_000_000, 300), pytest.param(3_000_000, 3000, marks=pytest.mark.slow)]
+)
 def test_memory_and_work_of_one_rank_are_those_that_planning_simulates(ids, rows):
     case = Case(ids, 10, 1, rows, 1)
     found, share = scale.simulated(ids, 10, 1, rows), scale.ddp(case)

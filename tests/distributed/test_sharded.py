@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.forked_processes import Forked
 from helpers.rank_worker import (
     PLAIN,
     REGULARISED,
@@ -19,6 +20,7 @@ from helpers.rank_worker import (
     assert_same_abundance,
     begin,
     fit,
+    free_port,
     make,
     optimizers_task,
     run,
@@ -253,15 +255,35 @@ def test_all_ranks_use_the_engine_that_rank_0_chose(tmp_path):
     assert [rank["engine"] for rank in ranks] == ["set-parallel"] * 2
 
 
+WORDS = ["run_expid", "--config", "config", "--expid", "DNN_ME_test", "--engine", "sharded", "--resume"]
+
+
+def by_torchrun():
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "fuxictr_me", *WORDS]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def as_by_torchrun():
+    """In forked processes, with the environment that torchrun would give them."""
+    environment = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    ranks = []
+    for rank in ("0", "1"):
+        of_rank = {**environment, "RANK": rank, "LOCAL_RANK": rank}
+        code = f"import os, runpy, sys; os.environ.update({of_rank}); sys.argv[1:] = {WORDS}"
+        ranks.append(Forked(code=f"{code}; runpy.run_module('fuxictr_me', run_name='__main__', alter_sys=True)"))
+    for process in ranks:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors[-2000:]
+
+
 @INSIDE
-def test_torchrun_trains_on_shares_of_h5(tmp_path):
+@pytest.mark.parametrize("start", [as_by_torchrun, pytest.param(by_torchrun, marks=SLOW)])
+def test_torchrun_trains_on_shares_of_h5(tmp_path, start):
     assert main(["zoo", "DNN_ME", "config"]) == 0
     path = Path("config/dataset_config.yaml")
     path.write_text(path.read_text().replace("data_format: csv", "data_format: h5"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "fuxictr_me", "run_expid"]
-    command += ["--config", "config", "--expid", "DNN_ME_test", "--engine", "sharded", "--resume"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-2000:]
+    start()
     found = json.loads(Path("checkpoints/tiny_flights/DNN_ME_test.json").read_text())
     assert (found["processes"], found["engine"]) == (2, "sharded") and 0.5 < found["test"]["AUC"] < 1
     log = Path("checkpoints/tiny_flights/DNN_ME_test.log").read_text()

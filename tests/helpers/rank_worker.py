@@ -257,12 +257,17 @@ def of_rank(rank, size, port, folder, task, arguments):
         leave_process_group()
 
 
+def free_port():
+    """Return the number of a port of this machine that nobody uses, as text."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 def begin(size, folder, task, **arguments):
     """Start ``size`` ranks."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = free_port()
     processes = [
         server().Process(target=of_rank, args=(rank, size, port, folder, task, arguments)) for rank in range(size)
     ]

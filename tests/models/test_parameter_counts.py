@@ -18,6 +18,7 @@ CRITEO, AVAZU = (
     for name in ("criteo_paper", "avazu_paper")
 )
 SIZES = [(1, 1), (1, 2), (1, 4), (1, 10), (2, 1), (4, 1), (10, 1)]  # sets, times the base dimension
+FAST = {("criteo", 1, 1), ("criteo", 1, 4), ("criteo", 2, 1), ("avazu", 2, 1)}
 
 MLP_OPTIONS = {"net_dropout": 0.2, "batch_norm": True}
 STREAMS = {f"mlp{i}_{key}": v for i in (1, 2) for key, v in (("dropout", 0.2), ("batch_norm", True))}
@@ -56,10 +57,17 @@ def count_by_hand(model_class, ids, n, sets, K):
     return tables + sets * streams + 2 * logit + 400 * 400  # w_x, w_y, W
 
 
-@pytest.mark.parametrize("field_sizes", [CRITEO, AVAZU], ids=["criteo", "avazu"])
 @pytest.mark.parametrize("model_class", list(MODELS))
-@pytest.mark.parametrize(("sets", "times"), SIZES)
-def test_models_of_the_paper_have_its_numbers_of_parameters(model_class, field_sizes, sets, times, monkeypatch):
+@pytest.mark.parametrize(
+    ("data", "sets", "times"),
+    [
+        pytest.param(data, *size, marks=() if (data, *size) in FAST else pytest.mark.slow)
+        for data in ("criteo", "avazu")
+        for size in SIZES
+    ],
+)
+def test_models_of_the_paper_have_its_numbers_of_parameters(model_class, data, sets, times, monkeypatch):
+    field_sizes = CRITEO if data == "criteo" else AVAZU
     base = 50 if model_class is NFwFM_ME else 10
     feature_map = make_feature_map({f"f{i}": categorical(size) for i, size in enumerate(field_sizes)})
     monkeypatch.setattr(model_class, "model_to_device", lambda self: None)  # no weights: up to 10 GB of them

@@ -8,6 +8,7 @@ after the other in one namespace. ``prepare_<page>`` makes the files that a read
 
 import argparse
 import importlib
+import itertools
 import os
 import re
 import shlex
@@ -28,6 +29,8 @@ from fuxictr_me.commands.main import main
 from fuxictr_me.commands.parser import OLD_NAMES, build_parser
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.quickstart import run_quickstart
+from fuxictr_me.reports.collapse import captioned_figures as of_collapse
+from fuxictr_me.reports.study import captioned_figures as of_study
 from fuxictr_me.study.plan_file import write_plan
 from fuxictr_me.study.progress import read_progress
 from fuxictr_me.study.study_file import read_study
@@ -128,7 +131,7 @@ def prepare_your_data(monkeypatch, slow):
 
 
 def prepare_quickstart(monkeypatch, slow):
-    """But for the slow test, a hundredth of the flights in place of a tenth: test_quickstart.py takes the tenth."""
+    """But for the slow test, a hundredth of the flights in place of a tenth: test_quickstart.py takes more."""
     if not slow:
         monkeypatch.setitem(run_quickstart.__globals__, "FAST_FRACTION", 0.01)
 
@@ -227,6 +230,8 @@ def follow(page, monkeypatch, slow=False):
     """Do what the page says."""
     if prepare := globals().get(f"prepare_{page.stem}"):
         prepare(monkeypatch, slow)
+    if not slow:
+        draw_few_figures(monkeypatch)
     folder, namespace = str(Path.cwd()), {"__name__": page.stem}
     for block in blocks(page):
         if block.title:
@@ -239,6 +244,13 @@ def follow(page, monkeypatch, slow=False):
             with monkeypatch.context() as patch:
                 patch.syspath_prepend(folder)
                 exec(compile(block.text, str(page), "exec"), namespace)
+
+
+def draw_few_figures(monkeypatch):
+    """Let reports have their first figure alone: drawing takes most of their time. tests/reports draws all."""
+    for report in (of_collapse, of_study):
+        draw = report.draw_figures
+        monkeypatch.setattr(report, "draw_figures", lambda *given, draw=draw: itertools.islice(draw(*given), 1))
 
 
 def write(block):

@@ -1,8 +1,10 @@
 """The structure of the package: layers import only from lower layers, files and functions stay short."""
 
 import ast
+import functools
 import graphlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
@@ -35,16 +37,18 @@ ENTRANCES = {"", "__main__"}
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 300, 60
 
 
-def read_modules() -> dict[str, ast.Module]:
-    """Return dotted name -> syntax tree of each module; a package has the name of its folder."""
-    trees = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        trees[name] = ast.parse(path.read_text())
-    return trees
+def name_module(path: Path) -> str:
+    """Return the dotted name of a module; a package has the name of its folder."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = read_modules()
+MODULES = {name_module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@functools.cache
+def tree_of(module: str) -> ast.Module:
+    """Return the syntax tree of a module."""
+    return ast.parse(MODULES[module].read_text())
 
 
 def layer_of(module: str) -> str:
@@ -54,7 +58,7 @@ def layer_of(module: str) -> str:
 def imports_of(name: str) -> set[str]:
     """Return the modules of the package that a module imports, at its top or inside a function, but not for types."""
     found = set()
-    for node in run_statements(MODULES[name]):
+    for node in run_statements(tree_of(name)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name in MODULES}
         elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
@@ -95,13 +99,11 @@ def test_no_modules_import_each_other_in_a_circle():
 
 @pytest.mark.parametrize("name", list(MODULES))
 def test_files_and_functions_stay_short(name):
-    path = PACKAGE.joinpath(*name.split(".")[1:])
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    lines = len(path.read_text().splitlines())
+    lines = len(MODULES[name].read_text().splitlines())
     assert lines <= MOST_LINES_OF_A_FILE
     long = [
         f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
-        for node in ast.walk(MODULES[name])
+        for node in ast.walk(tree_of(name))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and node.end_lineno - node.lineno >= MOST_LINES_OF_A_FUNCTION
     ]
@@ -122,7 +124,7 @@ def test_folders_of_tests_are_layers():
 
 @pytest.mark.parametrize("name", sorted(OLD_PATHS))
 def test_old_import_paths_lead_to_the_same_objects(name):
-    tree = MODULES[f"fuxictr_me.{name}"]
+    tree = tree_of(f"fuxictr_me.{name}")
     statements = {type(node).__name__ for node in tree.body}
     assert statements == {"Expr", "ImportFrom", "Assign"}, "an old path imports and does nothing else"
 

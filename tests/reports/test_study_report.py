@@ -1,7 +1,9 @@
 """From a study's files to its report: what is gathered, what is written, what is refused."""
 
 import csv
+import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from helpers.command_line import run_cli
 
 from fuxictr_me.errors import UsageError
+from fuxictr_me.reports.study import captioned_figures
 from fuxictr_me.reports.study.report import write_study_report
 from fuxictr_me.study.design import design_study
 from fuxictr_me.study.gather_results import gather_results
@@ -34,10 +37,10 @@ def auc_of(settings):
     return 0.7 + gain * np.log2(size) + noise - (0.01 if settings["embedding_regularizer"] < 1e-4 else 0)
 
 
-@pytest.fixture
-def study():
-    """The folder of a study whose runs are finished, but for the last seed of the largest ME."""
-    folder = Path("s")
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    """The plan and the folder of a study whose runs are finished, but for the last seed of the largest ME."""
+    folder = tmp_path_factory.mktemp("studies") / "s"
     folder.mkdir()
     models = {"DNN_ME": {"expid": "DNN_ME_test", "epochs": 1}}
     grid = {"embedding_regularizer": REGULARIZERS}
@@ -62,6 +65,20 @@ def study():
         ia = 2.0 + s["num_sets"] + s["seed"] / 100
         (out / f"{run.expid}.ia.csv").write_text(IA_FILE.format(dim=dim, ia=ia, ratio=ia / min(dim, 16)))
     return plan, folder
+
+
+@pytest.fixture
+def study(laid_out):
+    """The plan, and a copy of the folder."""
+    plan, folder = laid_out
+    return plan, Path(shutil.copytree(folder, "s"))
+
+
+@pytest.fixture
+def few_figures(monkeypatch):
+    """Reports have their first figure alone: drawing takes most of their time."""
+    draw = captioned_figures.draw_figures
+    monkeypatch.setattr(captioned_figures, "draw_figures", lambda *given: itertools.islice(draw(*given), 1))
 
 
 def test_results_are_gathered_from_the_files_of_runs(study):
@@ -118,7 +135,7 @@ def test_report_has_all_files_and_their_numbers(study):
     assert len(list((report / "figures").glob("*.svg"))) == len(drawn)
 
 
-def test_only_files_of_an_earlier_report_are_replaced(study):
+def test_only_files_of_an_earlier_report_are_replaced(study, few_figures):
     _, folder = study
     write_study_report(folder)
     (folder / "report" / "notes.txt").write_text("mine")
@@ -149,7 +166,7 @@ def test_study_without_finished_runs_is_refused(study):
         write_study_report("elsewhere")
 
 
-def test_damaged_results_count_as_unfinished_runs(study):
+def test_damaged_results_count_as_unfinished_runs(study, few_figures):
     plan, folder = study
     path = next(folder.glob("checkpoints/*/DNN_ME_SE_2x*.json"))
     path.write_text(path.read_text()[:50])

@@ -23,6 +23,7 @@ from fuxictr.pytorch.models import BaseModel, rank_model
 from helpers.batches import make_batch
 from helpers.command_line import fails, run_cli
 from helpers.feature_maps import MODEL
+from helpers.forked_processes import run_forked
 from helpers.fuxictr_checkout import checkout  # noqa: F401
 from helpers.own_models import MINE
 from helpers.run_configs import TINY, write_config
@@ -131,8 +132,7 @@ def test_fuxictrs_parquet_loader_gets_the_real_ray_when_it_is_used(tmp_path):
     (tmp_path / "ray" / "data" / "__init__.py").write_text(RAY_DATA)
     (package / "__init__.py").write_text("")
     (package / "filename_provider.py").write_text("class FilenameProvider:\n    pass\n")
-    command = [sys.executable, "-c", READS_PARQUET]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = run_forked(code=READS_PARQUET, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.starter import write_starter
 from fuxictr_me.starter.click_file import open_click_file
 from fuxictr_me.starter.guess_columns import guess_columns
+from fuxictr_me.study.study_file import read_study
 
 ROWS = 600
 FIRST_USER = 2**53 + 1
@@ -95,6 +97,9 @@ def test_the_folder_trains_and_ids_above_2_to_the_53_stay_apart(shop, capsys):
     counts = train["user_id"].cast(pl.Int64).value_counts()
     frequent = {str(user) for user, count in counts.iter_rows() if count >= 2}
     assert frequent == set(vocabulary["user_id"]) - {"__PAD__", "__OOV__"} and len(frequent) > 20
+    study = Path("mine/study.yaml")
+    assert len(read_study("mine/study.yaml").seeds) == 5
+    study.write_text(re.sub("^(seeds: 5|grid: ).*$", "", study.read_text(), flags=re.MULTILINE) + "seeds: 1\n")
     assert main(["study", "mine/study.yaml", "--dry-run"]) == 0
 
 

@@ -246,8 +246,8 @@ def test_added_seeds_keep_the_expids_of_existing_runs():
     assert {r.expid for r in few.runs} < {r.expid for r in more.runs}
 
 
-def test_runs_of_fuxictr_count_as_finished():
-    """Its grid_search on the folder that the study made, then the study with one seed more, in a process as always."""
+def test_runs_of_fuxictr_count_as_finished(stub):
+    """Its grid_search on the folder that the study made, then the study with one seed more."""
     Path("s").mkdir()
     plan = lay_out_study(design_study("s", **TINY, scales=[1], seeds=[7]), Path("s"))
     write_plan(plan, "s")
@@ -257,7 +257,9 @@ def test_runs_of_fuxictr_count_as_finished():
     results = find_results(plan, Path("s"))
     assert results.keys() == {r.expid for r in plan.runs}
     before = {path: path.stat().st_mtime_ns for path in Path("s/checkpoints").glob("*/*")}
+    stub()
     assert "2 of 2 runs finished" in run(out="s", **TINY, scales=[1], seeds=[7, 8])
+    assert started("s") == [r.expid for r in read_plan("s").runs if r.seed == 8]
     after = {path: path.stat().st_mtime_ns for path in Path("s/checkpoints").glob("*/*")}
     assert before.items() < after.items()
 

@@ -175,12 +175,15 @@ def test_lazy_rows_equal_pytorchs_sparse_adam(dims, kernels):
     torch.testing.assert_close(table.weight.detach().double(), other.weight.detach(), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernels", [None, table_kernels])
-def test_catch_up_with_static_shapes_equals_dense_adam(kernels, monkeypatch):
+@pytest.mark.parametrize(
+    "of_dense_steps, kernels",
+    [(None, None), (None, table_kernels), pytest.param(table_kernels, table_kernels, marks=pytest.mark.slow)],
+)
+def test_catch_up_with_static_shapes_equals_dense_adam(of_dense_steps, kernels, monkeypatch):
     monkeypatch.setattr("fuxictr_me.training.catch_up.CHUNK_ROWS", 30)
     table = make_table([3, 4], torch.float32)
     optimizer = torch.optim.Adam([table.weight], lr=0.01, fused=True)
-    rows = CaughtUpRows(table, optimizer, on_cpu=False, kernels=kernels)
+    rows = CaughtUpRows(table, optimizer, on_cpu=False, kernels=of_dense_steps)
     rows.kernels = kernels
     plain, keys = PlainAdam(table.weight, 0.0, 0.0), set()
     for step in range(FIRST_STEPS + 60):
