@@ -98,6 +98,5 @@ if __name__ == "__main__":
         data = encode_rows(rows, fields, known)
     except (ValueError, csv.Error) as error:
         sys.exit(f"predict.py: error: {error}")
-    predictions = np.hstack(InferenceSession(Path(__file__).with_name("model.onnx")).run(None, data))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when the reader of a pipe has seen enough
-    np.savetxt(sys.stdout, predictions, "%.9g")
+    np.savetxt(sys.stdout, np.hstack(InferenceSession(Path(__file__).with_name("model.onnx")).run(None, data)), "%.9g")

@@ -456,7 +456,7 @@ def test_results_of_preprocess_are_columns_with_their_own_name():
     fields = vocabulary["fields"]
     assert fields["clicks"]["column"] == "squared_log(clicks)" and fields["clicks"]["dtype"] == "str"
     assert fields["bucket"]["column"] == "convert_to_bucket(age)" and fields["bucket"]["dtype"] == "int"
-    assert check_vocabulary(feature_map, origin, vocabulary).startswith("80 raw rows")
+    assert check_vocabulary(feature_map, origin, vocabulary).startswith("checked: 80 raw rows")
     row = {**read_csv("raw/test.csv")[0], "squared_log(clicks)": "1", "convert_to_bucket(age)": 3}
     found = encoded(vocabulary, [row])
     assert found["clicks"][0] == vocabulary["vocabularies"]["clicks"]["1"]  # 3 clicks: floor(ln(3)²) = 1
