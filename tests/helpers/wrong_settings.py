@@ -50,7 +50,7 @@ WRONG = {
             (*NO_NAME, None),
         ),
         "loss": [*NO_NAME, None, "relu", "softmax", "cross_entropy", "x; import os", "__import__('os').getcwd"],
-        "optimizer": [*NO_NAME, None, "LBFGS", "SparseAdam", "Optimizer", "lr_scheduler", "sgd"],
+        "optimizer": [*NO_NAME, None, "LBFGS", "SparseAdam", "Optimizer", "lr_scheduler"],
         "metrics": [
             *NO_NAME,
             None,
