@@ -1,5 +1,6 @@
 """Check the settings of a data set, and find its raw files."""
 
+import re
 from pathlib import Path
 
 from fuxictr_me.config.columns import check_columns, check_feature_specs, check_label_columns, get_column_names
@@ -17,10 +18,19 @@ NAMED_ELSEWHERE = ("dataset_id", "model_id", "model", "expid")  # an entry is na
 def check_entry_keys(dataset_id: str, entry: dict, known: set[str]) -> None:
     """Raise a UsageError for a key of an entry of ``dataset_config.yaml`` that is not among ``known``."""
     for key in entry:
-        if key == "dataset_id" and dataset_id.startswith(f"{entry[key]}_"):
-            continue  # FuxiCTR's autotuner copies an entry under its name and a hash, and writes the old name inside
+        if key == "dataset_id" and _is_autotuner_copy(dataset_id, entry[key]):
+            continue
         if key not in known or key in NAMED_ELSEWHERE:
             raise unknown(f"key of data set {dataset_id!r}", key, known - set(NAMED_ELSEWHERE))
+
+
+def _is_autotuner_copy(dataset_id: str, name_inside: object) -> bool:
+    """Return whether FuxiCTR's autotuner may have written an entry that has a ``dataset_id``.
+
+    It copies an entry under its name, with or without a hash behind it, and its scripts use the name inside.
+    """
+    is_text = isinstance(name_inside, str) and bool(name_inside)
+    return is_text and re.fullmatch(rf"{re.escape(str(name_inside))}(_[0-9a-f]{{8}})?", dataset_id) is not None
 
 
 def check_dataset_values(params: dict) -> None:

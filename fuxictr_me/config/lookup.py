@@ -93,7 +93,7 @@ def find_dataset(dataset_id: object, config: str | Path | None = None, use_bundl
     entry, folder = candidates[dataset_id]
     check_entry_keys(dataset_id, entry, DATASET_KEYS)
     check_training_options(entry)
-    return {key: value for key, value in entry.items() if key != "dataset_id"}, folder
+    return dict(entry), folder
 
 
 def bundled_datasets() -> dict[str, tuple[dict, Path]]:

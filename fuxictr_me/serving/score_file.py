@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fuxictr_me.compat import BaseModel
 from fuxictr_me.config.training_settings import check_gpu
+from fuxictr_me.config.value_kinds import find_duplicate
 from fuxictr_me.data.building.encode_columns import count_rows, iterate_chunks
 from fuxictr_me.data.building.processor import PreparingProcessor, explain_errors
 from fuxictr_me.data.raw.find_files import is_parquet, raw_files, separator
@@ -51,8 +52,8 @@ def score_file(
 
     Args:
         expid, config: of a finished run of any model; the bundled entry that has ``expid`` if ``config`` is None.
-        data: csv, parquet or JSON lines, or a folder of such files, with the columns of the config. The label may be
-            missing; if it is there, the metrics of the run are computed.
+        data: a csv, parquet or JSON-lines file, or a folder of csv or parquet, with the columns of the config. If the
+            label is among them, the metrics of the run are computed.
         out: new ``.parquet`` or ``.csv`` file, with one row per row of ``data``, in the same order.
         checkpoint, overrides: weights, and settings of the config (see ``config.overrides``), in place of the run's.
         keep: columns of ``data`` to copy beside the predictions.
@@ -65,14 +66,12 @@ def score_file(
     Raises:
         UsageError: one line, before anything is written.
     """
-    check_positive_int("--batch-size", batch_size)
-    check_gpu(gpu)
-    out = _check_output(Path(out))
+    out = _check_arguments(Path(out), batch_size, gpu)
     run = find_run(expid, config, checkpoint, overrides)
     origin = find_origin(run)
     encoder = FrameEncoder(make_vocabulary(run.feature_map, origin))
-    model = _move(load_model(run), gpu)
-    scored: list[pl.DataFrame] = []
+    model = load_model(run, gpu)
+    scored: list[pl.DataFrame] = []  # predictions and labels: 16 bytes per row, and nothing without labels
     with contextlib.ExitStack() as stack:
         files = _as_tables(Path(data), stack)
         labels = _find_labels(files, origin, run)
@@ -88,7 +87,8 @@ def score_file(
                     processor.check_rows(chunk)
                     predictions = _predict(model, encoder.encode(chunk), batch_size)
                     writer.write(pl.DataFrame({name: chunk[_kept(name)] for name in keep} | predictions))
-                    scored.append(pl.DataFrame(predictions | {label: chunk[label] for label in labels}))
+                    if labels:
+                        scored.append(pl.DataFrame(predictions | {label: chunk[label] for label in labels}))
                     bar.update(len(chunk))
 
         write_atomically(out, write_scores)
@@ -96,18 +96,14 @@ def score_file(
     return f"{text}\n{_describe_metrics(pl.concat(scored), labels, run.params)}" if labels else text
 
 
-def _check_output(out: Path) -> Path:
+def _check_arguments(out: Path, batch_size: int, gpu: int) -> Path:
+    check_positive_int("--batch-size", batch_size)
+    check_gpu(gpu)
     if out.suffix.lower() not in OUTPUTS:
         raise UsageError(f"--out must end in {' or '.join(OUTPUTS)}, got {out}")
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} exists already")
     return out
-
-
-def _move(model: BaseModel, gpu: int) -> BaseModel:
-    """Return the model on a CUDA device, or on the CPU for -1."""
-    model.device = torch.device(f"cuda:{gpu}" if gpu >= 0 else "cpu")
-    return model.to(model.device)
 
 
 def _as_tables(data: Path, stack: contextlib.ExitStack) -> list[Path]:
@@ -154,7 +150,11 @@ def _preprocess(
     if not keep:
         return processor, rows
     header = _schema_of(files[0], origin)
+    if (duplicate := find_duplicate(keep)) is not None:
+        raise UsageError(f"--keep names {duplicate!r} twice")
     for name in keep:
+        if name == "prediction" or name.endswith("_prediction"):
+            raise UsageError(f"--keep cannot copy {name!r}: predictions have such names")
         if name not in header:
             raise unknown(f"column of --keep, in {files[0]}", name, header)
     kept = processor.scan_unparsed(keep).rename({name: _kept(name) for name in keep})
@@ -214,6 +214,9 @@ def _describe_metrics(scored: pl.DataFrame, labels: list[str], params: dict[str,
     for label in labels:
         name = "prediction" if len(labels) == 1 else f"{label}_prediction"
         y_true, y_pred = (torch.from_numpy(scored[key].cast(pl.Float64).to_numpy().copy()) for key in (label, name))
+        if len(y_true.unique()) == 1 and "AUC" in wanted:
+            lines.append(f"{label} is {y_true[0]:g} in every row: no metrics")
+            continue
         values = evaluate_metrics(y_true, y_pred, wanted, None)
         lines.append(f"{label}: " + ", ".join(f"{metric} {value:.6f}" for metric, value in values.items()))
     return "\n".join(lines)

@@ -24,18 +24,23 @@ def write_dataset_config(dataset_id: str, folder: str, guesses: list[ColumnGuess
         f"{dataset_id}:",
         "    data_root: ./data/  # the data set is built in this folder, once",
         "    data_format: h5",
-        f"    # split {how}",
+        f"    {_comment(f'split {how}')}",
         *(f"    {split}_data: {_quote(f'{folder}/{split}.parquet')}" for split in ("train", "valid", "test")),
         f"    min_categr_count: {RARE}  # values that occur less often in training share one id",
         "    feature_cols:",
     ]
     used = [guess for guess in guesses if guess.kind != LEFT_OUT]
+    names = name_fields(used)
     for guess in sorted(used, key=lambda guess: guess.kind == SEQUENCE):  # a sequence comes after the table it shares
-        settings = {"name": guess.name, "type": guess.kind, **guess.settings} | _rename(guess)
+        settings = {"name": names[guess.name], "type": guess.kind, **guess.settings}
+        if names[guess.name] != guess.name:
+            settings["preprocess"] = f"copy_from({guess.name})"
+        if "share_embedding" in settings:
+            settings["share_embedding"] = names[str(settings["share_embedding"])]
         comment = f"{guess.reason}; about {guess.distinct:,} values, {guess.missing:.1%} missing"
-        lines.append(f"        - {_inline(settings)}  # {comment}")
+        lines.append(f"        - {_inline(settings)}  {_comment(comment)}")
     left_out = [guess for guess in guesses if guess.kind == LEFT_OUT]
-    lines += [f"        # left out: {guess.name} ({guess.reason})" for guess in left_out]
+    lines += [f"        {_comment(f'left out: {guess.name} ({guess.reason})')}" for guess in left_out]
     lines.append(f"    label_col: {_inline({'name': label, 'dtype': 'float'})}")
     return "\n".join(lines) + "\n"
 
@@ -89,13 +94,30 @@ grid: {{embedding_regularizer: [1.e-6, 1.e-5, 1.e-4]}}  # tried for each kind an
 """
 
 
-def _rename(guess: ColumnGuess) -> dict[str, object]:
-    """Return settings that read a column under another name, if PyTorch cannot give its own name to a layer."""
+def name_fields(guesses: list[ColumnGuess]) -> dict[str, str]:
+    """Return column -> name of its field: another one if PyTorch cannot give the column's name to a layer."""
+    names: dict[str, str] = {}
+    taken = {guess.name for guess in guesses}
+    for guess in guesses:
+        name = guess.name
+        while not _is_field_name(name) or (name != guess.name and name in taken):
+            name = name.replace(".", "_") + "_field"
+        names[guess.name] = name
+        taken.add(name)
+    return names
+
+
+def _is_field_name(name: str) -> bool:
     try:
-        check_field_name(guess.name)
+        check_field_name(name)
     except UsageError:
-        return {"name": guess.name.replace(".", "_") + "_field", "preprocess": f"copy_from({guess.name})"}
-    return {}
+        return False
+    return True
+
+
+def _comment(text: str) -> str:
+    """Return a comment of YAML, which must stay on one line whatever a column or its type is called."""
+    return f"# {' '.join(text.split())}"
 
 
 def _inline(settings: dict[str, object]) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from fuxictr_me.config.names import check_column_name
 from fuxictr_me.data.raw.parse_times import ISO_TIME
 from fuxictr_me.errors import UsageError, unknown
 from fuxictr_me.starter.click_file import ClickFile
@@ -49,7 +50,12 @@ def guess_columns(clicks: ClickFile, label: str, time: str | None) -> list[Colum
     names = [name for name in clicks.schema if name not in (label, time)]
     facts = _collect_facts(clicks, names)
     sample = clicks.rows.select(names).head(SAMPLE_ROWS).collect()
-    guesses = [_guess(name, clicks.schema[name], facts[name], sample[name]) for name in names]
+    guesses = [
+        _guess(name, clicks.schema[name], facts[name], sample[name])
+        if _is_column_name(name)
+        else ColumnGuess(name, LEFT_OUT, "a config cannot hold its name: rename it")
+        for name in names
+    ]
     guesses = _share_embeddings(guesses, sample)
     if all(guess.kind == LEFT_OUT for guess in guesses):
         reasons = "; ".join(f"{guess.name}: {guess.reason}" for guess in guesses)
@@ -58,36 +64,46 @@ def guess_columns(clicks: ClickFile, label: str, time: str | None) -> list[Colum
 
 
 def check_column(clicks: ClickFile, option: str, name: str) -> None:
-    """Refuse a column that is not in the file.
+    """Refuse a column that is not in the file, or whose name a config cannot hold.
 
     Raises:
         UsageError: with the nearest name.
     """
     if name not in clicks.schema:
         raise unknown(f"column of {option}", name, clicks.schema)
+    check_column_name(name)
+
+
+def _is_column_name(name: str) -> bool:
+    try:
+        check_column_name(name)
+    except UsageError:
+        return False
+    return True
 
 
 def _collect_facts(clicks: ClickFile, names: list[str]) -> dict[str, dict[str, float]]:
     """Return column -> rows, missing, distinct and, for text, the shares of what its values look like."""
     rows = clicks.rows.select(pl.len()).collect(engine="streaming").item()
     count_distinct = pl.Expr.n_unique if rows <= COUNTED_EXACTLY else pl.Expr.approx_n_unique
-    wanted = {}
+    queries: list[tuple[str, str, pl.Expr]] = []
     for name in names:
         column, dtype = pl.col(name), clicks.schema[name]
-        wanted[f"{name}\0rows"] = pl.lit(rows)
-        wanted[f"{name}\0missing"] = column.null_count()
+        queries += [(name, "rows", pl.lit(rows)), (name, "missing", column.null_count())]
         if dtype.is_nested() or dtype == pl.Binary:
             continue
-        wanted[f"{name}\0distinct"] = count_distinct(column.drop_nulls())
+        queries.append((name, "distinct", count_distinct(column.drop_nulls())))
         if dtype == pl.String:
-            wanted[f"{name}\0whole"] = column.str.contains(WHOLE_NUMBER).mean()
-            wanted[f"{name}\0number"] = column.cast(pl.Float64, strict=False).is_finite().sum() / column.count()
-            wanted[f"{name}\0time"] = column.str.contains(ISO_TIME).mean()
-            wanted[f"{name}\0length"] = column.str.len_chars().mean()
-    row = clicks.rows.select(**wanted).collect(engine="streaming").row(0, named=True)
+            number = column.cast(pl.Float64, strict=False).is_finite().sum() / column.count()
+            queries += [
+                (name, "whole", column.str.contains(WHOLE_NUMBER).mean()),
+                (name, "number", number),
+                (name, "time", column.str.contains(ISO_TIME).mean()),
+                (name, "length", column.str.len_chars().mean()),
+            ]
+    results = clicks.rows.select(expr.alias(str(i)) for i, (*_, expr) in enumerate(queries))
     facts: dict[str, dict[str, float]] = {name: {} for name in names}
-    for key, value in row.items():
-        name, _, fact = key.rpartition("\0")
+    for (name, fact, _), value in zip(queries, results.collect(engine="streaming").row(0), strict=True):
         facts[name][fact] = value or 0
     return facts
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from fuxictr.utils import load_config
-from helpers.bad_configs import folder, write  # noqa: F401
+from helpers.bad_configs import DATASET, MODEL, folder, write  # noqa: F401
 
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
@@ -144,3 +144,24 @@ def test_a_regression_needs_its_metrics_loss_and_monitor_mode(folder):
         else:
             with pytest.raises(UsageError, match=words):
                 load_settings("config", "x")
+
+
+def write_autotuner_copy(folder, name, inside):
+    """Write an experiment of the data set ``name``, whose entry has a ``dataset_id`` itself."""
+    (folder / "config").mkdir()
+    entry = {**DATASET, "dataset_id": inside}
+    (folder / "config/dataset_config.yaml").write_text(yaml.safe_dump({name: entry}))
+    (folder / "config/model_config.yaml").write_text(yaml.safe_dump({"x": {**MODEL, "dataset_id": name}}))
+
+
+@pytest.mark.parametrize("name", ["shop", "shop_0a1b2c3d"])
+def test_an_entry_that_fuxictrs_autotuner_wrote_is_read_as_fuxictr_reads_it(folder, name):
+    write_autotuner_copy(folder, name, "shop")
+    assert read_params("config", "x")["dataset_id"] == load_config("config", "x")["dataset_id"] == "shop"
+
+
+@pytest.mark.parametrize("inside", ["", "../shop", "sho", 5, "shop_0a1b2c3d_"])
+def test_an_entry_with_another_data_sets_name_inside_is_refused(folder, inside):
+    write_autotuner_copy(folder, "shop_0a1b2c3d", inside)
+    with pytest.raises(UsageError, match="unknown key of data set 'shop_0a1b2c3d' 'dataset_id'"):
+        read_params("config", "x")

@@ -154,6 +154,12 @@ def test_groups_are_not_needed(trained, rows):
         (lambda rows: rows.with_columns(price=pl.lit("nan")), {}, "price"),
         (lambda rows: rows.with_columns(click=pl.lit(0.25)), {}, "click"),
         (lambda rows: rows, {"keep": ["sesion"]}, "did you mean 'session'?"),
+        (lambda rows: rows, {"keep": ["user", "user"]}, "--keep names 'user' twice"),
+        (
+            lambda rows: rows.rename({"session": "prediction"}),
+            {"keep": ["prediction"]},
+            "--keep cannot copy 'prediction'",
+        ),
         (lambda rows: rows, {"out": "scores.txt"}, "--out must end in .parquet or .csv"),
         (lambda rows: rows, {"out": "raw/test.csv"}, "raw/test.csv exists already"),
         (lambda rows: rows, {"data": "nowhere.csv"}, "nowhere.csv"),
@@ -170,3 +176,9 @@ def test_rows_that_do_not_fit_are_one_line_and_leave_nothing(rows, change, argum
         score_file(given.pop("expid"), **given)
     assert message in str(error.value) and "\n" not in str(error.value)
     assert sorted(Path().iterdir()) == before
+
+
+def test_labels_of_one_class_give_scores_without_metrics(trained, rows):
+    text = score_file("ME", "config", write_csv(rows.with_columns(click=pl.lit(1))), "scores.parquet")
+    assert "click is 1 in every row: no metrics" in text
+    np.testing.assert_allclose(pl.read_parquet("scores.parquet")["prediction"].to_numpy(), trained[1], rtol=1e-6)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from fuxictr_me.commands.main import main
+from fuxictr_me.config import check_dataset
 from fuxictr_me.config.lookup import find_dataset
 from fuxictr_me.data.raw.parse_times import read_times
 from fuxictr_me.errors import UsageError
@@ -209,3 +210,26 @@ def test_the_config_is_read_back_as_it_was_guessed(shop):
     assert columns["history"]["splitter"] == "|" and list(columns).index("history") > list(columns).index("item")
     for name in ("model_config", "study"):
         assert yaml.safe_load(Path(f"mine/{name}.yaml").read_text())
+
+
+def test_a_table_is_shared_under_the_name_that_its_field_gets(shop):
+    """PyTorch cannot give the name ``items`` to a layer, and ``items_field`` is taken by another column."""
+    shop.rename({"item": "items", "device": "items_field"}).write_csv("clicks.csv")
+    write_starter("clicks.csv", "click", "ts", "mine", 1)
+    entry, _ = find_dataset("clicks", "mine")
+    columns = {column["name"]: column for column in entry["feature_cols"]}
+    assert columns["items_field_field"]["preprocess"] == "copy_from(items)"
+    assert columns["history"]["share_embedding"] == "items_field_field"
+    check_dataset({**entry, "dataset_id": "clicks"}, Path("mine"))
+
+
+def test_names_with_line_breaks_cannot_add_lines_to_the_config(shop):
+    shop.rename({"country": "x\nevil: 1", "comment": "a/b"}).write_csv("clicks.csv")
+    write_starter("clicks.csv", "click", "ts", "mine", 1)
+    text = Path("mine/dataset_config.yaml").read_text()
+    assert (
+        list(yaml.safe_load(text)) == ["clicks"] and "# left out: x evil: 1 (" in text and "# left out: a/b (" in text
+    )
+    shop.rename({"click": "cli\nck"}).write_csv("clicks.csv")
+    with pytest.raises(UsageError, match="without '/'"):
+        write_starter("clicks.csv", "cli\nck", "ts", "other", 1)
