@@ -64,7 +64,7 @@ class FieldGroups:
         """
         by_field = [z.squeeze(1).split(widths, dim=-1) for z, widths in zip(e, self._widths, strict=True)]
         parts = [torch.cat([by_field[m][f] for f in fields], dim=-1) for m, fields in self.parts]
-        return [torch.stack(parts[group], dim=1) for group in groups]
+        return [torch.stack(parts[group]).transpose(0, 1) for group in groups]
 
 
 def permute(num_fields: int, seed: int, m: int) -> list[int]:

@@ -10,11 +10,11 @@ from helpers.models import gradients
 
 from fuxictr_me import DNN_ME, PNN_ME, DCNv2_ME, FinalMLP_ME, Mixed_ME, UsageError
 from fuxictr_me.estimates.simulate import simulate
-from fuxictr_me.models import penalty_terms
 from fuxictr_me.nn.field_groups import FieldGroups, permute
 from fuxictr_me.nn.penalties import set_hsic
 from fuxictr_me.tables.find_tables import find_checkpoint_layers
 from fuxictr_me.tables.first_interaction import find_first_interaction
+from fuxictr_me.training.cuda_graph import CallRecorder
 from fuxictr_me.training.step import Step
 
 FIELDS = {"user": 11, "item": 7, "place": 5, "hour": 6, "tag": 8}
@@ -86,12 +86,12 @@ def test_a_dnn_with_groups_follows_its_formula(double, five_fields):
 
 
 def test_groups_are_even_and_permutations_never_change():
-    dims = [{field: 4 for field in "abcdefgh"}] * 2
+    dims = [dict.fromkeys("abcdefgh", 4)] * 2
     in_order = FieldGroups(dims, 3, None)
     assert in_order.parts[::2] == [(0, [0, 1, 2]), (0, [3, 4, 5]), (0, [6, 7])]
     assert in_order.parts[1::2] == [(1, fields) for _, fields in in_order.parts[::2]]
-    assert permute(6, 2024, 0) == [0, 1, 2, 3, 4, 5]  # pinned: checkpoints rely on them
-    assert permute(6, 2024, 1) == [0, 1, 2, 3, 4, 5]
+    assert permute(6, 2024, 0) == [5, 1, 4, 3, 2, 0]  # checkpoints rely on it
+    assert permute(6, 2024, 1) == [4, 1, 2, 5, 0, 3]
     assert all(sorted(permute(50, seed, 3)) == list(range(50)) for seed in range(20))
 
 
@@ -156,8 +156,6 @@ def test_recorded_steps_train_the_same(double, five_fields):
     penalties = {"set_hsic_regularizer": 0.5, "spectral_balance_regularizer": 0.1}
     models = [build(DCNv2_ME, five_fields, 2, dropout=0, **GROUPS, **penalties).double().train() for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
-    from fuxictr_me.training.cuda_graph import CallRecorder
-
     models[1].recorder = CallRecorder()
     for model in models:
         model._max_gradient_norm, model._step = 0.5, Step(model, on_cpu=False)
@@ -175,13 +173,14 @@ def test_a_compiled_model_computes_the_same(five_fields):
     options = {**GROUPS, **penalties, "batch_norm": False}
     compiled, plain = (build(DCNv2_ME, five_fields, 2, compile=choice, **options) for choice in (True, False))
     compiled.load_state_dict(plain.state_dict())
+    batch, found = make_batch(five_fields), []
     for model in (compiled, plain):
-        model._max_gradient_norm = 10.0
-    for seed in range(3):
-        batch = make_batch(five_fields, seed=seed)
-        losses = [model.train().train_step(batch).item() for model in (compiled, plain)]
-        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+        result = model.train()(batch)
+        model.add_loss(result, model.get_labels(batch)).backward()
+        found.append([result["y_pred"], *result["penalties"].values(), *gradients(model).values()])
     assert compiled._compiled_forward.works
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_memory_is_estimated_and_a_checkpoint_is_read(five_fields):
@@ -190,7 +189,7 @@ def test_memory_is_estimated_and_a_checkpoint_is_read(five_fields):
     parts = simulate(DCNv2_ME, five_fields, {**settings, "spectral_balance_regularizer": 0.1})
     assert parts.embedding_parameters == whole.embedding_parameters and parts.parameters < whole.parameters
     weights = build(DCNv2_ME, five_fields, 2, **GROUPS).state_dict()
-    interaction, reason = find_first_interaction(weights, find_checkpoint_layers(weights))
+    interaction, reason = find_first_interaction(weights, find_checkpoint_layers(weights, five_fields))
     assert interaction is None and "do not fit its fields" in reason
 
 
@@ -221,4 +220,3 @@ def test_meaningless_groups_are_refused_with_a_reason(five_fields, model_class, 
 def test_a_penalty_between_parts_of_one_set_has_a_meaning(five_fields):
     model = build(DNN_ME, five_fields, 1, set_hsic_regularizer=1.0, **GROUPS)
     assert model.train()(make_batch(five_fields))["penalties"]["set_hsic"] > 0
-    assert set(penalty_terms.BETWEEN_SETS) <= set(penalty_terms.PENALTIES)
