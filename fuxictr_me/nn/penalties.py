@@ -98,9 +98,8 @@ def set_hsic(h: Tensor) -> Tensor:
     with torch.autocast(h.device.type, enabled=False):  # differences of squares need all digits
         h = h[:n].to(torch.promote_types(h.dtype, torch.float32)).transpose(0, 1)
         h = h - h.mean(dim=1, keepdim=True)
-        products = h @ h.transpose(1, 2)  # (M, n, n)
-        squares = products.diagonal(dim1=1, dim2=2)
-        distances = (squares.unsqueeze(2) + squares.unsqueeze(1) - 2 * products).clamp_min(0)
+        squares = h.square().sum(dim=2)  # not the products' diagonal, whose gradient PyTorch 2.13 compiles wrongly
+        distances = (squares.unsqueeze(2) + squares.unsqueeze(1) - 2 * h @ h.transpose(1, 2)).clamp_min(0)  # (M, n, n)
         s = distances.sum(dim=(1, 2), keepdim=True) / (n * (n - 1))
         K = torch.exp(-distances / s.clamp_min(torch.finfo(s.dtype).tiny))
         K = K - K.mean(dim=1, keepdim=True)

@@ -1,5 +1,7 @@
 """A penalty on whole embedding tables that makes their singular values equal."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -30,9 +32,8 @@ def spectral_imbalance(E: Tensor) -> Tensor:
         (...).
     """
     with torch.autocast(E.device.type, enabled=False):
-        G = E.transpose(-1, -2) @ E
-        trace = G.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-        G = G / trace.clamp_min(torch.finfo(G.dtype).tiny)
+        trace = E.square().sum(dim=(-2, -1), keepdim=True)
+        G = E.transpose(-1, -2) @ E / trace.clamp_min(torch.finfo(E.dtype).tiny)
         return (G - torch.eye(E.shape[-1], dtype=G.dtype, device=G.device) / E.shape[-1]).square().sum(dim=(-2, -1))
 
 
@@ -48,9 +49,10 @@ def trained_tables(embedding: MultiEmbedding) -> list[Tensor]:
                 tables.append(rows.unflatten(1, (len(fused.dims), -1)).transpose(0, 1))
             else:
                 tables.extend(rows.split(fused.dims, dim=1))
+    sets: Any = embedding.sets
     others = {
         id(layer): layer.weight
-        for embedding_set in embedding.sets
+        for embedding_set in sets
         for layer in embedding_set.embedding_layer.embedding_layers.values()
         if type(layer) is nn.Embedding and layer.weight.requires_grad
     }

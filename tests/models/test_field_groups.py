@@ -12,6 +12,7 @@ from fuxictr_me import DNN_ME, PNN_ME, DCNv2_ME, FinalMLP_ME, Mixed_ME, UsageErr
 from fuxictr_me.estimates.simulate import simulate
 from fuxictr_me.nn.field_groups import FieldGroups, permute
 from fuxictr_me.nn.penalties import set_hsic
+from fuxictr_me.representations.rank_along_depth import ALL, measure_rank_along_depth
 from fuxictr_me.tables.find_tables import find_checkpoint_layers
 from fuxictr_me.tables.first_interaction import find_first_interaction
 from fuxictr_me.training.cuda_graph import CallRecorder
@@ -181,6 +182,17 @@ def test_a_compiled_model_computes_the_same(five_fields):
     assert compiled._compiled_forward.works
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_rank_along_the_depth_is_measured_for_every_part(five_fields):
+    model = build(DCNv2_ME, five_fields, 2, aggregation="ensemble", **GROUPS).eval()
+    batch = make_batch(five_fields)
+    measured = {one["name"]: one for one in measure_rank_along_depth(model, [batch], 32)["representations"]}
+    parts = {part["set"]: part for part in measured["embeddings"]["parts"]}
+    assert [parts[m]["width"] for m in range(4)] == [12, 12, 8, 8]
+    sigma = torch.linalg.svdvals(model.embed(model.get_inputs(batch))[1][:, 1].double())
+    assert parts[3]["ia"] == pytest.approx((sigma.sum() / sigma[0]).item(), rel=1e-4)
+    assert len({part["set"] for part in measured["logits"]["parts"]} - {ALL}) in (0, 4)
 
 
 def test_memory_is_estimated_and_a_checkpoint_is_read(five_fields):
