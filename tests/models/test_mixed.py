@@ -94,7 +94,7 @@ def test_parameters_are_counted_as_by_hand(plain_map):
     assert model.num_parameters() == 5 * 23 * 4 + 23 * 6 + networks + head
 
 
-@pytest.mark.parametrize("aggregation", ["mean", "gated", "weighted", "concat", "ensemble", "sum"])
+@pytest.mark.parametrize("aggregation", [*AGGREGATIONS])
 def test_mixed_sets_train_with_every_aggregation(plain_map, aggregation):
     dims = [4, 4, 6, 2, 4, 4]
     model = build_mixed(
