@@ -234,7 +234,7 @@ class MultiEmbeddingModel(FastTraining):
 
     def set_logits(self, h: Tensor, e: list[Tensor], X: Inputs) -> Tensor:
         """Compute the logit of each head: (B, M, H) -> (B, S, 1), with S = M if each set has its own head, else 1."""
-        return self.head.logits(self.aggregation(h, e))
+        return self.head(self.aggregation(h, e), fused=False)
 
     @property
     def _overrides_embed(self) -> bool:

@@ -109,14 +109,11 @@ class Head(nn.Module):
         self.towers = nn.ModuleList(towers)
         self.join = join
 
-    def forward(self, h: Tensor) -> Tensor:
-        """(B, S, ΣH_b) -> (B, 1)."""
-        return self.fuse(self.logits(h))
-
-    def logits(self, h: Tensor) -> Tensor:
-        """Compute the logit of each head: (B, S, ΣH_b) -> (B, S, 1)."""
+    def forward(self, h: Tensor, fused: bool = True) -> Tensor:
+        """(B, S, ΣH_b) -> (B, 1), or the logit of each head (B, S, 1) if not ``fused``."""
         branches = h.split(self.widths, dim=-1)
-        return self.join([tower(z) for tower, z in zip(self.towers, branches, strict=True)])
+        logits = self.join([tower(z) for tower, z in zip(self.towers, branches, strict=True)])  # (B, S, 1)
+        return self.fuse(logits) if fused else logits
 
 
 class LinearOfAll(nn.Module):

@@ -7,6 +7,7 @@ from helpers.families import FAMILIES, HIDDEN, build
 from helpers.feature_maps import MODEL, categorical, make_feature_map
 
 from fuxictr_me import DNN_ME, PNN_ME, DCNv2_ME, Mixed_ME, NFwFM_ME, UsageError
+from fuxictr_me.nn.aggregation import AGGREGATIONS
 
 SMALL = {
     "hidden_units": HIDDEN,

@@ -145,7 +145,11 @@ EVERY_MODEL = {
 }
 
 
-FAST = [(DCNv2_ME, {}), (DNN_ME, {"aggregation": "confidence"}), (Mixed_ME, {"interactions": ["PNN", "xDeepFM", "FinalMLP"]})]  # what differs most
+FAST = [
+    (DCNv2_ME, {}),
+    (DNN_ME, {"aggregation": "confidence"}),
+    (Mixed_ME, {"interactions": ["PNN", "xDeepFM", "FinalMLP"]}),
+]  # what differs most
 ALL = [pytest.param(model_class, {}, marks=pytest.mark.slow) for model_class in EVERY_MODEL if model_class != DCNv2_ME]
 
 
