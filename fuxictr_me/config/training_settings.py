@@ -119,6 +119,7 @@ def check_foreign_settings(model_class: type, settings: dict) -> None:
     if not isinstance(settings.get("embedding_dim", 1), int):
         raise UsageError(f"embedding_dim of a FuxiCTR model must be an integer, got {settings['embedding_dim']!r}")
     check_not_for_fuxictr(model_class, settings)
+    _check_no_own_heads(model_class, settings)
     taken = WRAPPING_KEYS & find_known_keys(model_class)  # keywords of the class itself; none if it is wrapped
     for key in WRAPPING_OPTIONS.keys() & settings.keys() - taken:
         WRAPPING_OPTIONS[key].check(settings[key])
@@ -231,6 +232,21 @@ def check_gpu(gpu: int) -> None:
 def check_dropout(rate: object) -> None:
     """Accept a number from 0 to below 1."""
     Share().check("a dropout rate", rate)
+
+
+def _check_no_own_heads(model_class: type, settings: dict) -> None:
+    """Refuse options with which each set has its own head. Without this, only a warning says that nothing reads them.
+
+    Raises:
+        UsageError: such an option is set, and the class does not read it itself.
+    """
+    own_heads = settings.get("aggregation") in OWN_HEADS
+    used = {"aggregation": own_heads, "mutual_learning_regularizer": settings.get("mutual_learning_regularizer")}
+    for key in [key for key, value in used.items() if value and key not in find_known_keys(model_class)]:
+        raise UsageError(
+            f"{key}: {short_repr(settings[key])} needs one of fuxictr-me's models; the sets of "
+            f"{get_backbone(model_class).__name__} share one head (merge: logits averages the logits of whole models)"
+        )
 
 
 def _monitor_weights(settings: dict) -> dict:
