@@ -237,11 +237,11 @@ class OwnAggregation(Tower):
 )
 @pytest.mark.parametrize("model_class", [Tower, MultiEmbeddingOf(Tower)])
 def test_own_heads_are_refused_for_models_whose_sets_share_one(model_class, settings):
-    (key,) = settings
+    (key,), required = settings, {"metrics": ["AUC"], "model_root": "unused", "verbose": 0}
     with pytest.raises(UsageError, match=f"^{key}: .* needs one of fuxictr-me's models; the sets of Tower share one"):
-        check_model_settings(model_class, {"num_sets": 2, **settings})
-    check_model_settings(model_class, {"aggregation": "mean", "mutual_learning_regularizer": 0})
-    check_model_settings(OwnAggregation, {"aggregation": "ensemble"})
+        check_model_settings(model_class, {**required, "num_sets": 2, **settings})
+    check_model_settings(model_class, {**required, "aggregation": "mean", "mutual_learning_regularizer": 0})
+    check_model_settings(OwnAggregation, {**required, "aggregation": "ensemble"})
 
 
 class BranchesUnseen(Crossed):
