@@ -1,18 +1,32 @@
 """The penalties of a model: which it has, whether they apply to it, and their values."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from fuxictr_me.errors import RunError, UsageError
-from fuxictr_me.nn.penalties import norm_alignment, set_covariance, singular_value_variance, space_similarity
+from fuxictr_me.nn.penalties import (
+    mutual_learning,
+    norm_alignment,
+    set_covariance,
+    singular_value_variance,
+    space_similarity,
+)
 
 if TYPE_CHECKING:  # the model's module imports this one
     from fuxictr_me.models.base import MultiEmbeddingModel
 
-PENALTIES = ("norm_alignment", "space_similarity", "singular_value", "restricted_interaction", "set_covariance")
+PENALTIES = (
+    "norm_alignment",
+    "space_similarity",
+    "singular_value",
+    "restricted_interaction",
+    "set_covariance",
+    "mutual_learning",
+)
+OF_REPRESENTATIONS = ("set_covariance", "mutual_learning")  # whatever the dimensions of the fields are
 
 
 class Penalties:
@@ -30,6 +44,11 @@ class Penalties:
     def __bool__(self) -> bool:
         return bool(self.weights)
 
+    @property
+    def need_logits(self) -> bool:
+        """Whether a penalty depends on the predictions of the sets."""
+        return "mutual_learning" in self.weights
+
     def check(self, model: "MultiEmbeddingModel") -> None:
         """Check that every penalty has a meaning for ``model``.
 
@@ -40,13 +59,16 @@ class Penalties:
             if reason := _find_misfit(name, model):
                 raise UsageError(f"{name}_regularizer {reason}")
 
-    def __call__(self, model: "MultiEmbeddingModel", e: Sequence[Tensor], h: Tensor) -> dict[str, Tensor]:
+    def __call__(
+        self, model: "MultiEmbeddingModel", e: Sequence[Tensor], h: Tensor, logits: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Compute the weighted penalties of a batch.
 
         Args:
             model: whose interaction modules have weights.
             e: (B, M_g, ΣK) for each group of sets.
             h: (B, M, H).
+            logits: of each set, (B, M, 1); given if ``need_logits``.
 
         Returns:
             name -> ().
@@ -63,6 +85,7 @@ class Penalties:
             ),
             "restricted_interaction": lambda: sum(module.distance_from_orthogonal() for module in modules),
             "set_covariance": lambda: set_covariance(h),
+            "mutual_learning": lambda: mutual_learning(cast(Tensor, logits)),
         }
         try:
             return {name: weight * compute[name]() for name, weight in self.weights.items()}
@@ -101,7 +124,9 @@ def _find_misfit(name: str, model: "MultiEmbeddingModel") -> str | None:
         return f"needs sets of one dimension, got {embedding.embedding_dims}"
     if name == "singular_value" and max(embedding.embedding_dims) == 1:
         return "compares the directions of an embedding, and there is one"
-    if name != "set_covariance" and any(len(set(fields.values())) > 1 for fields in embedding.field_dims):
+    if name == "mutual_learning" and type(model).logit.__qualname__ != "MultiEmbeddingModel.logit":
+        return f"needs the logit of each set: {type(model).__name__} must define set_logits instead of logit"
+    if name not in OF_REPRESENTATIONS and any(len(set(fields.values())) > 1 for fields in embedding.field_dims):
         return f"needs fields of one dimension, got {sorted(set(embedding.field_dims[0].values()))}"
     if name in ("space_similarity", "singular_value") and not model.id_fields:
         return "needs categorical or sequence fields, and there is none"
