@@ -1,4 +1,7 @@
-"""Write the flights of the quickstart as csv, for the study in this folder: python benchmarks/flights_study/write_csv.py."""
+"""Write the flights of the quickstart as csv, for the study in this folder.
+
+    python benchmarks/flights_study/write_csv.py
+"""
 
 from pathlib import Path
 

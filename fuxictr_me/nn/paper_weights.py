@@ -1,8 +1,8 @@
-"""The initialisation of the paper's authors: ``network_initializer: paper``."""
+"""``network_initializer: paper``, module by module."""
 
 from torch import nn
 
-from fuxictr_me.nn import SetLinear
+from fuxictr_me.nn.set_linear import SetLinear
 
 
 def initialise_as_paper(module: nn.Module) -> None:
