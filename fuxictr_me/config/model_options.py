@@ -8,6 +8,7 @@ from fuxictr_me.errors import UsageError
 
 MAX_SETS = 1_000  # the paper has up to ten; each set has its own layers
 WEIGHT = Number(low=0)
+OWN_HEADS = ("ensemble", "confidence")  # aggregations with which each set has its own head
 
 
 def check_merge(merge: object, label: str = "merge") -> None:
@@ -71,7 +72,7 @@ COMMON_OPTIONS = index_by_name(
     ),
     Option(
         "aggregation",
-        Choice("mean", "sum", "weighted", "gated", "concat", "ensemble"),
+        Choice("mean", "sum", "weighted", "gated", "elementwise_gated", "concat", *OWN_HEADS),
         "how the sets are combined, see below",
         "mean",
     ),
@@ -141,6 +142,13 @@ PENALTY_OPTIONS = index_by_name(
         WEIGHT,
         "mean squared covariance between h⁽ᵐ⁾ and h⁽ⁿ⁾ in the batch, over pairs of sets (after arXiv 2405.12706). For "
         "all models; M ≥ 2; not from the authors",
+        0,
+    ),
+    Option(
+        "mutual_learning_regularizer",
+        WEIGHT,
+        "½ [KL(p⁽ᵐ⁾ ‖ p⁽ⁿ⁾) + KL(p⁽ⁿ⁾ ‖ p⁽ᵐ⁾)] of the predictions of sets, mean over rows and pairs of sets (after "
+        "CETNet, arXiv 2411.13700). For all models with `aggregation: ensemble` or `confidence`; not from the authors",
         0,
     ),
     Option(

@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import nn
 
+from fuxictr_me.config.model_options import OWN_HEADS
 from fuxictr_me.errors import UsageError
 from fuxictr_me.nn import SharedBySets
 from fuxictr_me.nn.aggregation import build_aggregation
 from fuxictr_me.nn.embedding_sets import MultiEmbedding
 from fuxictr_me.nn.field_groups import FieldGroups
+from fuxictr_me.nn.fusion import FUSIONS, Fusion, average_logits
 from fuxictr_me.nn.head import Head, Projections, SplitMLP
 
 InteractionMaker = Callable[[int, list[int]], Any]  # (num_sets, field_dims) -> an interaction module
@@ -84,9 +86,10 @@ def assemble(
             f"{' and '.join(map(str, widths))}, which no hidden layer makes equal before they are aggregated"
         )
     aggregate = build_aggregation(aggregation, num_sets, widths[0], sum(embedding.output_dims))
-    num_heads = num_sets if aggregation == "ensemble" else 1
+    num_heads = num_sets if aggregation in OWN_HEADS else 1
     copies = num_sets if aggregation == "concat" else 1
-    head = build_head(split_mlps, [copies * width for width in widths[0]], num_heads, join)
+    fuse = FUSIONS.get(aggregation, average_logits)
+    head = build_head(split_mlps, [copies * width for width in widths[0]], num_heads, join, fuse)
     return Assembly(groups, interactions, projections, aggregate, head)
 
 
@@ -100,11 +103,13 @@ def group_sets(makers: Sequence[InteractionMaker], field_dims: Sequence[dict[str
     return [slice(sets[0], sets[-1] + 1) for sets in runs]
 
 
-def build_head(split_mlps: Sequence[SplitMLP], widths: list[int], num_heads: int, join: JoinMaker) -> Head:
+def build_head(
+    split_mlps: Sequence[SplitMLP], widths: list[int], num_heads: int, join: JoinMaker, fuse: Fusion = average_logits
+) -> Head:
     """Build the hidden layers after the aggregation, for branches of ``widths``, and the module that joins them."""
     branches = list(zip(split_mlps, widths, strict=True))
     towers = [mlp.build_tower(num_heads, width) for mlp, width in branches]
-    return Head(widths, towers, join(num_heads, [mlp.tower_width(width) for mlp, width in branches]))
+    return Head(widths, towers, join(num_heads, [mlp.tower_width(width) for mlp, width in branches]), fuse)
 
 
 def check_options(
@@ -123,7 +128,7 @@ def check_options(
         ):
             if value != plain:
                 raise UsageError(f"{option}: {value} needs two sets or more, got num_sets 1")
-    if not nonlinear_projection and aggregation in ("concat", "ensemble"):
+    if not nonlinear_projection and aggregation in ("concat", *OWN_HEADS):
         raise UsageError(
             f"nonlinear_projection: False moves the activation behind the mean, but with aggregation {aggregation!r} "
             "each set would be activated by itself anyway"

@@ -9,7 +9,7 @@ from fuxictr.features import FeatureMap
 from fuxictr.pytorch.torch_utils import get_loss
 from torch import Tensor
 
-from fuxictr_me.config.model_options import MODEL_OPTIONS
+from fuxictr_me.config.model_options import MODEL_OPTIONS, OWN_HEADS
 from fuxictr_me.config.model_registry import ModelEntry, register_model
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.io.checkpoints import load_state_dict
@@ -47,17 +47,14 @@ class MultiEmbeddingModel(FastTraining):
         weight_decay: the optimizer's weight decay on all parameters, as in the paper; None keeps
             the optimizer's default. It is neither part of the loss nor subject to gradient clipping. In all other
             respects it equals ``embedding_regularizer`` and ``net_regularizer`` of the same value.
-        aggregation: ``mean`` (the paper's), ``sum``, ``weighted``, ``gated``, ``concat``, or
-            ``ensemble``: the control of M single-embedding models whose logits are averaged.
+        aggregation: ``mean`` (the paper's), ``sum``, ``weighted``, ``gated``, ``elementwise_gated``, ``concat``, or
+            ``ensemble`` and ``confidence``: controls of M single-embedding models whose predictions are fused.
         nonlinear_projection: False moves everything after the first linear layer of the hidden layers
             behind the mean: multi-embedding that cannot be better than one larger embedding (paper, appendix).
         shared_interaction: use one interaction module and projection for all sets (ablation ME-SI).
         field_groups, field_permutation: number of groups of fields, and the seed of their order, see ``FieldGroups``.
-        norm_alignment_regularizer, space_similarity_regularizer, singular_value_regularizer,
-        restricted_interaction_regularizer, set_covariance_regularizer, set_hsic_regularizer,
-        spectral_balance_regularizer: weights of the penalties of ``fuxictr_me.nn.penalties``,
-            ``CrossNetwork.distance_from_orthogonal`` and ``spectral_balance``; 0 leaves a penalty out. Penalties are
-            added to the training loss, and the log states each of them.
+        <penalty>_regularizer: weight of each of ``penalty_terms.PENALTIES``; 0 leaves one out. Penalties are added
+            to the training loss, and the log states each of them.
         first_set_checkpoint: a checkpoint of a FuxiCTR model whose embeddings become set 0.
         fused_embedding: use one table for the plain categorical fields of all sets; False: M·F of FuxiCTR's.
         embedding_updates: ``dense`` (FuxiCTR's), ``catch_up`` (the same result, but only rows of the batch are
@@ -100,6 +97,7 @@ class MultiEmbeddingModel(FastTraining):
         singular_value_regularizer: float = 0,
         restricted_interaction_regularizer: float = 0,
         set_covariance_regularizer: float = 0,
+        mutual_learning_regularizer: float = 0,
         set_hsic_regularizer: float = 0,
         spectral_balance_regularizer: float = 0,
         first_set_checkpoint: str | None = None,
@@ -146,7 +144,7 @@ class MultiEmbeddingModel(FastTraining):
     @property
     def is_single(self) -> bool:
         """Whether each set is a complete single-embedding model: there is one set, or they form an ensemble."""
-        return self.num_interactions == 1 or self.aggregation_name == "ensemble"
+        return self.num_interactions == 1 or self.aggregation_name in OWN_HEADS
 
     def build_embedding(
         self, embedding_dim: int | Sequence[int], num_sets: int | None = None, fields: list[str] | None = None
@@ -218,8 +216,12 @@ class MultiEmbeddingModel(FastTraining):
     def compute_logit(self, e: list[Tensor], X: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute everything after the embeddings -> logit (B, 1), and in training the penalties."""
         h = self.represent(e, X)
-        penalties = self.penalties(self, e, h) if self.training and self.penalties else {}
-        return self.logit(h, e, X), penalties
+        if not (self.training and self.penalties):
+            return self.logit(h, e, X), {}
+        if not self.penalties.need_logits:
+            return self.logit(h, e, X), self.penalties(self, e, h)
+        logits = self.set_logits(h, e, X)
+        return self.head.fuse(logits), self.penalties(self, e, h, logits)
 
     def embed(self, X: Inputs) -> list[Tensor]:
         """Compute e⁽ᵐ⁾ = embedding⁽ᵐ⁾(x): field -> ids (B,) … -> (B, M_g, ΣK) for each group of sets."""
@@ -242,7 +244,11 @@ class MultiEmbeddingModel(FastTraining):
 
     def logit(self, h: Tensor, e: list[Tensor], X: Inputs) -> Tensor:
         """Compute head(aggregate_m h⁽ᵐ⁾): (B, M, H) -> (B, 1)."""
-        return self.head(self.aggregation(h, e))
+        return self.head.fuse(self.set_logits(h, e, X))
+
+    def set_logits(self, h: Tensor, e: list[Tensor], X: Inputs) -> Tensor:
+        """Compute the logit of each head: (B, M, H) -> (B, S, 1), with S = M if each set has its own head, else 1."""
+        return self.head(self.aggregation(h, e), fused=False)
 
     @property
     def penalises_tables(self) -> bool:

@@ -1,14 +1,21 @@
 """The penalties of a model: which it has, whether they apply to it, and their values."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.nn.embedding_settings import ID_TYPES
-from fuxictr_me.nn.penalties import norm_alignment, set_covariance, set_hsic, singular_value_variance, space_similarity
+from fuxictr_me.nn.penalties import (
+    mutual_learning,
+    norm_alignment,
+    set_covariance,
+    set_hsic,
+    singular_value_variance,
+    space_similarity,
+)
 from fuxictr_me.nn.spectral_balance import spectral_balance, trained_tables
 
 if TYPE_CHECKING:  # the model's module imports this one
@@ -20,12 +27,13 @@ PENALTIES = (
     "singular_value",
     "restricted_interaction",
     "set_covariance",
+    "mutual_learning",
     "set_hsic",
     "spectral_balance",
 )
 BETWEEN_SETS = ("norm_alignment", "space_similarity", "set_covariance", "set_hsic")
 BY_FIELD = ("norm_alignment", "space_similarity", "singular_value")  # of whole sets
-OF_ANY_DIMS = ("set_covariance", "set_hsic", "spectral_balance")  # fields may have unequal dimensions
+OF_ANY_DIMS = ("set_covariance", "mutual_learning", "set_hsic", "spectral_balance")  # fields may differ in dimension
 
 
 class Penalties:
@@ -43,6 +51,11 @@ class Penalties:
     def __bool__(self) -> bool:
         return bool(self.weights)
 
+    @property
+    def need_logits(self) -> bool:
+        """Whether a penalty depends on the predictions of the sets."""
+        return "mutual_learning" in self.weights
+
     def check(self, model: "MultiEmbeddingModel") -> None:
         """Check that every penalty has a meaning for ``model``.
 
@@ -53,13 +66,16 @@ class Penalties:
             if reason := _find_misfit(name, model):
                 raise UsageError(f"{name}_regularizer {reason}")
 
-    def __call__(self, model: "MultiEmbeddingModel", e: Sequence[Tensor], h: Tensor) -> dict[str, Tensor]:
+    def __call__(
+        self, model: "MultiEmbeddingModel", e: Sequence[Tensor], h: Tensor, logits: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Compute the weighted penalties of a batch.
 
         Args:
             model: whose interaction modules have weights.
             e: (B, M_g, ΣK) for each group of sets.
             h: (B, M, H).
+            logits: of each set, (B, M, 1); given if ``need_logits``.
 
         Returns:
             name -> ().
@@ -76,6 +92,7 @@ class Penalties:
             ),
             "restricted_interaction": lambda: sum(module.distance_from_orthogonal() for module in modules),
             "set_covariance": lambda: set_covariance(h),
+            "mutual_learning": lambda: mutual_learning(cast(Tensor, logits)),
             "set_hsic": lambda: set_hsic(h),
             "spectral_balance": lambda: spectral_balance(model.embedding_layer),
         }
@@ -118,6 +135,8 @@ def _find_misfit(name: str, model: "MultiEmbeddingModel") -> str | None:
         return f"needs sets of one dimension, got {embedding.embedding_dims}"
     if name in ("singular_value", "spectral_balance") and max(embedding.embedding_dims) == 1:
         return "compares the directions of an embedding, and there is one"
+    if name == "mutual_learning" and type(model).logit.__qualname__ != "MultiEmbeddingModel.logit":
+        return f"needs the logit of each set: {type(model).__name__} must define set_logits instead of logit"
     if name not in OF_ANY_DIMS and any(len(set(fields.values())) > 1 for fields in embedding.field_dims):
         return f"needs fields of one dimension, got {sorted(set(embedding.field_dims[0].values()))}"
     if name in ("space_similarity", "singular_value") and not _id_fields(model):

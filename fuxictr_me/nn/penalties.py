@@ -57,9 +57,13 @@ def singular_value_variance(e: Tensor) -> Tensor:
 def set_covariance(h: Tensor) -> Tensor:
     """Return the mean squared covariance between the representations of two sets, over pairs of sets.
 
-    (1/H²) Σ_{ab} Cov(h_a⁽ᵐ⁾, h_b⁽ⁿ⁾)², mean over m < n, with the batch's covariance over B - 1. It is similar to
-    "Crocodile: Cross Experts Covariance" (arXiv 2405.12706), but squared instead of absolute, and 0 for a batch of one
-    row.
+    (1/H²) Σ_{ab} Cov(h_a⁽ᵐ⁾, h_b⁽ⁿ⁾)², mean over m < n, with the batch's covariance over B - 1. It is 0 for a batch of
+    one row.
+
+    After the cross-experts covariance loss of "Crocodile: Cross Experts Covariance for Disentangled Learning in
+    Multi-Domain Recommendation" (arXiv 2405.12706). By summaries of the paper, which are all that we could see, that
+    loss is (1/d²) Σ ‖(O⁽ᵖ⁾ - Ō⁽ᵖ⁾)ᵀ (O⁽q⁾ - Ō⁽q⁾)‖₁ over pairs of experts: absolute entries instead of squared ones, a
+    sum over pairs instead of the mean, and a sum over the rows of the batch instead of the covariance.
 
     Args:
         h: (B, M, H).
@@ -72,6 +76,27 @@ def set_covariance(h: Tensor) -> Tensor:
     for first, second in pairs:
         total = total + (first.T @ second / (len(h) - 1)).square().mean()
     return total / len(pairs)
+
+
+def mutual_learning(logits: Tensor) -> Tensor:
+    """Return the symmetric Kullback-Leibler divergence between the predictions of two sets, over pairs of sets.
+
+    ½ [KL(p⁽ᵐ⁾ ‖ p⁽ⁿ⁾) + KL(p⁽ⁿ⁾ ‖ p⁽ᵐ⁾)] of p = sigmoid(z), mean over m < n and over the rows. For Bernoulli
+    variables it equals ½ (p⁽ᵐ⁾ - p⁽ⁿ⁾) (z⁽ᵐ⁾ - z⁽ⁿ⁾). The mean of that over pairs is the covariance of p and z over the
+    sets, with M - 1.
+
+    After CETNet, "A Collaborative Ensemble Framework for CTR Prediction" (arXiv 2411.13700), in which two models learn
+    from each other. We could not see its formulas; that the divergence is symmetric is from a summary of the paper. The
+    mean over pairs of more than two models, and gradients to both sides, are our choice. Whether each model there has a
+    loss of its own beside that of the fused prediction, we do not know; here only the fused prediction has one.
+
+    Args:
+        logits: z, (B, M, 1), M ≥ 2.
+    """
+    z = logits.to(torch.promote_types(logits.dtype, torch.float32))  # of bfloat16 under autocast
+    p = torch.sigmoid(z)
+    products = (p - p.mean(dim=1, keepdim=True)) * (z - z.mean(dim=1, keepdim=True))
+    return products.sum(dim=1).mean() / (z.shape[1] - 1)
 
 
 def set_hsic(h: Tensor) -> Tensor:

@@ -263,6 +263,8 @@ def test_ranks_that_come_apart_stop(tmp_path, what, engine):
     "model_class, settings, message",
     [
         (DNN_ME, {"aggregation": "gated"}, "needs aggregation mean or sum, got 'gated'"),
+        (DNN_ME, {"aggregation": "elementwise_gated"}, "needs aggregation mean or sum, got 'elementwise_gated'"),
+        (DNN_ME, {"aggregation": "confidence", "mutual_learning_regularizer": 1.0}, "mean or sum, got 'confidence'"),
         (DNN_ME, {"num_sets": None, "embedding_dim": [4, 6]}, r"needs sets of one embedding_dim, got \[4, 6\]"),
         (DNN_ME, {"shared_interaction": True}, "needs shared_interaction: False"),
         (DNN_ME, {"compile": True}, "needs compile: False"),

@@ -130,7 +130,7 @@ def runs_in_onnxruntime(model, feature_map, outputs=("y_pred",)):
 
 EVERY_MODEL = {
     DNN_ME: {"aggregation": "ensemble", "hidden_activations": "Dice"},
-    PNN_ME: {"aggregation": "gated"},
+    PNN_ME: {"aggregation": "elementwise_gated"},
     NFwFM_ME: {"aggregation": "concat"},
     xDeepFM_ME: {"use_linear_term": True, "dnn_hidden_units": []},
     DCNv2_ME: {"embedding_dim": [3, 5], "num_sets": 2, "num_cross_layers": 1, "stacked_dnn_hidden_units": [5]},
@@ -145,7 +145,11 @@ EVERY_MODEL = {
 }
 
 
-FAST = [(DCNv2_ME, {}), (Mixed_ME, {"interactions": ["PNN", "xDeepFM", "FinalMLP"]})]  # what differs most
+FAST = [
+    (DCNv2_ME, {}),
+    (DNN_ME, {"aggregation": "confidence"}),
+    (Mixed_ME, {"interactions": ["PNN", "xDeepFM", "FinalMLP"]}),
+]  # what differs most
 ALL = [pytest.param(model_class, {}, marks=pytest.mark.slow) for model_class in EVERY_MODEL if model_class != DCNv2_ME]
 
 
