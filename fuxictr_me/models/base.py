@@ -231,8 +231,7 @@ class MultiEmbeddingModel(FastTraining):
         """Arrange the result of the embedding layer's ``look_up`` -> (B, M_g, ΣK) for each group of sets."""
         if self.field_groups is None:
             return self.embedding_layer.arrange(looked_up, self.groups)
-        sets = [slice(m, m + 1) for m in range(self.num_sets)]
-        return self.field_groups(self.embedding_layer.arrange(looked_up, sets), self.groups)
+        return self.field_groups(self.embedding_layer.arrange(looked_up, self.field_groups.sets), self.groups)
 
     def represent(self, e: list[Tensor], X: Inputs) -> Tensor:
         """Compute h⁽ᵐ⁾ = projection⁽ᵐ⁾(interaction⁽ᵐ⁾(e⁽ᵐ⁾)) -> (B, M, H)."""
@@ -249,11 +248,6 @@ class MultiEmbeddingModel(FastTraining):
     def set_logits(self, h: Tensor, e: list[Tensor], X: Inputs) -> Tensor:
         """Compute the logit of each head: (B, M, H) -> (B, S, 1), with S = M if each set has its own head, else 1."""
         return self.head(self.aggregation(h, e), fused=False)
-
-    @property
-    def penalises_tables(self) -> bool:
-        """Whether a penalty gives every row of the embedding tables a gradient, as ``Step`` must know."""
-        return "spectral_balance" in self.penalties.weights
 
     @property
     def _overrides_embed(self) -> bool:

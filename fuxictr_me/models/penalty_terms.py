@@ -56,6 +56,11 @@ class Penalties:
         """Whether a penalty depends on the predictions of the sets."""
         return "mutual_learning" in self.weights
 
+    @property
+    def cover_tables(self) -> bool:
+        """Whether a penalty gives every row of the embedding tables a gradient, as ``Step`` must know."""
+        return "spectral_balance" in self.weights
+
     def check(self, model: "MultiEmbeddingModel") -> None:
         """Check that every penalty has a meaning for ``model``.
 

@@ -30,6 +30,7 @@ class FieldGroups:
         seed: of the permutations; None keeps the order of the feature map in every set.
 
     Attributes:
+        sets: each set by itself.
         parts: (set, positions of the fields of one group), M·T of them, the first group of every set first.
         field_dims: for each part, field -> width.
 
@@ -45,6 +46,7 @@ class FieldGroups:
             )
         self._widths = [list(dims.values()) for dims in field_dims]
         sets = range(len(field_dims))
+        self.sets = [slice(m, m + 1) for m in sets]
         orders = [list(range(num_fields)) if seed is None else permute(num_fields, seed, m) for m in sets]
         size, larger = divmod(num_fields, num_groups)  # the first groups have one field more
         starts = [size * t + min(t, larger) for t in range(num_groups + 1)]

@@ -235,7 +235,7 @@ def regularization_penalty(model: BaseModel) -> Tensor | float:
 
 def penalises_tables(model: BaseModel) -> bool:
     """Return whether the loss of a model gives every row of its tables a gradient."""
-    return getattr(model, "penalises_tables", False)
+    return getattr(getattr(model, "penalties", None), "cover_tables", False)
 
 
 def check_updates(model: BaseModel, embedding_updates: str) -> None:

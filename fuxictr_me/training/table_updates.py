@@ -23,8 +23,8 @@ class DenseRows:
     """The model's optimizer updates every row in every step, as in FuxiCTR.
 
     The gradient of the table starts as the regulariser's, to which that of the batch is added. The norm of the sum is
-    known without another pass over the table. If the loss has a penalty on the whole table (``penalises_tables``), its
-    gradient is added, too.
+    known without another pass over the table. If the loss has a penalty on the whole table, whose gradient autograd has
+    computed (``Penalties.cover_tables``), it is added, too.
 
     Args:
         table: the fused table.
