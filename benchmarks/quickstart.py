@@ -2,9 +2,9 @@
 
     python benchmarks/quickstart.py [--seeds 1 2 3] [--threads 1 2] [--out quickstart_runs]
 
-Each quickstart is a process. The figures go to ``fuxictr_me/quickstart/recorded.json``, beside which ``fuxictr-me
-quickstart`` prints those of the user's run, and the tables of docs/quickstart.md are printed. What is finished is not
-run again.
+Each quickstart is a process, and as many run at a time as the cores allow. The values go to
+``fuxictr_me/quickstart/recorded.json``, from which ``fuxictr-me quickstart`` takes what it shows beside the user's run.
+The tables of docs/quickstart.md are printed. What is finished is not run again.
 """
 
 import argparse
@@ -14,14 +14,16 @@ import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from statistics import fmean
 
 import torch
+import yaml
 
-from fuxictr_me.collapse import ALL
 from fuxictr_me.quickstart.run import RUNS, format_spread
+from fuxictr_me.training.callbacks.information_abundance import ALL
 
 RECORDED = Path(__file__).parents[1] / "fuxictr_me" / "quickstart" / "recorded.json"
 
@@ -33,21 +35,25 @@ def main():
     parser.add_argument("--out", default="quickstart_runs")
     arguments = parser.parse_args()
     runs = [(seed, threads) for threads in arguments.threads for seed in arguments.seeds]
-    folders = [run_quickstart(Path(arguments.out), *run) for run in runs]
+    folders = []
+    for threads in arguments.threads:
+        with ThreadPoolExecutor(max(1, os.cpu_count() // threads)) as pool:
+            out = [Path(arguments.out) / f"seed_{seed}_threads_{threads}" for seed in arguments.seeds]
+            folders += pool.map(run_quickstart, out, arguments.seeds, [threads] * len(out))
     record = {
         "command": "python benchmarks/quickstart.py",
         "date": date.today().isoformat(),
         "machine": f"{os.cpu_count()} CPU cores, Python {platform.python_version()}, torch {torch.__version__}",
         "seeds and threads": runs,
+        "settings": yaml.safe_load((RECORDED.parent / "model_config.yaml").read_text()),
         "runs": {expid: read_runs(folders, expid) for expid in RUNS},
     }
     RECORDED.write_text(json.dumps(record, indent=1) + "\n")
     print(format_tables(record["runs"]))
 
 
-def run_quickstart(out, seed, threads):
+def run_quickstart(folder, seed, threads):
     """Run the quickstart in its folder, if that has not been done; return the folder."""
-    folder = out / f"seed_{seed}_threads_{threads}"
     if not (folder / "quickstart.png").exists():
         print(f"seed {seed}, {threads} threads ...", file=sys.stderr)
         command = [sys.executable, "-m", "fuxictr_me", "quickstart", "--seed", str(seed), "--out", str(folder)]
@@ -67,7 +73,7 @@ def read_runs(folders, expid):
             "test AUC": result["test"]["AUC"],
             "test logloss": result["test"]["logloss"],
             "IA / min(K, D)": fmean(float(row["ia_ratio"]) for row in rows),
-            "epochs": result["epochs"],
+            "steps": result["steps"],
             "seconds": round(result["seconds"]),
             **{f"IA of {row['field']}": float(row["ia"]) for row in rows},
         }

@@ -1,6 +1,6 @@
 """Write the flights of the quickstart as csv, for the study in this folder.
 
-    python benchmarks/flights_study/write_csv.py
+python benchmarks/flights_study/write_csv.py
 """
 
 from pathlib import Path
