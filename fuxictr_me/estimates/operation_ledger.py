@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+DEVICE_OF = torch.ops.prim.device.default
 READS_ROWS = {"embedding", "gather", "index", "index_select"}
 CHANGES_ROWS = {"index_add_", "index_fill_", "index_put_"}
 ONLY_WRITES = {"bernoulli_", "copy_", "fill_", "index_fill_", "index_put_", "normal_", "uniform_", "zero_"}
@@ -42,21 +44,28 @@ class Ledger(TorchDispatchMode):
 
     Attributes:
         most_distinct, number: see above.
+        is_recording: whether operations and memory are recorded.
         operations: recorded since ``start``.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.most_distinct, self.number = 0, 0
+        self.is_recording = True
         self.operations: list[Operation] = []
         self._serials = count()
         self._live: dict[int, int] = {}  # id of a storage that exists -> serial number
         self._sizes: dict[int, int] = {}  # serial number -> bytes
         self._events: list[int] = []  # serial numbers, when a storage appears, and ~serial, when it disappears
 
-    def start(self) -> None:
-        """Forget operations, and memory that is no longer held."""
-        self.operations = []
+    def start(self, held: Iterable[Tensor] = ()) -> None:
+        """Record from now on. Forget operations, and memory that is no longer held.
+
+        Args:
+            held: tensors that exist already and may not be recorded.
+        """
+        self.is_recording, self.operations = True, []
+        self.serials(held)
         self._events = list(self._live.values())
 
     def serials(self, tensors: Iterable[Tensor]) -> set[int]:
@@ -88,7 +97,8 @@ class Ledger(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func.namespace == "prim":  # asks for a device or a layout
-            return func(*args, **kwargs)
+            asks_fake_tensor = func is DEVICE_OF and isinstance(args[0], FakeTensor)
+            return args[0].fake_device if asks_fake_tensor else func(*args, **kwargs)  # the first is faster
         if func is torch.ops.aten._local_scalar_dense.default:
             return False if args[0].dtype == torch.bool else self.number
         if func is torch.ops.aten.equal.default:
@@ -99,6 +109,8 @@ class Ledger(TorchDispatchMode):
             out = values, torch.empty_like(ids), torch.empty_like(values)
         else:
             out = func(*args, **kwargs)
+        if not self.is_recording:
+            return out
         for tensor in tensors_in((args, kwargs, out)):
             self._serial(tensor)
         count_flops = flop_registry.get(func._overloadpacket)

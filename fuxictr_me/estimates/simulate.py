@@ -19,10 +19,11 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.kernel_costs import KernelCosts
 from fuxictr_me.estimates.operation_ledger import Ledger, Operation, tensors_in
 from fuxictr_me.training import FastTraining
+from fuxictr_me.training.adam_by_rows import adam_state
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
 from fuxictr_me.training.parameters import fused_tables
 from fuxictr_me.training.step import Step
-from fuxictr_me.training.touched_rows import LazyRows
+from fuxictr_me.training.touched_rows import LazyRows, TouchedRows
 from fuxictr_me.wrap import MultiEmbeddingOf
 
 # Errors of torch if code needs the data of fake tensors:
@@ -104,6 +105,7 @@ def simulate(
     """
     settings = {**params, **SIMULATED} | {key: False for key in ("compile", "batched", "cuda_graph") if key in params}
     ledger = Ledger()
+    ledger.is_recording = False  # the constructor is no part of a step
     with (
         _explain_errors(model_class),
         FakeTensorMode(allow_non_fake_inputs=True),
@@ -171,6 +173,8 @@ def stay_on_device(model_class: type) -> type:
     """Return a subclass that does not move to a device, because fake tensors cannot; also for wrapped models."""
     stays = {"model_to_device": lambda self: None}
     if not is_wrapped(model_class):
+        if model_class.__module__.startswith("fuxictr_me."):
+            stays["reset_parameters"] = lambda self: None  # there are no values to initialise
         return type(model_class.__name__, (model_class,), stays)
     backbone, entry = get_backbone(model_class), find_entry(model_class)
     defaults: dict[str, Any] = entry.wrapping_defaults if entry else {}
@@ -180,7 +184,10 @@ def stay_on_device(model_class: type) -> type:
 def _train(
     model: Any, batch: dict[str, Tensor], ledger: Ledger, on_gpu: bool, in_one_pass: bool
 ) -> tuple[Memory, list[Operation]]:
-    """Train two steps, because the first creates the optimizer's state, and with ``catch_up`` two more, by rows."""
+    """Train steps until one is like all later ones: the first may create the optimizer's state.
+
+    With ``catch_up``, two more steps follow, by rows.
+    """
     gradients: set[int] = set()
 
     def record_gradients(*_: Any) -> None:
@@ -191,9 +198,11 @@ def _train(
         model.train_step(batch)
 
     model.optimizer.register_step_pre_hook(record_gradients)
-    caught_up = [rows for rows in _prepare(model, ledger, on_gpu, in_one_pass) if isinstance(rows, CaughtUpRows)]
-    ledger.start()
-    step()
+    all_rows = _prepare(model, ledger, on_gpu, in_one_pass)
+    caught_up = [rows for rows in all_rows if isinstance(rows, CaughtUpRows)]
+    ledger.start([*model.parameters(), *model.buffers(), *batch.values()])
+    if caught_up or not _create_state(model):
+        step()
     step()
     for rows in caught_up:
         rows.steps = FIRST_STEPS
@@ -205,6 +214,20 @@ def _train(
     state += [rows.last for rows in caught_up]
     parts = ledger.at_peak(weights, gradients, ledger.serials(state))
     return Memory(*parts), ledger.operations
+
+
+def _create_state(model: Any) -> bool:
+    """Create what the first step of a fuxictr-me model with Adam would create; return False for other models."""
+    optimizer = model.optimizer
+    if not isinstance(model, FastTraining) or type(optimizer) is not torch.optim.Adam or optimizer.defaults["amsgrad"]:
+        return False
+    for parameter in optimizer.param_groups[0]["params"]:
+        adam_state(optimizer, parameter)
+    for rows in model._step.rows:
+        rows.prepare()
+        if isinstance(rows, TouchedRows) and not rows.on_cpu:
+            rows.slots  # noqa: B018 - creates the tensor
+    return True
 
 
 def _prepare(model: Any, ledger: Ledger, on_gpu: bool, in_one_pass: bool) -> list[Any]:
