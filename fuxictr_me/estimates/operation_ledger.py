@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-DEVICE_OF = torch.ops.prim.device.default
 READS_ROWS = {"embedding", "gather", "index", "index_select"}
 CHANGES_ROWS = {"index_add_", "index_fill_", "index_put_"}
 ONLY_WRITES = {"bernoulli_", "copy_", "fill_", "index_fill_", "index_put_", "normal_", "uniform_", "zero_"}
@@ -97,8 +95,7 @@ class Ledger(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func.namespace == "prim":  # asks for a device or a layout
-            asks_fake_tensor = func is DEVICE_OF and isinstance(args[0], FakeTensor)
-            return args[0].fake_device if asks_fake_tensor else func(*args, **kwargs)  # the first is faster
+            return func(*args, **kwargs)
         if func is torch.ops.aten._local_scalar_dense.default:
             return False if args[0].dtype == torch.bool else self.number
         if func is torch.ops.aten.equal.default:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from fuxictr.features import FeatureMap
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -18,12 +17,12 @@ from fuxictr_me.data.column_layout import VALUES, Layout
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.kernel_costs import KernelCosts
 from fuxictr_me.estimates.operation_ledger import Ledger, Operation, tensors_in
+from fuxictr_me.estimates.tensors_without_data import tensors_without_data
 from fuxictr_me.training import FastTraining
-from fuxictr_me.training.adam_by_rows import adam_state
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
 from fuxictr_me.training.parameters import fused_tables
 from fuxictr_me.training.step import Step
-from fuxictr_me.training.touched_rows import LazyRows, TouchedRows
+from fuxictr_me.training.touched_rows import LazyRows
 from fuxictr_me.wrap import MultiEmbeddingOf
 
 # Errors of torch if code needs the data of fake tensors:
@@ -81,7 +80,7 @@ def simulate(
     on_gpu: bool = True,
     in_one_pass: bool = True,
 ) -> Simulation:
-    """Build a model and train it for a few steps on fake tensors, which have shapes but no data.
+    """Build a model and train it for a few steps on tensors that have shapes but no data.
 
     The code is that of a real run, with these exceptions. On a GPU the kernels that update fused tables are
     ``KernelCosts``, as if Triton were installed. ``compile`` is ignored, and the sets of foreign models run one after
@@ -104,11 +103,12 @@ def simulate(
         UsageError: settings that the model refuses, or a foreign model whose code looks at data.
     """
     settings = {**params, **SIMULATED} | {key: False for key in ("compile", "batched", "cuda_graph") if key in params}
+    is_autocast = params.get("precision") == "bf16"
     ledger = Ledger()
     ledger.is_recording = False  # the constructor is no part of a step
     with (
         _explain_errors(model_class),
-        FakeTensorMode(allow_non_fake_inputs=True),
+        tensors_without_data(is_fast=on_gpu and _is_of_this_package(model_class) and not is_autocast),
         ledger,
         MaskedDropout() if on_gpu else contextlib.nullcontext(),
     ):
@@ -169,11 +169,16 @@ def _explain_errors(model_class: type) -> Iterator[None]:
         ) from error
 
 
+def _is_of_this_package(model_class: type) -> bool:
+    """Return whether a class is fuxictr-me's and not a user's subclass, whose code may look at data."""
+    return is_fuxictr_me_model(model_class) and model_class.__module__.startswith("fuxictr_me.")
+
+
 def stay_on_device(model_class: type) -> type:
     """Return a subclass that does not move to a device, because fake tensors cannot; also for wrapped models."""
     stays = {"model_to_device": lambda self: None}
     if not is_wrapped(model_class):
-        if model_class.__module__.startswith("fuxictr_me."):
+        if _is_of_this_package(model_class):
             stays["reset_parameters"] = lambda self: None  # there are no values to initialise
         return type(model_class.__name__, (model_class,), stays)
     backbone, entry = get_backbone(model_class), find_entry(model_class)
@@ -184,10 +189,7 @@ def stay_on_device(model_class: type) -> type:
 def _train(
     model: Any, batch: dict[str, Tensor], ledger: Ledger, on_gpu: bool, in_one_pass: bool
 ) -> tuple[Memory, list[Operation]]:
-    """Train steps until one is like all later ones: the first may create the optimizer's state.
-
-    With ``catch_up``, two more steps follow, by rows.
-    """
+    """Train two steps, because the first creates the optimizer's state, and with ``catch_up`` two more, by rows."""
     gradients: set[int] = set()
 
     def record_gradients(*_: Any) -> None:
@@ -198,11 +200,9 @@ def _train(
         model.train_step(batch)
 
     model.optimizer.register_step_pre_hook(record_gradients)
-    all_rows = _prepare(model, ledger, on_gpu, in_one_pass)
-    caught_up = [rows for rows in all_rows if isinstance(rows, CaughtUpRows)]
+    caught_up = [rows for rows in _prepare(model, ledger, on_gpu, in_one_pass) if isinstance(rows, CaughtUpRows)]
     ledger.start([*model.parameters(), *model.buffers(), *batch.values()])
-    if caught_up or not _create_state(model):
-        step()
+    step()
     step()
     for rows in caught_up:
         rows.steps = FIRST_STEPS
@@ -214,20 +214,6 @@ def _train(
     state += [rows.last for rows in caught_up]
     parts = ledger.at_peak(weights, gradients, ledger.serials(state))
     return Memory(*parts), ledger.operations
-
-
-def _create_state(model: Any) -> bool:
-    """Create what the first step of a fuxictr-me model with Adam would create; return False for other models."""
-    optimizer = model.optimizer
-    if not isinstance(model, FastTraining) or type(optimizer) is not torch.optim.Adam or optimizer.defaults["amsgrad"]:
-        return False
-    for parameter in optimizer.param_groups[0]["params"]:
-        adam_state(optimizer, parameter)
-    for rows in model._step.rows:
-        rows.prepare()
-        if isinstance(rows, TouchedRows) and not rows.on_cpu:
-            rows.slots  # noqa: B018 - creates the tensor
-    return True
 
 
 def _prepare(model: Any, ledger: Ledger, on_gpu: bool, in_one_pass: bool) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -22,6 +22,7 @@ CONTROL_COLORS, CONTROL_MARKERS = (GREEN, PINK, SKY, YELLOW), ("^", "v", "P", "X
 DODGE = 1.05  # factor of x between kinds of the same size
 
 Quantity = Callable[[CellResult], list[float]]  # a cell's runs -> one value per run that has it
+LineStyle = Literal["-", "--"]
 Styles = dict[str, dict[str, Any]]  # kind -> options ``color`` and ``marker`` of its points
 
 
@@ -87,7 +88,9 @@ def dodge(styles: Styles, kind: str) -> float:
     return 1 if kind == BASE else DODGE ** (kinds.index(kind) - (len(kinds) - 1) / 2)
 
 
-def add_legend(figure: Figure, styles: Styles, *more: Mapping[str, Any], lines: Mapping[str, str] | None = None) -> None:
+def add_legend(
+    figure: Figure, styles: Styles, *more: Mapping[str, Any], lines: Mapping[str, LineStyle] | None = None
+) -> None:
     """Put one legend for all panels above them.
 
     Args:
@@ -97,7 +100,7 @@ def add_legend(figure: Figure, styles: Styles, *more: Mapping[str, Any], lines: 
         lines: kind -> line style, of the kinds that are drawn as lines.
     """
     handles = [
-        Line2D([], [], **style, linestyle=(lines or {}).get(kind, "none"), label=shorten(kind))
+        Line2D([], [], **style, linestyle=lines[kind] if lines and kind in lines else "none", label=shorten(kind))
         for kind, style in styles.items()
     ]
     handles += [Line2D([], [], **options) for options in more]

@@ -11,6 +11,7 @@ from matplotlib.ticker import NullLocator
 
 from fuxictr_me.reports.study.metric_values import IA_RATIO, is_lower_better
 from fuxictr_me.reports.study.model_panels import (
+    LineStyle,
     Quantity,
     Styles,
     add_legend,
@@ -24,7 +25,7 @@ from fuxictr_me.reports.study.model_panels import (
 from fuxictr_me.reports.style import GREY
 from fuxictr_me.study.results import BASE, ENSEMBLE, MULTI, SINGLE, CellResult, StudyResults
 
-LINES = {SINGLE: "-", MULTI: "-", ENSEMBLE: "--"}  # kinds whose sizes are connected, and how
+LINES: dict[str, LineStyle] = {SINGLE: "-", MULTI: "-", ENSEMBLE: "--"}  # kinds whose sizes are connected, and how
 SEED: dict[str, Any] = {
     "color": GREY,
     "marker": "o",
