@@ -74,6 +74,15 @@ def test_the_settings_of_frappe_are_those_of_the_measured_runs():
     assert {(s["batch_size"], s["early_stop_patience"], s["weight_decay"]) for s in cells.values()} == {(4096, 2, 0)}
 
 
+def test_named_models_keep_their_settings_in_the_file():
+    whole, part = (read_study(find_bundled_study("avazu_x1"), models=m) for m in (None, ["FinalMLP_ME", "DNN_ME"]))
+    base = {cell.name: cell.settings for cell in part.cells}
+    assert base["FinalMLP_ME_base"] == next(c.settings for c in whole.cells if c.name == "FinalMLP_ME_base")
+    assert "DNN_ME_base" in base and "DCNv2_ME_base" not in base
+    with pytest.raises(UsageError, match="twice"):
+        read_study(find_bundled_study("avazu_x1"), models=["DNN_ME", "DNN_ME"])
+
+
 def test_own_files_come_before_bundled_studies(monkeypatch):
     assert find_bundled_study("frappe_x1").name == "study.yaml"
     assert find_bundled_study("../frappe_x1") is None and find_bundled_study("tiny_flights") is None
