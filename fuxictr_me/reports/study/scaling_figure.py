@@ -12,7 +12,7 @@ from fuxictr_me.study.results import BASE, StudyResults
 
 AXIS_LABELS = {PARAMETERS: "embedding parameters", AXES[1]: "FLOPs of training per row (estimate)"}
 FALLING = ("peaks", "loses")  # verdicts
-FALLS = ({"color": GREY, "linestyle": "--", "label": "worse at the largest size"},)
+FALLS = {"color": GREY, "linestyle": "--", "label": "worse at the largest size"}
 
 
 def draw_scaling_curves(results: StudyResults, metric: str) -> Figure:
@@ -24,8 +24,8 @@ def draw_scaling_curves(results: StudyResults, metric: str) -> Figure:
     models, styles = results.models, choose_styles(results)
     figure = Figure(figsize=(0.8 + 3.4 * max(2, len(models)), 6.4), layout="constrained", facecolor="white")
     panels = figure.subplots(len(AXES), len(models), squeeze=False, sharey="col")
-    for row, axis in enumerate(AXES):
-        curves = measure_curves(results, metric, axis)
+    curves_of = {axis: measure_curves(results, metric, axis) for axis in AXES}
+    for row, (axis, curves) in enumerate(curves_of.items()):
         for column, model in enumerate(models):
             axes = panels[row, column]
             if row == 0:
@@ -37,14 +37,17 @@ def draw_scaling_curves(results: StudyResults, metric: str) -> Figure:
             _set_style(axes, _list_parameters(results, model) if axis == PARAMETERS else {})
         panels[row, len(models) // 2].set_xlabel(AXIS_LABELS[axis], fontsize=10)
     figure.supylabel(f"test {metric}, {'lower' if is_lower_better(metric) else 'higher'} is better", fontsize=10)
-    add_legend(figure, styles, *FALLS, lines={kind: "-" for kind in styles if kind != BASE})
+    falls = any(of_kind.curve.verdict in FALLING for curves in curves_of.values() for of_kind in curves)
+    more = [FALLS] if falls else []
+    add_legend(figure, styles, *more, lines={kind: "-" for kind in styles if kind != BASE})
     return figure
 
 
 def _draw_points(axes: Axes, results: StudyResults, model: str, metric: str, axis: str, styles: Styles) -> None:
     for cell in results.cells:
         if cell.model == model and (values := list(values_by_seed(cell, metric).values())):
-            x = [measure_size(cell, axis) * dodge(styles, cell.kind)] * len(values)
+            shift = dodge(styles, cell.kind) if axis == PARAMETERS else 1.0  # kinds of one size have equal parameters
+            x = [measure_size(cell, axis) * shift] * len(values)
             axes.plot(x, values, **styles[cell.kind], linestyle="none", markersize=4, alpha=0.6, label=cell.title)
 
 
