@@ -58,7 +58,7 @@ FAMILY_OPTIONS = index_by_name(
         "concat_embeddings",
         Optional(Boolean()),
         "feed the embeddings in addition to their products; `null` is the paper's choice: true with one set (and in an "
-        "`ensemble`), false with more sets",
+        "`ensemble` or `confidence`), false with more sets",
         models={"PNN_ME": None, "Mixed_ME": False},
     ),
     Option(

@@ -11,7 +11,7 @@ import torch
 from fuxictr_me.compat import MultiTaskModel
 from fuxictr_me.config.dataset_options import READING_OPTIONS
 from fuxictr_me.config.known_keys import WRAPPING_KEYS, find_known_keys, find_required_keys
-from fuxictr_me.config.model_options import MODEL_OPTIONS, WRAPPING_OPTIONS
+from fuxictr_me.config.model_options import MODEL_OPTIONS, OWN_HEADS, WRAPPING_OPTIONS
 from fuxictr_me.config.model_registry import get_backbone, is_fuxictr_me_model
 from fuxictr_me.config.optimizer_options import check_not_for_fuxictr, check_optimizer_settings
 from fuxictr_me.config.training_options import (
@@ -55,10 +55,29 @@ def check_model_settings(model_class: type, settings: dict) -> None:
         for key in settings.keys() & MODEL_OPTIONS.keys():
             if not MODEL_OPTIONS[key].models or names & MODEL_OPTIONS[key].models.keys():
                 MODEL_OPTIONS[key].check(settings[key])
+        check_predictions_of_sets(settings)
     else:
         check_foreign_settings(model_class, settings)
     check_training_values(settings)
     check_gpu(settings.get("gpu", -1))
+
+
+def check_predictions_of_sets(settings: dict) -> None:
+    """Check that options that use the prediction of each set find one, and that it is a probability.
+
+    Raises:
+        UsageError: the sets share one head, or the task is a regression.
+    """
+    aggregation = settings.get("aggregation", MODEL_OPTIONS["aggregation"].default)
+    learns_mutually = bool(settings.get("mutual_learning_regularizer"))
+    if learns_mutually and aggregation not in OWN_HEADS:
+        raise UsageError(
+            "mutual_learning_regularizer compares the predictions of the sets: it needs aggregation "
+            f"{' or '.join(OWN_HEADS)}, with which each set has its own head, got {aggregation!r}"
+        )
+    if settings.get("task") == "regression" and (learns_mutually or aggregation == "confidence"):
+        name = "mutual_learning_regularizer" if learns_mutually else "aggregation: confidence"
+        raise UsageError(f"{name} uses the probabilities that sets predict: a regression has none")
 
 
 def check_training_values(settings: dict) -> None:
@@ -100,6 +119,7 @@ def check_foreign_settings(model_class: type, settings: dict) -> None:
     if not isinstance(settings.get("embedding_dim", 1), int):
         raise UsageError(f"embedding_dim of a FuxiCTR model must be an integer, got {settings['embedding_dim']!r}")
     check_not_for_fuxictr(model_class, settings)
+    _check_no_own_heads(model_class, settings)
     taken = WRAPPING_KEYS & find_known_keys(model_class)  # keywords of the class itself; none if it is wrapped
     for key in WRAPPING_OPTIONS.keys() & settings.keys() - taken:
         WRAPPING_OPTIONS[key].check(settings[key])
@@ -212,6 +232,21 @@ def check_gpu(gpu: int) -> None:
 def check_dropout(rate: object) -> None:
     """Accept a number from 0 to below 1."""
     Share().check("a dropout rate", rate)
+
+
+def _check_no_own_heads(model_class: type, settings: dict) -> None:
+    """Refuse options with which each set has its own head. Without this, only a warning says that nothing reads them.
+
+    Raises:
+        UsageError: such an option is set, and the class does not read it itself.
+    """
+    own_heads = settings.get("aggregation") in OWN_HEADS
+    used = {"aggregation": own_heads, "mutual_learning_regularizer": settings.get("mutual_learning_regularizer")}
+    for key in [key for key, value in used.items() if value and key not in find_known_keys(model_class)]:
+        raise UsageError(
+            f"{key}: {short_repr(settings[key])} needs one of fuxictr-me's models; the sets of "
+            f"{get_backbone(model_class).__name__} share one head (merge: logits averages the logits of whole models)"
+        )
 
 
 def _monitor_weights(settings: dict) -> dict:

@@ -7,19 +7,20 @@ from typing import Any
 import torch
 from fuxictr.features import FeatureMap
 from fuxictr.pytorch.torch_utils import get_loss
-from torch import Tensor, nn
+from torch import Tensor
 
-from fuxictr_me.config.model_options import MODEL_OPTIONS
+from fuxictr_me.config.model_options import MODEL_OPTIONS, OWN_HEADS
 from fuxictr_me.config.model_registry import ModelEntry, register_model
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.io.checkpoints import load_state_dict
-from fuxictr_me.models.assembly import InteractionMaker, JoinMaker, assemble, check_options
+from fuxictr_me.models.assembly import InteractionMaker, JoinMaker, assemble, check_options, group_fields
 from fuxictr_me.models.penalty_terms import Penalties
-from fuxictr_me.nn import MLP, SetLinear
+from fuxictr_me.nn import MLP
 from fuxictr_me.nn.embedding_sets import Inputs, MultiEmbedding
-from fuxictr_me.nn.embedding_settings import FUXICTR_INITIALIZER, ID_TYPES
+from fuxictr_me.nn.embedding_settings import FUXICTR_INITIALIZER
 from fuxictr_me.nn.fused_table import FusedTable
 from fuxictr_me.nn.head import LinearOfAll, SplitMLP
+from fuxictr_me.nn.paper_weights import initialise_as_paper
 from fuxictr_me.training import CompiledOrEager, FastTraining, autocast, check_updates
 from fuxictr_me.training.callbacks import attach, build
 
@@ -46,15 +47,14 @@ class MultiEmbeddingModel(FastTraining):
         weight_decay: the optimizer's weight decay on all parameters, as in the paper; None keeps
             the optimizer's default. It is neither part of the loss nor subject to gradient clipping. In all other
             respects it equals ``embedding_regularizer`` and ``net_regularizer`` of the same value.
-        aggregation: ``mean`` (the paper's), ``sum``, ``weighted``, ``gated``, ``concat``, or
-            ``ensemble``: the control of M single-embedding models whose logits are averaged.
+        aggregation: ``mean`` (the paper's), ``sum``, ``weighted``, ``gated``, ``elementwise_gated``, ``concat``, or
+            ``ensemble`` and ``confidence``: controls of M single-embedding models whose predictions are fused.
         nonlinear_projection: False moves everything after the first linear layer of the hidden layers
             behind the mean: multi-embedding that cannot be better than one larger embedding (paper, appendix).
         shared_interaction: use one interaction module and projection for all sets (ablation ME-SI).
-        norm_alignment_regularizer, space_similarity_regularizer, singular_value_regularizer,
-        restricted_interaction_regularizer, set_covariance_regularizer: weights of the penalties of
-            ``fuxictr_me.nn.penalties`` and ``CrossNetwork.distance_from_orthogonal``; 0 leaves a penalty out.
-            Penalties are added to the training loss, and the log states each of them.
+        field_groups, field_permutation: number of groups of fields, and the seed of their order, see ``FieldGroups``.
+        <penalty>_regularizer: weight of each of ``penalty_terms.PENALTIES``; 0 leaves one out. Penalties are added
+            to the training loss, and the log states each of them.
         first_set_checkpoint: a checkpoint of a FuxiCTR model whose embeddings become set 0.
         fused_embedding: use one table for the plain categorical fields of all sets; False: M·F of FuxiCTR's.
         embedding_updates: ``dense`` (FuxiCTR's), ``catch_up`` (the same result, but only rows of the batch are
@@ -90,11 +90,16 @@ class MultiEmbeddingModel(FastTraining):
         aggregation: str = "mean",
         nonlinear_projection: bool = True,
         shared_interaction: bool = False,
+        field_groups: int = 1,
+        field_permutation: int | None = None,
         norm_alignment_regularizer: float = 0,
         space_similarity_regularizer: float = 0,
         singular_value_regularizer: float = 0,
         restricted_interaction_regularizer: float = 0,
         set_covariance_regularizer: float = 0,
+        mutual_learning_regularizer: float = 0,
+        set_hsic_regularizer: float = 0,
+        spectral_balance_regularizer: float = 0,
         first_set_checkpoint: str | None = None,
         fused_embedding: bool = True,
         embedding_updates: str = "dense",
@@ -111,13 +116,7 @@ class MultiEmbeddingModel(FastTraining):
     ) -> None:
         arguments = locals()  # each option by its name, as the option table declares it
         options = {name: arguments[name] for name in MODEL_OPTIONS if name in arguments}
-        training = {
-            "gpu": gpu,
-            "metrics": metrics,
-            "learning_rate": learning_rate,
-            "optimizer": optimizer,
-            "loss": loss,
-        }
+        training = {name: arguments[name] for name in ("gpu", "metrics", "learning_rate", "optimizer", "loss")}
         check_model_settings(type(self), {**options, **training, **kwargs})
         inherited = {"model_id": model_id, "gpu": gpu, "model_root": model_root, "verbose": verbose, **kwargs}
         super().__init__(feature_map, metrics=list(metrics), weight_decay=weight_decay, **inherited)
@@ -131,16 +130,21 @@ class MultiEmbeddingModel(FastTraining):
             num_sets = 4
         self.embedding_layer = self.build_embedding(embedding_dim, num_sets)
         self.num_sets, dims = self.embedding_layer.num_sets, self.embedding_layer.embedding_dims
-        check_options(self.num_sets, aggregation, nonlinear_projection, shared_interaction, dims)
+        check_options(self.num_sets * field_groups, aggregation, nonlinear_projection, shared_interaction, dims)
+        self.field_groups = group_fields(self.embedding_layer, field_groups, field_permutation, shared_interaction)
         self.aggregation_name, self.nonlinear_projection = aggregation, nonlinear_projection
-        self.shared_interaction = shared_interaction
-        self.penalties = Penalties(options)
+        self.shared_interaction, self.penalties = shared_interaction, Penalties(options)
         attach(self, build(callbacks))
+
+    @property
+    def num_interactions(self) -> int:
+        """Number of interaction modules, whose results are aggregated: M, or M·T with ``field_groups``."""
+        return self.num_sets if self.field_groups is None else len(self.field_groups.parts)
 
     @property
     def is_single(self) -> bool:
         """Whether each set is a complete single-embedding model: there is one set, or they form an ensemble."""
-        return self.num_sets == 1 or self.aggregation_name == "ensemble"
+        return self.num_interactions == 1 or self.aggregation_name in OWN_HEADS
 
     def build_embedding(
         self, embedding_dim: int | Sequence[int], num_sets: int | None = None, fields: list[str] | None = None
@@ -179,9 +183,8 @@ class MultiEmbeddingModel(FastTraining):
             UsageError: for branches of unequal width without a projection, or a penalty that this model cannot have.
         """
         split_mlps = [SplitMLP(mlp, depth, self.nonlinear_projection) for mlp in mlps]
-        parts = assemble(
-            self.embedding_layer, interaction, split_mlps, join, self.aggregation_name, self.shared_interaction
-        )
+        options = self.aggregation_name, self.shared_interaction, self.field_groups
+        parts = assemble(self.embedding_layer, interaction, split_mlps, join, *options)
         self.groups = parts.groups
         self.interaction, self.projection = parts.interaction, parts.projection
         self.aggregation, self.head = parts.aggregation, parts.head
@@ -213,12 +216,22 @@ class MultiEmbeddingModel(FastTraining):
     def compute_logit(self, e: list[Tensor], X: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute everything after the embeddings -> logit (B, 1), and in training the penalties."""
         h = self.represent(e, X)
-        penalties = self.penalties(self, e, h) if self.training and self.penalties else {}
-        return self.logit(h, e, X), penalties
+        if not (self.training and self.penalties):
+            return self.logit(h, e, X), {}
+        if not self.penalties.need_logits:
+            return self.logit(h, e, X), self.penalties(self, e, h)
+        logits = self.set_logits(h, e, X)
+        return self.head.fuse(logits), self.penalties(self, e, h, logits)
 
     def embed(self, X: Inputs) -> list[Tensor]:
         """Compute e⁽ᵐ⁾ = embedding⁽ᵐ⁾(x): field -> ids (B,) … -> (B, M_g, ΣK) for each group of sets."""
-        return self.embedding_layer.look_up_groups(X, self.groups)
+        return self.arrange(self.embedding_layer.look_up(X))
+
+    def arrange(self, looked_up: list[Tensor]) -> list[Tensor]:
+        """Arrange the result of the embedding layer's ``look_up`` -> (B, M_g, ΣK) for each group of sets."""
+        if self.field_groups is None:
+            return self.embedding_layer.arrange(looked_up, self.groups)
+        return self.field_groups(self.embedding_layer.arrange(looked_up, self.field_groups.sets), self.groups)
 
     def represent(self, e: list[Tensor], X: Inputs) -> Tensor:
         """Compute h⁽ᵐ⁾ = projection⁽ᵐ⁾(interaction⁽ᵐ⁾(e⁽ᵐ⁾)) -> (B, M, H)."""
@@ -230,7 +243,11 @@ class MultiEmbeddingModel(FastTraining):
 
     def logit(self, h: Tensor, e: list[Tensor], X: Inputs) -> Tensor:
         """Compute head(aggregate_m h⁽ᵐ⁾): (B, M, H) -> (B, 1)."""
-        return self.head(self.aggregation(h, e))
+        return self.head.fuse(self.set_logits(h, e, X))
+
+    def set_logits(self, h: Tensor, e: list[Tensor], X: Inputs) -> Tensor:
+        """Compute the logit of each head: (B, M, H) -> (B, S, 1), with S = M if each set has its own head, else 1."""
+        return self.head(self.aggregation(h, e), fused=False)
 
     @property
     def _overrides_embed(self) -> bool:
@@ -241,7 +258,7 @@ class MultiEmbeddingModel(FastTraining):
         return self.compute_logit if self._overrides_embed else self._arrange_and_compute_logit
 
     def _arrange_and_compute_logit(self, looked_up: list[Tensor], X: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.compute_logit(self.embedding_layer.arrange(looked_up, self.groups), X)
+        return self.compute_logit(self.arrange(looked_up), X)
 
     def steps_are_recorded(self, is_recorded: bool) -> None:
         """Use CUDA graphs for the compiled forward only if the whole step is not recorded as one."""
@@ -256,7 +273,7 @@ class MultiEmbeddingModel(FastTraining):
         """Initialise by ``network_initializer``; embeddings always by ``embedding_initializer``."""
         super().reset_parameters()
         if self.network_initializer == "paper":
-            self.apply(_initialise_as_paper)
+            self.apply(initialise_as_paper)
         if self.first_set_checkpoint:
             self.embedding_layer.load_set(0, load_state_dict(self.first_set_checkpoint))
 
@@ -273,24 +290,6 @@ class MultiEmbeddingModel(FastTraining):
         if means := self.penalties.pop_means():
             logging.info("Penalties in it: " + " - ".join(f"{name}: {mean:.6f}" for name, mean in means.items()))
         super().eval_step()
-
-    @property
-    def id_fields(self) -> list[int]:
-        """Positions of the categorical and sequence fields, whose embeddings have more than one direction."""
-        features = self.feature_map.features
-        return [i for i, field in enumerate(self.embedding_layer.field_dims[0]) if features[field]["type"] in ID_TYPES]
-
-    def separate_fields(self, e: Tensor) -> Tensor:
-        """Separate the ``id_fields`` of a group of sets: (B, M_g, ΣK) -> (B, M_g, F, K)."""
-        return e.unflatten(-1, (len(self.embedding_layer.field_dims[0]), -1))[:, :, self.id_fields]
-
-
-def _initialise_as_paper(module: nn.Module) -> None:
-    """Apply PyTorch's defaults, and a module's ``init_paper_weights``; inner modules come before outer ones."""
-    if isinstance(module, nn.Linear | nn.Conv1d | SetLinear):
-        module.reset_parameters()
-    elif (initialise := getattr(module, "init_paper_weights", None)) is not None:
-        initialise()
 
 
 register_model(MultiEmbeddingModel, ModelEntry())

@@ -1,18 +1,39 @@
 """The penalties of a model: which it has, whether they apply to it, and their values."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from fuxictr_me.errors import RunError, UsageError
-from fuxictr_me.nn.penalties import norm_alignment, set_covariance, singular_value_variance, space_similarity
+from fuxictr_me.nn.embedding_settings import ID_TYPES
+from fuxictr_me.nn.penalties import (
+    mutual_learning,
+    norm_alignment,
+    set_covariance,
+    set_hsic,
+    singular_value_variance,
+    space_similarity,
+)
+from fuxictr_me.nn.spectral_balance import spectral_balance, trained_tables
 
 if TYPE_CHECKING:  # the model's module imports this one
     from fuxictr_me.models.base import MultiEmbeddingModel
 
-PENALTIES = ("norm_alignment", "space_similarity", "singular_value", "restricted_interaction", "set_covariance")
+PENALTIES = (
+    "norm_alignment",
+    "space_similarity",
+    "singular_value",
+    "restricted_interaction",
+    "set_covariance",
+    "mutual_learning",
+    "set_hsic",
+    "spectral_balance",
+)
+BETWEEN_SETS = ("norm_alignment", "space_similarity", "set_covariance", "set_hsic")
+BY_FIELD = ("norm_alignment", "space_similarity", "singular_value")  # of whole sets
+OF_ANY_DIMS = ("set_covariance", "mutual_learning", "set_hsic", "spectral_balance")  # fields may differ in dimension
 
 
 class Penalties:
@@ -30,6 +51,16 @@ class Penalties:
     def __bool__(self) -> bool:
         return bool(self.weights)
 
+    @property
+    def need_logits(self) -> bool:
+        """Whether a penalty depends on the predictions of the sets."""
+        return "mutual_learning" in self.weights
+
+    @property
+    def cover_tables(self) -> bool:
+        """Whether a penalty gives every row of the embedding tables a gradient, as ``Step`` must know."""
+        return "spectral_balance" in self.weights
+
     def check(self, model: "MultiEmbeddingModel") -> None:
         """Check that every penalty has a meaning for ``model``.
 
@@ -40,13 +71,16 @@ class Penalties:
             if reason := _find_misfit(name, model):
                 raise UsageError(f"{name}_regularizer {reason}")
 
-    def __call__(self, model: "MultiEmbeddingModel", e: Sequence[Tensor], h: Tensor) -> dict[str, Tensor]:
+    def __call__(
+        self, model: "MultiEmbeddingModel", e: Sequence[Tensor], h: Tensor, logits: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Compute the weighted penalties of a batch.
 
         Args:
             model: whose interaction modules have weights.
             e: (B, M_g, ΣK) for each group of sets.
             h: (B, M, H).
+            logits: of each set, (B, M, 1); given if ``need_logits``.
 
         Returns:
             name -> ().
@@ -57,12 +91,15 @@ class Penalties:
         modules = _pair_weight_modules(model)
         compute: dict[str, Callable[[], Tensor]] = {
             "norm_alignment": lambda: norm_alignment(torch.cat([module.field_pair_norms() for module in modules])),
-            "space_similarity": lambda: space_similarity(torch.cat([model.separate_fields(z) for z in e], dim=1)),
+            "space_similarity": lambda: space_similarity(torch.cat([_separate_fields(model, z) for z in e], dim=1)),
             "singular_value": lambda: _mean_over_sets(
-                [singular_value_variance(model.separate_fields(z)) for z in e], model.groups
+                [singular_value_variance(_separate_fields(model, z)) for z in e], model.groups
             ),
             "restricted_interaction": lambda: sum(module.distance_from_orthogonal() for module in modules),
             "set_covariance": lambda: set_covariance(h),
+            "mutual_learning": lambda: mutual_learning(cast(Tensor, logits)),
+            "set_hsic": lambda: set_hsic(h),
+            "spectral_balance": lambda: spectral_balance(model.embedding_layer),
         }
         try:
             return {name: weight * compute[name]() for name, weight in self.weights.items()}
@@ -89,8 +126,10 @@ class Penalties:
 def _find_misfit(name: str, model: "MultiEmbeddingModel") -> str | None:
     """Return the reason why a penalty has no meaning for a model, or None."""
     embedding = model.embedding_layer
-    if name in ("norm_alignment", "space_similarity", "set_covariance") and model.num_sets == 1:
+    if name in BETWEEN_SETS and model.num_interactions == 1:
         return "compares sets, and there is one"
+    if name in BY_FIELD and model.field_groups is not None:
+        return "compares the fields of whole sets, which field_groups divides"
     if name == "norm_alignment" and model.shared_interaction:
         return "compares the interaction modules of the sets, which share one"
     if name == "norm_alignment" and not _all_have(model, "field_pair_norms"):
@@ -99,13 +138,28 @@ def _find_misfit(name: str, model: "MultiEmbeddingModel") -> str | None:
         return f"needs full-matrix cross layers, which {_interaction_names(model)} does not have"
     if name == "space_similarity" and len(set(embedding.output_dims)) > 1:
         return f"needs sets of one dimension, got {embedding.embedding_dims}"
-    if name == "singular_value" and max(embedding.embedding_dims) == 1:
+    if name in ("singular_value", "spectral_balance") and max(embedding.embedding_dims) == 1:
         return "compares the directions of an embedding, and there is one"
-    if name != "set_covariance" and any(len(set(fields.values())) > 1 for fields in embedding.field_dims):
+    if name == "mutual_learning" and type(model).logit.__qualname__ != "MultiEmbeddingModel.logit":
+        return f"needs the logit of each set: {type(model).__name__} must define set_logits instead of logit"
+    if name not in OF_ANY_DIMS and any(len(set(fields.values())) > 1 for fields in embedding.field_dims):
         return f"needs fields of one dimension, got {sorted(set(embedding.field_dims[0].values()))}"
-    if name in ("space_similarity", "singular_value") and not model.id_fields:
+    if name in ("space_similarity", "singular_value") and not _id_fields(model):
         return "needs categorical or sequence fields, and there is none"
+    if name == "spectral_balance" and not trained_tables(embedding):
+        return "needs embedding tables that are trained, and there is none"
     return None
+
+
+def _id_fields(model: "MultiEmbeddingModel") -> list[int]:
+    """Return the positions of the categorical and sequence fields, whose embeddings have more than one direction."""
+    features = model.feature_map.features
+    return [i for i, field in enumerate(model.embedding_layer.field_dims[0]) if features[field]["type"] in ID_TYPES]
+
+
+def _separate_fields(model: "MultiEmbeddingModel", e: Tensor) -> Tensor:
+    """Separate the ``_id_fields`` of a group of sets: (B, M_g, ΣK) -> (B, M_g, F, K)."""
+    return e.unflatten(-1, (len(model.embedding_layer.field_dims[0]), -1))[:, :, _id_fields(model)]
 
 
 def _pair_weight_modules(model: "MultiEmbeddingModel") -> list[Any]:

@@ -60,10 +60,10 @@ class xDeepFM_ME(MultiEmbeddingModel):
             join=AddedLogits,
         )
 
-    def logit(self, h: Tensor, e: list[Tensor], X: Inputs) -> Tensor:
-        """Compute the logit (B, 1), including the linear term if there is one."""
-        logit = super().logit(h, e, X)
-        return logit if self.lr_layer is None else logit + self.lr_layer(X)
+    def set_logits(self, h: Tensor, e: list[Tensor], X: Inputs) -> Tensor:
+        """Compute the logit of each head (B, S, 1), including the linear term if there is one."""
+        logits = super().set_logits(h, e, X)
+        return logits if self.lr_layer is None else logits + self.lr_layer(X).unsqueeze(1)
 
 
 def check_cin(cin_hidden_units: object, cin_activation: object) -> None:

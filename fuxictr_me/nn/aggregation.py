@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fuxictr_me.config.model_options import OWN_HEADS
 from fuxictr_me.errors import unknown
 
-AGGREGATIONS = ("mean", "sum", "weighted", "gated", "concat", "ensemble")
+AGGREGATIONS = ("mean", "sum", "weighted", "gated", "elementwise_gated", "concat", *OWN_HEADS)
 
 
 class Mean(nn.Module):
@@ -68,9 +69,39 @@ class Gated(nn.Module):
 
     def forward(self, h: Tensor, e: Sequence[Tensor]) -> Tensor:
         """(B, M, H) -> (B, 1, H)."""
-        all_embeddings = torch.cat([z.flatten(1) for z in e], dim=1)
-        gates = nn.functional.linear(all_embeddings, self.weight, self.bias).softmax(dim=-1)  # (B, M)
+        gates = self.scores(e).softmax(dim=-1)  # (B, M)
         return torch.einsum("bm,bmh->bh", gates, h).unsqueeze(1)
+
+    def scores(self, e: Sequence[Tensor]) -> Tensor:
+        """Compute W [e⁽¹⁾ … e⁽ᴹ⁾] + b: one (B, M_g, ΣK) for each group of sets -> (B, rows of W)."""
+        all_embeddings = torch.cat([z.flatten(1) for z in e], dim=1)
+        return nn.functional.linear(all_embeddings, self.weight, self.bias)
+
+
+class ElementwiseGated(Gated):
+    """h = Σ g_m ⊙ h⁽ᵐ⁾ with g_mj = softmax_m(W_mj [e⁽¹⁾ … e⁽ᴹ⁾] + b_mj) of each row and element j.
+
+    It starts as the mean.
+
+    After the prior informed element-wise gating of "Crocodile: Cross Experts Covariance for Disentangled Learning in
+    Multi-Domain Recommendation" (arXiv 2405.12706), g = softmax(r W) ⊙ experts, one gate for each domain. We know this
+    formula from summaries of the paper. Differences: there is one domain here, hence one gate. The paper's r is a
+    separate embedding of the ids of user, item and domain, while this gate reads the embeddings of all sets, as
+    ``Gated`` does. That the softmax is over the sets, separately for each element, and the bias are our reading.
+
+    Args:
+        width: H.
+        input_dim: width of all embeddings of all sets side by side; W has M · H · input_dim entries.
+    """
+
+    def __init__(self, num_sets: int, width: int, input_dim: int) -> None:
+        super().__init__(num_sets * width, input_dim)
+        self.num_sets = num_sets
+
+    def forward(self, h: Tensor, e: Sequence[Tensor]) -> Tensor:
+        """(B, M, H) -> (B, 1, H)."""
+        gates = self.scores(e).unflatten(-1, (self.num_sets, -1)).softmax(dim=1)  # (B, M, H)
+        return (gates * h).sum(dim=1, keepdim=True)
 
 
 class Concat(nn.Module):
@@ -90,9 +121,10 @@ class Concat(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """No aggregation: every set has its own head, and the logits of the heads are averaged.
+    """No aggregation: every set has its own head, and the predictions of the heads are fused.
 
-    This is a control: M single-embedding models that share only their loss.
+    This is a control: M single-embedding models that share only their loss. ``fuxictr_me.nn.fusion`` has the fusions
+    of ``ensemble`` and ``confidence``.
     """
 
     def forward(self, h: Tensor, e: Sequence[Tensor]) -> Tensor:
@@ -116,8 +148,10 @@ def build_aggregation(name: str, num_sets: int, widths: list[int], gate_dim: int
         return Weighted(num_sets)
     if name == "gated":
         return Gated(num_sets, gate_dim)
+    if name == "elementwise_gated":
+        return ElementwiseGated(num_sets, sum(widths), gate_dim)
     if name == "concat":
         return Concat(widths)
-    if name == "ensemble":
+    if name in OWN_HEADS:
         return Ensemble()
     raise unknown("aggregation", name, AGGREGATIONS)

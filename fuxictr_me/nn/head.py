@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fuxictr_me.errors import UsageError, check_positive_int
+from fuxictr_me.nn.fusion import Fusion, average_logits
 from fuxictr_me.nn.mlp import MLP
 from fuxictr_me.nn.set_linear import SetLinear
 
@@ -91,25 +92,28 @@ class Projections(nn.Module):
 class Head(nn.Module):
     """F of the paper: a tower of hidden layers for each branch of h, then a module that joins the branches to a logit.
 
-    The sets share one head, so S = 1. An ensemble has S = M heads.
+    The sets share one head, so S = 1. An ensemble has S = M heads, whose predictions are fused.
 
     Args:
         widths: H_b of each branch in h.
         towers: for each branch (B, S, H_b) -> (B, S, ·).
         join: outputs of the towers -> (B, S, 1).
+        fuse: (B, S, 1) -> (B, 1).
     """
 
-    def __init__(self, widths: list[int], towers: Sequence[nn.Module], join: nn.Module) -> None:
+    def __init__(
+        self, widths: list[int], towers: Sequence[nn.Module], join: nn.Module, fuse: Fusion = average_logits
+    ) -> None:
         super().__init__()
-        self.widths = widths
+        self.widths, self.fuse = widths, fuse
         self.towers = nn.ModuleList(towers)
         self.join = join
 
-    def forward(self, h: Tensor) -> Tensor:
-        """(B, S, ΣH_b) -> (B, 1)."""
+    def forward(self, h: Tensor, fused: bool = True) -> Tensor:
+        """(B, S, ΣH_b) -> (B, 1), or the logit of each head (B, S, 1) if not ``fused``."""
         branches = h.split(self.widths, dim=-1)
         logits = self.join([tower(z) for tower, z in zip(self.towers, branches, strict=True)])  # (B, S, 1)
-        return logits.mean(dim=1)
+        return self.fuse(logits) if fused else logits
 
 
 class LinearOfAll(nn.Module):

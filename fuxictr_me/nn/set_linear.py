@@ -48,6 +48,8 @@ class SetLinear(nn.Module):
 
     def _multiply(self, x: Tensor, weight: Tensor) -> Tensor:
         if not is_gpu_like(x.device):  # a CPU's batched products are slower than one product per set
+            if torch.compiler.is_compiling():
+                x = x.contiguous()  # PyTorch 2.13's compiler takes wrong gradients of slices of stacked tensors
             sets = zip(x.unbind(), weight.unbind(), self.bias.unbind(), strict=True)
             return torch.stack([F.linear(*one_set) for one_set in sets])
         width = max(x.shape[-1], loadable_width(weight.shape[-1], x.device))

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 COLORS = {"SE": "#0072B2", "ME": "#D55E00"}  # Okabe and Ito: distinguishable in grey and for colour-blind readers
-LABELS = {"SE": "SE 4x: one set of 40", "ME": "ME 4x: 4 sets of 10, side by side"}
+LABELS = {"SE": "SE 10x: one set of 100", "ME": "ME 10x: 10 sets of 10, side by side"}
 MARKERS = {"SE": "o", "ME": "D"}
 
 
@@ -49,7 +49,7 @@ def draw_comparison(fields: list[dict[str, Any]], spectra: dict[str, Any], path:
         labels(FuncFormatter(lambda value, _: f"{value:.1g}"))
     right.set_xlabel("k")
     right.set_ylabel("σₖ / σ₁, mean over fields")
-    right.set_title("Singular values, fields with ids for all K = 40", loc="left", fontsize=11)
+    right.set_title("Singular values, fields with ids for all K = 100", loc="left", fontsize=11)
     right.legend(fontsize=8, frameon=False)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

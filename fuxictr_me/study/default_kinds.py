@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from fuxictr_me.config.known_keys import find_known_keys
+from fuxictr_me.config.model_options import OWN_HEADS
 from fuxictr_me.config.model_registry import is_fuxictr_me_model
 from fuxictr_me.errors import UsageError
 from fuxictr_me.models.assembly import check_options
@@ -38,7 +39,7 @@ def _find_reason_against_ensemble(model: str, settings: Mapping) -> str | None:
         if "aggregation" in find_known_keys(model_class):
             return None
         return "it does not read the setting aggregation; the kind {logits: {merge: logits}} averages its logits"
-    if settings.get("aggregation") == ENSEMBLE:
+    if settings.get("aggregation") in OWN_HEADS:
         return "its ME is an ensemble already"
     try:
         check_options(2, ENSEMBLE, settings.get("nonlinear_projection", True) is not False, False, [1, 1])

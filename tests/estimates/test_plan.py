@@ -188,7 +188,8 @@ def test_the_peak_is_split_by_kind():
 # --- every kind of field, every setting ----------------------------------------------------------------
 
 
-MORE_SETTINGS = [{"fused_embedding": False}, {"precision": "bf16"}, {"aggregation": "gated"}]
+MORE_SETTINGS = [{"fused_embedding": False}, {"precision": "bf16"}, {"aggregation": "elementwise_gated"}]
+MORE_SETTINGS += [{"aggregation": "confidence", "mutual_learning_regularizer": 0.1}]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from helpers.families import FAMILIES, HIDDEN, build
 from helpers.feature_maps import MODEL, categorical, make_feature_map
 
 from fuxictr_me import DNN_ME, PNN_ME, DCNv2_ME, Mixed_ME, NFwFM_ME, UsageError
+from fuxictr_me.nn.aggregation import AGGREGATIONS
 
 SMALL = {
     "hidden_units": HIDDEN,
@@ -94,7 +95,7 @@ def test_parameters_are_counted_as_by_hand(plain_map):
     assert model.num_parameters() == 5 * 23 * 4 + 23 * 6 + networks + head
 
 
-@pytest.mark.parametrize("aggregation", ["mean", "gated", "weighted", "concat", "ensemble", "sum"])
+@pytest.mark.parametrize("aggregation", [*AGGREGATIONS])
 def test_mixed_sets_train_with_every_aggregation(plain_map, aggregation):
     dims = [4, 4, 6, 2, 4, 4]
     model = build_mixed(

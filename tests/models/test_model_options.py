@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from helpers.batches import make_batch
@@ -28,7 +29,7 @@ def close(a, b, atol=1e-6):
 
 
 @EVERY_FAMILY
-@pytest.mark.parametrize("aggregation", ["mean", "sum", "weighted", "gated"])
+@pytest.mark.parametrize("aggregation", ["mean", "sum", "weighted", "gated", "elementwise_gated"])
 def test_aggregation_is_its_formula(plain_map, model_class, aggregation):
     model = build(model_class, plain_map, aggregation=aggregation).eval()
     for parameter in model.aggregation.parameters():  # away from where they start
@@ -43,21 +44,46 @@ def test_aggregation_is_its_formula(plain_map, model_class, aggregation):
                 for n in range(3)
             ]
             factor = (scores[m].exp() / sum(s.exp() for s in scores)).unsqueeze(1)
+        elif aggregation == "elementwise_gated":
+            factor = plain_elementwise_gates(model.aggregation, e[0], h.shape[-1])[:, m]
         else:
             factor = {"mean": 1 / 3, "sum": 1.0, "weighted": learned[m]}[aggregation]
         combined = combined + factor * h[:, m]
     close(model(batch)["y_pred"], torch.sigmoid(model.head(combined.unsqueeze(1))))
 
 
+def plain_elementwise_gates(aggregation, e, width):
+    """(B, M, ΣK) -> (B, M, H), row by row and element by element."""
+    weight, bias = (p.detach().double().numpy() for p in (aggregation.weight, aggregation.bias))
+    gates = np.empty((len(e), 3, width))
+    for b, row in enumerate(e.detach().double().numpy()):
+        for j in range(width):
+            scores = [weight[m * width + j] @ np.concatenate(list(row)) + bias[m * width + j] for m in range(3)]
+            gates[b, :, j] = np.exp(scores - max(scores)) / sum(np.exp(scores - max(scores)))
+    return torch.from_numpy(gates).to(e.dtype)
+
+
 @EVERY_FAMILY
-@pytest.mark.parametrize("aggregation", ["weighted", "gated"])
+def test_the_elementwise_gate_is_its_formula_in_float64(plain_map, model_class):
+    model = build(model_class, plain_map, aggregation="elementwise_gated").double().eval()
+    for parameter in model.aggregation.parameters():
+        torch.nn.init.normal_(parameter)
+    _, e, h = parts_of(model, make_batch(plain_map))
+    expected = (plain_elementwise_gates(model.aggregation, e[0], h.shape[-1]) * h).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(model.aggregation(h, e), expected, rtol=1e-11, atol=1e-11)
+
+
+@EVERY_FAMILY
+@pytest.mark.parametrize("aggregation", ["weighted", "gated", "elementwise_gated"])
 @BOTH_MODES
 def test_learned_aggregations_start_as_the_mean(plain_map, model_class, aggregation, training):
     model, mean = build(model_class, plain_map, aggregation=aggregation), build(model_class, plain_map)
     mean.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("aggregation")})
     batch = make_batch(plain_map)
     close(model.train(training)(batch)["y_pred"], mean.train(training)(batch)["y_pred"])
-    added = {"weighted": 3, "gated": 3 * (3 * 12) + 3}[aggregation]  # three sets of three fields of dimension 4
+    gate = 3 * (3 * 12) + 3  # three sets of three fields of dimension 4
+    width = parts_of(mean, batch)[2].shape[-1]
+    added = {"weighted": 3, "gated": gate, "elementwise_gated": width * gate}[aggregation]
     assert model.num_parameters() == mean.num_parameters() + added
     model.train()
     model.compute_loss(model(batch), model.get_labels(batch)).backward()
@@ -121,8 +147,9 @@ def test_sets_of_unequal_dimension(plain_map, model_class, training):
     assert tables == [[4, 4, 6, 2]] * 3
 
 
-def test_unequal_sets_train_and_evaluate(plain_map):
-    model = build(DCNv2_ME, plain_map, num_sets=None, embedding_dim=[4, 6], aggregation="gated")
+@pytest.mark.parametrize("aggregation", ["gated", "elementwise_gated", "confidence"])
+def test_unequal_sets_train_and_evaluate(plain_map, aggregation):
+    model = build(DCNv2_ME, plain_map, num_sets=None, embedding_dim=[4, 6], aggregation=aggregation)
     batch, before = make_batch(plain_map), None
     model._max_gradient_norm = 10.0
     for _ in range(3):
@@ -402,4 +429,5 @@ def test_meaningless_combinations_are_refused_with_a_reason(plain_map, model_cla
 
 
 def test_every_aggregation_is_tested():
-    assert set(AGGREGATIONS) == {"mean", "sum", "weighted", "gated", "concat", "ensemble"}
+    tested = {"mean", "sum", "weighted", "gated", "elementwise_gated", "concat", "ensemble"}
+    assert set(AGGREGATIONS) == tested | {"confidence"}  # tests/nn/test_fusion.py

@@ -130,7 +130,7 @@ def runs_in_onnxruntime(model, feature_map, outputs=("y_pred",)):
 
 EVERY_MODEL = {
     DNN_ME: {"aggregation": "ensemble", "hidden_activations": "Dice"},
-    PNN_ME: {"aggregation": "gated"},
+    PNN_ME: {"aggregation": "elementwise_gated"},
     NFwFM_ME: {"aggregation": "concat"},
     xDeepFM_ME: {"use_linear_term": True, "dnn_hidden_units": []},
     DCNv2_ME: {"embedding_dim": [3, 5], "num_sets": 2, "num_cross_layers": 1, "stacked_dnn_hidden_units": [5]},
@@ -145,7 +145,11 @@ EVERY_MODEL = {
 }
 
 
-FAST = [(DCNv2_ME, {}), (Mixed_ME, {"interactions": ["PNN", "xDeepFM", "FinalMLP"]})]  # what differs most
+FAST = [
+    (DCNv2_ME, {}),
+    (DNN_ME, {"aggregation": "confidence"}),
+    (Mixed_ME, {"interactions": ["PNN", "xDeepFM", "FinalMLP"]}),
+]  # what differs most
 ALL = [pytest.param(model_class, {}, marks=pytest.mark.slow) for model_class in EVERY_MODEL if model_class != DCNv2_ME]
 
 
@@ -163,6 +167,7 @@ def test_onnx_predicts_what_the_model_does(model_class, settings):
         (DCNv2_ME, {"use_low_rank_mixture": True, "model_structure": "stacked_parallel"}),
         (DCNv2_ME, {"field_weights": True, "shared_interaction": True, "fused_embedding": False}),
         (DCNv2_ME, {"num_sets": 1, "model_structure": "crossnet_only"}),
+        (DCNv2_ME, {"num_sets": 2, "field_groups": 2, "field_permutation": 1, "aggregation": "ensemble"}),
         (DNN_ME, {"aggregation": "weighted", "nonlinear_projection": False, "hidden_activations": ["PReLU", "Tanh"]}),
         (FinalMLP_ME, {"num_sets": 3}),
         (FinalMLP_ME, {"use_fs": True, "fs1_context": ["user"], "fs_hidden_units": [3], "aggregation": "sum"}),

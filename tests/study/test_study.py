@@ -95,9 +95,22 @@ def test_the_ensemble_is_a_control_by_default():
     assert [cell.kind for cell in read_study(None, **TINY, scales=[2]).cells] == ["base", "SE", "ME"]
 
 
+@pytest.mark.parametrize("model", ["DCNv2_ME", "FinalMLP_ME", "DNN_ME"])
+def test_an_ensemble_that_learns_mutually_is_a_second_control(model):
+    cetnet = {"aggregation": "confidence", "mutual_learning_regularizer": 0.1}
+    kinds = ["SE", "ME", "ensemble", {"CETNet": cetnet}]
+    study = design_study("s", "tiny_flights", [model], kinds=kinds, scales=[2])
+    assert [cell.kind for cell in study.cells] == ["base", "SE", "ME", "ensemble", "CETNet"]
+    *_, ensemble, second = (cell.settings for cell in study.cells)
+    assert second == {**ensemble, **cetnet}
+    with pytest.raises(UsageError, match=f"^{model}_CETNet_2x: .* needs aggregation ensemble or confidence"):
+        design_study("s", "tiny_flights", [model], kinds=["SE", {"CETNet": {"mutual_learning_regularizer": 0.1}}])
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
+        ({"aggregation": "confidence"}, "its ME is an ensemble already"),
         ({"nonlinear_projection": False}, "moves the activation behind the mean"),
         ({"aggregation": "ensemble"}, "its ME is an ensemble already"),
         ({"aggregation": "gated"}, None),

@@ -9,7 +9,7 @@ from helpers.batches import make_batch
 from helpers.families import EVERY_FAMILY, build
 from helpers.feature_maps import MODEL
 
-from fuxictr_me import DNN_ME, Callback, DCNv2_ME, UsageError, attach
+from fuxictr_me import DNN_ME, Callback, DCNv2_ME, FinalMLP_ME, UsageError, attach
 from fuxictr_me.training import catch_up, training_state
 from fuxictr_me.training.cuda_graph import CallRecorder
 from fuxictr_me.training.recorded_step import WARM_UP, SelectedRows
@@ -78,6 +78,16 @@ def test_recorded_steps_equal_eager_ones(plain_map, model_class):
                 model.train()
     assert recorded.recorder.recordings == 1
     assert recorded.recorder.replays == 50 - WARM_UP - 5
+    assert largest_difference(eager, recorded) < 1e-10
+
+
+def test_steps_with_mutual_learning_are_recorded(plain_map):
+    settings = {"aggregation": "confidence", "mutual_learning_regularizer": 0.3}
+    eager, recorded = models = two_models(FinalMLP_ME, plain_map, **settings)
+    for step in range(12):
+        losses = step_both(models, make_batch(plain_map, rows=16, seed=step), seed=step)
+        assert losses[1] == pytest.approx(losses[0], abs=1e-12), step
+    assert recorded.recorder.replays == 12 - WARM_UP
     assert largest_difference(eager, recorded) < 1e-10
 
 

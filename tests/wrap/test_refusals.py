@@ -10,6 +10,7 @@ from helpers.toy_models import WIDTH, Small, Tower, Wide, make
 from torch import nn
 
 from fuxictr_me import DNN_ME, MultiEmbeddingOf, RunError, UsageError
+from fuxictr_me.config.training_settings import check_model_settings
 
 
 class BypassesDNN(Tower):
@@ -221,6 +222,26 @@ def test_classes_that_cannot_be_wrapped_are_refused():
         MultiEmbeddingOf(DNN_ME)
     with pytest.raises(UsageError, match="Tower_ME has embedding sets already"):
         MultiEmbeddingOf(MultiEmbeddingOf(Tower))
+
+
+class OwnAggregation(Tower):
+    """A model that reads an ``aggregation`` of its own."""
+
+    def __init__(self, feature_map, aggregation="mean", **kwargs):
+        super().__init__(feature_map, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"aggregation": "confidence"}, {"aggregation": "ensemble"}, {"mutual_learning_regularizer": 0.1}],
+)
+@pytest.mark.parametrize("model_class", [Tower, MultiEmbeddingOf(Tower)])
+def test_own_heads_are_refused_for_models_whose_sets_share_one(model_class, settings):
+    (key,), required = settings, {"metrics": ["AUC"], "model_root": "unused", "verbose": 0}
+    with pytest.raises(UsageError, match=f"^{key}: .* needs one of fuxictr-me's models; the sets of Tower share one"):
+        check_model_settings(model_class, {**required, "num_sets": 2, **settings})
+    check_model_settings(model_class, {**required, "aggregation": "mean", "mutual_learning_regularizer": 0})
+    check_model_settings(OwnAggregation, {**required, "aggregation": "ensemble"})
 
 
 class BranchesUnseen(Crossed):
