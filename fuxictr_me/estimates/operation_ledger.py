@@ -38,7 +38,8 @@ class Ledger(TorchDispatchMode):
     """Context that records all operations, and when memory is allocated and freed.
 
     It is made for fake tensors, which have no values: a number that code reads is ``number``, a boolean is False, two
-    tensors are equal, and ``unique`` returns ``most_distinct`` values, or as many as the tensor has.
+    tensors are equal, ``unique`` returns ``most_distinct`` values, or as many as the tensor has, and ``masked_select``
+    selects all values.
 
     Attributes:
         most_distinct, number: see above.
@@ -104,6 +105,8 @@ class Ledger(TorchDispatchMode):
             ids = args[0]
             values = ids.new_empty(min(ids.numel(), self.most_distinct))
             out = values, torch.empty_like(ids), torch.empty_like(values)
+        elif func is torch.ops.aten.masked_select.default:
+            out = args[0].new_empty(torch.broadcast_shapes(args[0].shape, args[1].shape).numel())
         else:
             out = func(*args, **kwargs)
         if not self.is_recording:

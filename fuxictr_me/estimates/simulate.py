@@ -102,13 +102,26 @@ def simulate(
     Raises:
         UsageError: settings that the model refuses, or a foreign model whose code looks at data.
     """
+    if on_gpu and _is_of_this_package(model_class) and params.get("precision") != "bf16":
+        with contextlib.suppress(RuntimeError):  # a user's activation can need what fake tensors have
+            return _simulate(model_class, feature_map, params, on_gpu, in_one_pass, is_fast=True)
+    return _simulate(model_class, feature_map, params, on_gpu, in_one_pass)
+
+
+def _simulate(
+    model_class: type,
+    feature_map: FeatureMap,
+    params: dict[str, Any],
+    on_gpu: bool,
+    in_one_pass: bool,
+    is_fast: bool = False,
+) -> Simulation:
     settings = {**params, **SIMULATED} | {key: False for key in ("compile", "batched", "cuda_graph") if key in params}
-    is_autocast = params.get("precision") == "bf16"
     ledger = Ledger()
     ledger.is_recording = False  # the constructor is no part of a step
     with (
         _explain_errors(model_class),
-        tensors_without_data(is_fast=on_gpu and _is_of_this_package(model_class) and not is_autocast),
+        tensors_without_data(is_fast),
         ledger,
         MaskedDropout() if on_gpu else contextlib.nullcontext(),
     ):

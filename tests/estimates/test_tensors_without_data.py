@@ -1,6 +1,7 @@
 """A simulated step on ``meta`` is the same as one on PyTorch's fake tensors."""
 
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,19 +21,45 @@ CHANGES = [
     {"fused_embedding": False},
     {"aggregation": "ensemble", "net_dropout": 0.1},
     {"optimizer_args": {"amsgrad": True}},
+    {"aggregation": "elementwise_gated", "set_hsic_regularizer": 1e-3, "spectral_balance_regularizer": 1e-3},
+    {"aggregation": "confidence", "mutual_learning_regularizer": 1e-3},
+    {"field_groups": 2, "field_permutation": 1},
+    {"set_covariance_regularizer": 1e-3, "space_similarity_regularizer": 1e-3, "singular_value_regularizer": 1e-3},
 ]
 EVERY = [*((family, {}) for family in FAMILIES), *((DNN_ME, changes) for changes in CHANGES), (FinalMLP_ME, CHANGES[2])]
 
 
 @pytest.mark.parametrize(("model_class", "changes"), EVERY)
 def test_a_step_on_meta_equals_one_on_fake_tensors(model_class, changes, monkeypatch):
-    feature_map = make_feature_map({"a": categorical(40), "b": categorical(9), "c": categorical(300)})
+    feature_map = make_feature_map(
+        {name: categorical(ids) for name, ids in (("a", 40), ("b", 9), ("c", 300), ("d", 5))}
+    )
     settings = {**SETTINGS, "embedding_regularizer": 1e-5, **changes}
     fast = simulate(model_class, feature_map, settings)
     module = importlib.import_module("fuxictr_me.estimates.simulate")
     monkeypatch.setattr(module, "_is_of_this_package", lambda _: False)
     slow = simulate(model_class, feature_map, settings)
+    copies = [operation for operation in slow.operations if operation.name == "lift_fresh"]  # of a list of numbers
+    assert all(operation.bytes < 100 for operation in copies)
+    slow = replace(slow, operations=[operation for operation in slow.operations if operation not in copies])
     assert fast == slow and fast.operations
+
+
+class ReadsValues(torch.nn.ReLU):
+    """An activation that ``meta`` does not allow, and fake tensors do."""
+
+    def forward(self, x):
+        assert len(x.flatten()[:2].tolist()) == 2
+        return super().forward(x)
+
+
+def test_code_that_reads_values_is_simulated_on_fake_tensors():
+    feature_map = make_feature_map({"a": categorical(40), "b": categorical(9)})
+    plain, reading = (
+        simulate(DNN_ME, feature_map, {**SETTINGS, "hidden_activations": activation})
+        for activation in ("ReLU", ReadsValues())
+    )
+    assert plain.memory.peak == pytest.approx(reading.memory.peak, rel=0.01)
 
 
 def test_tensors_on_meta_say_that_they_are_on_the_cpu():
