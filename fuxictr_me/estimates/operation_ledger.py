@@ -38,25 +38,33 @@ class Ledger(TorchDispatchMode):
     """Context that records all operations, and when memory is allocated and freed.
 
     It is made for fake tensors, which have no values: a number that code reads is ``number``, a boolean is False, two
-    tensors are equal, and ``unique`` returns ``most_distinct`` values, or as many as the tensor has.
+    tensors are equal, ``unique`` returns ``most_distinct`` values, or as many as the tensor has, and ``masked_select``
+    selects all values.
 
     Attributes:
         most_distinct, number: see above.
+        is_recording: whether operations and memory are recorded.
         operations: recorded since ``start``.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.most_distinct, self.number = 0, 0
+        self.is_recording = True
         self.operations: list[Operation] = []
         self._serials = count()
         self._live: dict[int, int] = {}  # id of a storage that exists -> serial number
         self._sizes: dict[int, int] = {}  # serial number -> bytes
         self._events: list[int] = []  # serial numbers, when a storage appears, and ~serial, when it disappears
 
-    def start(self) -> None:
-        """Forget operations, and memory that is no longer held."""
-        self.operations = []
+    def start(self, held: Iterable[Tensor] = ()) -> None:
+        """Record from now on. Forget operations, and memory that is no longer held.
+
+        Args:
+            held: tensors that exist already and may not be recorded.
+        """
+        self.is_recording, self.operations = True, []
+        self.serials(held)
         self._events = list(self._live.values())
 
     def serials(self, tensors: Iterable[Tensor]) -> set[int]:
@@ -97,8 +105,12 @@ class Ledger(TorchDispatchMode):
             ids = args[0]
             values = ids.new_empty(min(ids.numel(), self.most_distinct))
             out = values, torch.empty_like(ids), torch.empty_like(values)
+        elif func is torch.ops.aten.masked_select.default:
+            out = args[0].new_empty(torch.broadcast_shapes(args[0].shape, args[1].shape).numel())
         else:
             out = func(*args, **kwargs)
+        if not self.is_recording:
+            return out
         for tensor in tensors_in((args, kwargs, out)):
             self._serial(tensor)
         count_flops = flop_registry.get(func._overloadpacket)

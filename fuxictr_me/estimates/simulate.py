@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from fuxictr.features import FeatureMap
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -18,6 +17,7 @@ from fuxictr_me.data.column_layout import VALUES, Layout
 from fuxictr_me.errors import UsageError
 from fuxictr_me.estimates.kernel_costs import KernelCosts
 from fuxictr_me.estimates.operation_ledger import Ledger, Operation, tensors_in
+from fuxictr_me.estimates.tensors_without_data import tensors_without_data
 from fuxictr_me.training import FastTraining
 from fuxictr_me.training.catch_up import FIRST_STEPS, CaughtUpRows
 from fuxictr_me.training.parameters import fused_tables
@@ -80,7 +80,7 @@ def simulate(
     on_gpu: bool = True,
     in_one_pass: bool = True,
 ) -> Simulation:
-    """Build a model and train it for a few steps on fake tensors, which have shapes but no data.
+    """Build a model and train it for a few steps on tensors that have shapes but no data.
 
     The code is that of a real run, with these exceptions. On a GPU the kernels that update fused tables are
     ``KernelCosts``, as if Triton were installed. ``compile`` is ignored, and the sets of foreign models run one after
@@ -102,11 +102,26 @@ def simulate(
     Raises:
         UsageError: settings that the model refuses, or a foreign model whose code looks at data.
     """
+    if on_gpu and _is_of_this_package(model_class) and params.get("precision") != "bf16":
+        with contextlib.suppress(RuntimeError):  # a user's activation can need what fake tensors have
+            return _simulate(model_class, feature_map, params, on_gpu, in_one_pass, is_fast=True)
+    return _simulate(model_class, feature_map, params, on_gpu, in_one_pass)
+
+
+def _simulate(
+    model_class: type,
+    feature_map: FeatureMap,
+    params: dict[str, Any],
+    on_gpu: bool,
+    in_one_pass: bool,
+    is_fast: bool = False,
+) -> Simulation:
     settings = {**params, **SIMULATED} | {key: False for key in ("compile", "batched", "cuda_graph") if key in params}
     ledger = Ledger()
+    ledger.is_recording = False  # the constructor is no part of a step
     with (
         _explain_errors(model_class),
-        FakeTensorMode(allow_non_fake_inputs=True),
+        tensors_without_data(is_fast),
         ledger,
         MaskedDropout() if on_gpu else contextlib.nullcontext(),
     ):
@@ -167,10 +182,17 @@ def _explain_errors(model_class: type) -> Iterator[None]:
         ) from error
 
 
+def _is_of_this_package(model_class: type) -> bool:
+    """Return whether a class is fuxictr-me's and not a user's subclass, whose code may look at data."""
+    return is_fuxictr_me_model(model_class) and model_class.__module__.startswith("fuxictr_me.")
+
+
 def stay_on_device(model_class: type) -> type:
     """Return a subclass that does not move to a device, because fake tensors cannot; also for wrapped models."""
     stays = {"model_to_device": lambda self: None}
     if not is_wrapped(model_class):
+        if _is_of_this_package(model_class):
+            stays["reset_parameters"] = lambda self: None  # there are no values to initialise
         return type(model_class.__name__, (model_class,), stays)
     backbone, entry = get_backbone(model_class), find_entry(model_class)
     defaults: dict[str, Any] = entry.wrapping_defaults if entry else {}
@@ -192,7 +214,7 @@ def _train(
 
     model.optimizer.register_step_pre_hook(record_gradients)
     caught_up = [rows for rows in _prepare(model, ledger, on_gpu, in_one_pass) if isinstance(rows, CaughtUpRows)]
-    ledger.start()
+    ledger.start([*model.parameters(), *model.buffers(), *batch.values()])
     step()
     step()
     for rows in caught_up:

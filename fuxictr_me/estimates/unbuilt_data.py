@@ -1,5 +1,6 @@
 """Shape of a data set that is not built yet, from its config and the number of ids of each field."""
 
+import functools
 import json
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from fuxictr_me.data.manifest import read_manifest
 from fuxictr_me.errors import UsageError, check_positive_int, missing
 
 
+@functools.cache
 def find_published_folder(dataset_id: str) -> Path | None:
     """Return the bundled config folder of a data set; None if there is none."""
     entry = bundled_datasets().get(dataset_id)

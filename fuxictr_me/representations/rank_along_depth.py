@@ -1,7 +1,14 @@
 """Measure how many directions the representations of a model use, from its embeddings to its last hidden layer.
 
-Effective rank layer by layer: arXiv 2604.17878, 2605.23191, 2604.26489. Information abundance of a representation is
-that of the matrix of its rows, as the paper (arXiv 2310.04400) defines it for tables.
+The measure is the effective rank of Roy & Vetterli, exp of the entropy of σ / Σσ, without centring, as in the published
+code of arXiv 2605.23191 (RankElastor). That code measures another matrix: for each row of one batch that of its tokens,
+(tokens, width), and then the distribution over rows. Here a representation is one matrix with all rows of data, because
+after the embeddings a row of a CTR model is a vector without tokens. The two numbers cannot be compared: the
+first is at most the number of tokens. arXiv 2604.17878 (RankUp) follows the effective rank of tokens over the layers,
+too; its formula, and arXiv 2604.26489, were not available for comparison.
+
+Information abundance of a representation is that of the matrix of its rows, as the paper (arXiv 2310.04400) defines it
+for tables.
 """
 
 import contextlib

@@ -39,8 +39,8 @@ def describe_dry_run(study: Study | None, folder: Path, slots: int = 1, gpu_mode
     """Return one row per cell: its runs, parameters, peak memory of a step, time.
 
     The time of a cell is the mean of its finished runs. A cell without finished runs is scaled from the others by what
-    a step moves and computes (``fuxictr_me.estimates``). Before the first finished run, the time is the floor of one
-    epoch on the GPU, and the text says so.
+    a step moves and computes (``fuxictr_me.estimates``). Before the first finished run, the time is that of one epoch
+    on the GPU, and the text says so: with the step's expected time, or its least time for models of others.
 
     Args:
         study: if None, the plan that ``folder`` has is read.
@@ -74,10 +74,10 @@ def describe_dry_run(study: Study | None, folder: Path, slots: int = 1, gpu_mode
     if all_time:
         least = "" if seconds else "at least "
         total += f": {least}{format_seconds(all_time / slots)} with {slots} at a time"
-        total += " (by the study's finished runs)" if seconds else f" (each one epoch on one {gpu_model})"
+        total += " (by the study's finished runs)" if seconds else f" (one epoch each on one {gpu_model})"
     notes = [*(design.notes if isinstance(design, Study) else ()), *estimates.notes]
     if all_time and not seconds:
-        notes = [*notes, "No run has finished yet. Once one has, these times are estimated from it."]
+        notes = [*notes, "A run takes several epochs. Once one has finished, these times are estimated from it."]
     elif all_left and not all_time and estimates.by_cell:
         notes = [
             *notes,
@@ -100,13 +100,14 @@ def _cell_row(cell: Cell, runs: int, left: int, estimate: RunEstimate | None, ti
 
 
 def _estimate_seconds(estimate: RunEstimate | None, ratios: list[float], rows: Mapping[str, int]) -> float | None:
-    """Return the time of a run: scaled from finished runs, else the floor of one epoch; None if neither is known."""
+    """Return the time of a run: scaled from finished runs, else that of one epoch; None if neither is known."""
     if estimate is None:
         return None
     if ratios:
         return median(ratios) * estimate.kernel_seconds
     if "train" in rows:
-        return -(-rows["train"] // estimate.batch_size) * estimate.kernel_seconds
+        step = estimate.expected_seconds or estimate.kernel_seconds
+        return -(-rows["train"] // estimate.batch_size) * step
     return None
 
 

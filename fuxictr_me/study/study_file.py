@@ -6,7 +6,7 @@ from fuxictr_me.config import read_yaml
 from fuxictr_me.errors import UsageError, missing, unknown
 from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.study.design import Study, design_study
-from fuxictr_me.study.design_parts import check_mapping
+from fuxictr_me.study.design_parts import check_mapping, read_models
 
 KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
 PLAIN_TYPES = (str, int, float, bool, type(None))
@@ -28,7 +28,8 @@ def read_study(path: str | Path | None, **given: object) -> Study:
 
     Args:
         path: of the YAML file with the settings ``KEYS``, or None.
-        **given: settings of ``KEYS``; None counts as not given. ``settings`` is merged over that of the file.
+        **given: settings of ``KEYS``; None counts as not given. ``settings`` is merged over that of the file. Names of
+            ``models`` keep the settings that they have in the file.
 
     Raises:
         UsageError: one line that says what is wrong, what was found and what is allowed.
@@ -39,6 +40,8 @@ def read_study(path: str | Path | None, **given: object) -> Study:
         given["settings"] = check_mapping("settings", content["settings"]) | check_mapping(
             "settings", given["settings"]
         )
+    if isinstance(content.get("models"), dict) and isinstance(given.get("models"), list):
+        given["models"] = {name: content["models"].get(name) for name in read_models(given["models"])}
     content |= given
     for key in content:
         if key not in KEYS:

@@ -182,5 +182,7 @@ def test_rows_have_the_numbers_and_the_figure_the_points():
     assert len(figure.axes) == 4
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     aucs = [run.test["AUC"] for run in results.cell("DNN_ME", "SE", 4).runs]
-    assert lines["SE 4x"].get_ydata().tolist() == aucs and set(lines["SE 4x"].get_xdata()) == {20_000}
+    assert lines["SE 4x"].get_ydata().tolist() == aucs and lines["SE 4x"].get_xdata() == pytest.approx(20_000, rel=0.03)
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert ticks == ["1x\n5k", "2x\n10k", "4x\n20k", "10x\n50k"]
     assert lines["curve of SE"].get_ydata() == pytest.approx(curve.a - curve.b * curve.grid**-curve.c)

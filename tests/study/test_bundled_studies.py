@@ -9,18 +9,30 @@ from helpers.sample_files import write_sample
 from fuxictr_me.bars.check import check_entry
 from fuxictr_me.commands.main import main
 from fuxictr_me.errors import UsageError
+from fuxictr_me.estimates.memory_limits import count_parameters
 from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.io.working_folder import change_directory
 from fuxictr_me.reports.study.report import write_study_report
+from fuxictr_me.runs.find_feature_map import find_feature_map
 from fuxictr_me.study.launch import launch_study
 from fuxictr_me.study.plan_file import write_plan
 from fuxictr_me.study.progress import read_progress
 from fuxictr_me.study.study_data import prepare_data
 from fuxictr_me.study.study_file import find_bundled_study, read_study
 from fuxictr_me.study.study_layout import lay_out_study
+from fuxictr_me.zoo.find_model import find_model
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 NAMES = ("frappe_x1", "movielenslatest_x1", "criteo_x1", "avazu_x1")
+# Of the runs that BARS' leaderboards name: number of parameters of DCNv2 and FinalMLP in their logs, and the value of
+# embedding_regularizer. DCNv2's logs are older: their tables have one row of 10 numbers less per field.
+PARAMETERS = {
+    "frappe_x1": (458_391 + 10 * 10, 253_392),
+    "movielenslatest_x1": (1_243_071 + 3 * 10, 1_040_902),
+    "criteo_x1": (22_018_021 + 26 * 10, 22_478_162),
+    "avazu_x1": (13_641_311 + 22 * 10, 13_979_472),
+}
+REGULARIZERS = {"frappe_x1": 0.05, "movielenslatest_x1": 0.01, "criteo_x1": 1e-5, "avazu_x1": 0.05}
 TINY = {"DCNv2_ME": {"parallel_dnn_hidden_units": [8], "num_cross_layers": 1}}
 
 
@@ -41,12 +53,34 @@ def test_a_bundled_study_compares_both_models_with_the_ensemble(name):
     assert study.dataset == {**original, "data_format": "h5"}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_base_has_the_parameters_of_bars_and_the_grid_brackets_its_regularizer(name):
+    study = read_study(find_bundled_study(name))
+    counted = []
+    for cell in study.cells:
+        if cell.kind == "base":
+            params = {**cell.settings, **study.dataset, "dataset_id": study.dataset_id}
+            counted.append(count_parameters(find_model(params["model"]), params, find_feature_map(params, None)[0]))
+        values = sorted(cell.grid["embedding_regularizer"])
+        assert REGULARIZERS[name] in values[1:-1]
+    assert tuple(counted) == PARAMETERS[name]
+
+
 def test_the_settings_of_frappe_are_those_of_the_measured_runs():
     cells = {cell.name: cell.settings for cell in read_study(find_bundled_study("frappe_x1")).cells}
     dcn, final = cells["DCNv2_ME_ME_10x"], cells["FinalMLP_ME_ME_10x"]
     assert (dcn["model_structure"], dcn["net_dropout"], dcn["num_cross_layers"]) == ("parallel", 0.4, 4)
     assert (final["num_heads"], final["fs1_context"], final["fs2_context"]) == (5, ["user"], ["item"])
     assert {(s["batch_size"], s["early_stop_patience"], s["weight_decay"]) for s in cells.values()} == {(4096, 2, 0)}
+
+
+def test_named_models_keep_their_settings_in_the_file():
+    whole, part = (read_study(find_bundled_study("avazu_x1"), models=m) for m in (None, ["FinalMLP_ME", "DNN_ME"]))
+    base = {cell.name: cell.settings for cell in part.cells}
+    assert base["FinalMLP_ME_base"] == next(c.settings for c in whole.cells if c.name == "FinalMLP_ME_base")
+    assert "DNN_ME_base" in base and "DCNv2_ME_base" not in base
+    with pytest.raises(UsageError, match="twice"):
+        read_study(find_bundled_study("avazu_x1"), models=["DNN_ME", "DNN_ME"])
 
 
 def test_own_files_come_before_bundled_studies(monkeypatch):

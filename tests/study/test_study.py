@@ -503,8 +503,8 @@ def test_dry_run_says_what_its_times_are(stub, monkeypatch):
     monkeypatch.setattr(dry_run, "_find_finished", lambda *_: {})
     monkeypatch.setattr(dry_run, "count_rows", lambda *_: {"train": 2000})
     text = study("s", dry_run=True)
-    assert "3 runs, 3 left: at least " in text and "with 1 at a time (each one epoch on one H100)" in text
-    assert text.endswith("\nNo run has finished yet. Once one has, these times are estimated from it.")
+    assert "3 runs, 3 left: at least " in text and "with 1 at a time (one epoch each on one H100)" in text
+    assert text.endswith("\nA run takes several epochs. Once one has finished, these times are estimated from it.")
     monkeypatch.setattr(dry_run, "count_rows", lambda *_: {})
     text = study("s", dry_run=True)
     assert text.endswith("3 left\nTimes are not known before the rows are counted: fuxictr-me data build tiny_flights")

@@ -77,7 +77,9 @@ def _draw_curves(results: StudyResults) -> Iterator[CaptionedFigure]:
             draw_scaling_curves(results, metric),
             f"Test {metric} against embedding parameters and against FLOPs. Lines: power laws with saturation, a − b "
             "s^(−c), fitted to the means over seeds. Bands: 95 % intervals by a bootstrap over seeds, corrected for "
-            "the number of curves. Points: single seeds. FLOPs are an estimate: 6 per row and weight of the network.",
+            "the number of curves. Points: single seeds, beside each other at equal size. A dashed line is of a kind "
+            "that is worse at its largest size, which a power law cannot follow. FLOPs are an estimate: 6 per row and "
+            "weight of the network.",
             f"{pluralize(len(results.models), 'column')}, one per model, with a fitted curve and its band for each "
             "kind. The numbers are in scaling.csv.",
         )

@@ -1,8 +1,8 @@
 """Parts of a study's figures: one panel per model, one style per kind, the mean over seeds, one legend."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -19,7 +19,10 @@ from fuxictr_me.study.results import BASE, MULTI, SINGLE, CellResult, StudyResul
 STYLES = {BASE: ("black", "s"), SINGLE: (BLUE, "o"), MULTI: (ORANGE, "D")}
 CONTROL_COLORS, CONTROL_MARKERS = (GREEN, PINK, SKY, YELLOW), ("^", "v", "P", "X", "<", ">", "*")
 
+DODGE = 1.05  # factor of x between kinds of the same size
+
 Quantity = Callable[[CellResult], list[float]]  # a cell's runs -> one value per run that has it
+LineStyle = Literal["-", "--"]
 Styles = dict[str, dict[str, Any]]  # kind -> options ``color`` and ``marker`` of its points
 
 
@@ -79,17 +82,25 @@ def new_model_panels(results: StudyResults, sharey: bool = False) -> tuple[Figur
     return figure, dict(zip(models, panels, strict=False))
 
 
-def add_legend(figure: Figure, styles: Styles, *more: Mapping[str, Any], lines: Sequence[str] = ()) -> None:
+def dodge(styles: Styles, kind: str) -> float:
+    """Return the factor of x that separates kinds of one size; 1 for base, which is alone at its size."""
+    kinds = [other for other in styles if other != BASE]
+    return 1 if kind == BASE else DODGE ** (kinds.index(kind) - (len(kinds) - 1) / 2)
+
+
+def add_legend(
+    figure: Figure, styles: Styles, *more: Mapping[str, Any], lines: Mapping[str, LineStyle] | None = None
+) -> None:
     """Put one legend for all panels above them.
 
     Args:
         figure: of ``new_model_panels``.
         styles: of the kinds.
         *more: options of further lines, with ``label``.
-        lines: kinds that are drawn as lines.
+        lines: kind -> line style, of the kinds that are drawn as lines.
     """
     handles = [
-        Line2D([], [], **style, linestyle="-" if kind in lines else "none", label=shorten(kind))
+        Line2D([], [], **style, linestyle=lines[kind] if lines and kind in lines else "none", label=shorten(kind))
         for kind, style in styles.items()
     ]
     handles += [Line2D([], [], **options) for options in more]

@@ -11,19 +11,21 @@ from matplotlib.ticker import NullLocator
 
 from fuxictr_me.reports.study.metric_values import IA_RATIO, is_lower_better
 from fuxictr_me.reports.study.model_panels import (
+    LineStyle,
     Quantity,
     Styles,
     add_legend,
     choose_styles,
+    dodge,
     metric_quantity,
     new_model_panels,
     points_of,
     use_plain_ticks,
 )
 from fuxictr_me.reports.style import GREY
-from fuxictr_me.study.results import BASE, MULTI, SINGLE, CellResult, StudyResults
+from fuxictr_me.study.results import BASE, ENSEMBLE, MULTI, SINGLE, CellResult, StudyResults
 
-DODGE = 1.05  # factor of x between kinds of the same size
+LINES: dict[str, LineStyle] = {SINGLE: "-", MULTI: "-", ENSEMBLE: "--"}  # kinds whose sizes are connected, and how
 SEED: dict[str, Any] = {
     "color": GREY,
     "marker": "o",
@@ -55,11 +57,11 @@ def draw_metric(
     figure, panels, styles = _draw_by_size(results, metric_quantity(metric))
     for (model, kind, scale), value in (published or {}).items():
         if model in panels and kind in styles:
-            panels[model].plot(scale * _dodge(styles, kind), value, **{**PUBLISHED, **styles[kind]})
+            panels[model].plot(scale * dodge(styles, kind), value, **{**PUBLISHED, **styles[kind]})
     better = "lower" if is_lower_better(metric) else "higher"
     figure.supylabel(f"test {metric}, {better} is better", fontsize=10)
     more = [{**PUBLISHED, "marker": "o"}] if published else []
-    add_legend(figure, styles, SEED, *more, lines=(SINGLE, MULTI))
+    add_legend(figure, styles, SEED, *more, lines=LINES)
     return figure
 
 
@@ -77,7 +79,7 @@ def draw_abundance(results: StudyResults) -> Figure:
         axes.plot(sorted(random), [fmean(random[scale]) for scale in sorted(random)], **RANDOM)
         axes.set_ylim(bottom=0)
     figure.supylabel("IA / min(K, D), mean over fields", fontsize=10)
-    add_legend(figure, styles, SEED, RANDOM, lines=(SINGLE, MULTI))
+    add_legend(figure, styles, SEED, RANDOM, lines=LINES)
     return figure
 
 
@@ -90,7 +92,7 @@ def random_ia_ratios(cell: CellResult) -> list[float]:
 def _draw_by_size(
     results: StudyResults, quantity: Quantity, sharey: bool = False
 ) -> tuple[Figure, dict[str, Axes], Styles]:
-    """Draw a quantity against size: SE and ME as lines that start at base, which they share; controls as points."""
+    """Draw a quantity against size: SE, ME and ensemble as lines from base, which they share; controls as points."""
     figure, panels = new_model_panels(results, sharey)
     styles = choose_styles(results)
     scales = sorted({cell.scale for cell in results.cells})
@@ -98,10 +100,10 @@ def _draw_by_size(
         base = points_of(results, model, BASE, quantity)
         for kind, style in styles.items():
             points = points_of(results, model, kind, quantity)
-            x, means = [p.scale * _dodge(styles, kind) for p in points], [p.mean for p in points]
-            if kind in (SINGLE, MULTI):
+            x, means = [p.scale * dodge(styles, kind) for p in points], [p.mean for p in points]
+            if kind in LINES:
                 line = [*(p.scale for p in base), *x], [*(p.mean for p in base), *means]
-                axes.plot(*line, color=style["color"], linewidth=1.5, label=f"line of {kind}")
+                axes.plot(*line, color=style["color"], linewidth=1.5, linestyle=LINES[kind], label=f"line of {kind}")
             for at, point in zip(x, points, strict=True):
                 axes.plot([at] * len(point.values), point.values, **{**SEED, "color": style["color"]})
             sds = np.array([point.sd for point in points], dtype=float)  # a single run has NaN, and so no bar
@@ -114,9 +116,3 @@ def _draw_by_size(
         use_plain_ticks(axes.yaxis)
     figure.supxlabel("embedding parameters, as a multiple of base", fontsize=10)
     return figure, panels, styles
-
-
-def _dodge(styles: Styles, kind: str) -> float:
-    """Return the factor of x that separates kinds of one size; 1 for base, which is alone at its size."""
-    kinds = [other for other in styles if other != BASE]
-    return 1 if kind == BASE else DODGE ** (kinds.index(kind) - (len(kinds) - 1) / 2)

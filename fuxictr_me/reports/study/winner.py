@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fuxictr_me.formatting import pluralize
 from fuxictr_me.reports.format import format_number
 from fuxictr_me.reports.study.comparisons import Comparison, compare_pairs_of_cells
 from fuxictr_me.reports.study.metric_values import values_by_seed
@@ -68,28 +69,42 @@ def describe_winners(results: StudyResults, metric: str) -> str | None:
         return None
     sizes = sorted({contest.scale for contest in contests})
     where = f"At the largest size ({sizes[0]}x)" if len(sizes) == 1 else "At the largest size of each model"
-    answers: dict[str, list[str]] = {}
+    groups: dict[str, list[Contest]] = {}
     for contest in contests:
-        name = contest.model if len(sizes) == 1 else f"{contest.model} {contest.scale}x"
-        answers.setdefault(_describe_contest(contest), []).append(name)
-    parts = [f"{answer} ({', '.join(models)})" for answer, models in answers.items()]
+        groups.setdefault(_name_outcome(contest), []).append(contest)
+    parts = []
+    for outcome, group in groups.items():
+        names = [contest.model if len(sizes) == 1 else f"{contest.model} {contest.scale}x" for contest in group]
+        count = "" if len(group) == len(contests) else f" in {len(group)} of {pluralize(len(contests), 'model')}"
+        parts.append(f"{outcome}{count}{_describe_margin(group)} ({', '.join(names)})")
     return f"{where}, by test {metric}: {'; '.join(parts)}. All pairs of kinds are corrected together by Holm's method."
 
 
-def _describe_contest(contest: Contest) -> str:
+def _name_outcome(contest: Contest) -> str:
+    """Return what a contest shows, in the same words for all models with the same outcome."""
     if contest.winner:
-        least = min(abs(c.test.mean or 0) for c in contest.comparisons if c.ahead == contest.winner)
-        others = _join([kind for kind in contest.kinds if kind != contest.winner])
-        return f"{contest.winner} wins, ahead of {others} by {format_number(least)} or more"
+        return f"{contest.winner} wins"
+    which = f"{_join(contest.unbeaten)} apart" if len(contest.unbeaten) > 1 else "which is best"
+    cannot_tell = f"the seeds cannot tell {which}"
     seeds = min(comparison.test.n for comparison in contest.comparisons)
     if seeds < FEWEST_SEEDS:
-        return f"the seeds cannot tell {_join(contest.kinds)} apart, with {seeds} of the {FEWEST_SEEDS} required seeds"
-    if len(contest.unbeaten) == len(contest.kinds):
-        return f"the seeds cannot tell {_join(contest.kinds)} apart"
-    beaten = [
-        f"{c.ahead} is ahead of {c.second if c.ahead == c.first else c.first}" for c in contest.comparisons if c.ahead
-    ]
-    return f"{' and '.join(beaten)}, and the seeds cannot tell which is best"
+        return f"{cannot_tell}, with {seeds} of the {FEWEST_SEEDS} required seeds"
+    ahead: dict[str, list[str]] = {}  # a beaten kind -> those that are ahead of it
+    for c in contest.comparisons:
+        if c.ahead:
+            ahead.setdefault(c.second if c.ahead == c.first else c.first, []).append(c.ahead)
+    beaten = [f"{_join(kinds)} {'are' if len(kinds) > 1 else 'is'} ahead of {kind}" for kind, kinds in ahead.items()]
+    return ", and ".join([*beaten, cannot_tell])
+
+
+def _describe_margin(contests: Sequence[Contest]) -> str:
+    """Say what the winner of some contests is ahead of, and by how much at least; nothing if there is no winner."""
+    winner = contests[0].winner
+    if winner is None:
+        return ""
+    won = [c for contest in contests for c in contest.comparisons if c.ahead == winner]
+    others = dict.fromkeys(kind for contest in contests for kind in contest.kinds if kind != winner)
+    return f", ahead of {_join(list(others))} by {format_number(min(abs(c.test.mean or 0) for c in won))} or more"
 
 
 def _find_contenders(results: StudyResults, model: str, metric: str) -> list[CellResult]:
