@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 COLORS = {"SE": "#0072B2", "ME": "#D55E00"}  # Okabe and Ito: distinguishable in grey and for colour-blind readers
 LABELS = {"SE": "SE 10x: one set of 100", "ME": "ME 10x: 10 sets of 10, side by side"}
@@ -42,11 +42,12 @@ def draw_comparison(fields: list[dict[str, Any]], spectra: dict[str, Any], path:
 
     for name, spectrum in spectra.items():
         k = range(1, len(spectrum) + 1)
-        style = {"color": COLORS[name], "marker": MARKERS[name], "markersize": 3.5, "linewidth": 1.3}
+        style = {"color": COLORS[name], "marker": MARKERS[name], "markersize": 2.5, "linewidth": 1.3}
         right.plot(k, spectrum, label=LABELS[name], **style)
     right.set_yscale("log")
-    for labels in (right.yaxis.set_major_formatter, right.yaxis.set_minor_formatter):
-        labels(FuncFormatter(lambda value, _: f"{value:.1g}"))
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_minor_locator(NullLocator())
+    right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     right.set_xlabel("k")
     right.set_ylabel("σₖ / σ₁, mean over fields")
     right.set_title("Singular values, fields with ids for all K = 100", loc="left", fontsize=11)
