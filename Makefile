@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 
 .PHONY: run test test-all lint types check tables bench bench-gpu docs clean
 
-run: .venv/quickstart    ## train SE 1x, SE 4x and ME 4x on real data: a table and a picture in minutes
+run: .venv/quickstart    ## train SE 1x, SE 10x and ME 10x on real data: a table and a picture in two minutes
 	$(BIN)/fuxictr-me quickstart
 
 test: .venv/dev          ## the test suite, on two cores
