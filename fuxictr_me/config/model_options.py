@@ -91,21 +91,6 @@ COMMON_OPTIONS = index_by_name(
         "separately, as in the authors' code",
         False,
     ),
-    Option(
-        "field_groups",
-        Integer(1, MAX_SETS),
-        "T: the fields of every set are divided into T groups, and each has an interaction module and a projection of "
-        "its own, so M·T representations are aggregated (after RankUp, arXiv 2604.17878). Two fields or more in each; "
-        "on one process",
-        1,
-    ),
-    Option(
-        "field_permutation",
-        Optional(Integer(0)),
-        "seed of the random order in which each set divides its fields into `field_groups`; `null`: the order of the "
-        "feature map",
-        None,
-    ),
 )
 
 PENALTY_OPTIONS = index_by_name(
@@ -151,22 +136,6 @@ PENALTY_OPTIONS = index_by_name(
         "CETNet, arXiv 2411.13700). For all models with `aggregation: ensemble` or `confidence`; not from the authors",
         0,
     ),
-    Option(
-        "set_hsic_regularizer",
-        WEIGHT,
-        "Hilbert-Schmidt independence criterion tr(K⁽ᵐ⁾HK⁽ⁿ⁾H) / (n − 1)² between h⁽ᵐ⁾ and h⁽ⁿ⁾ in the first 1,024 "
-        "rows of the batch, over pairs of sets (Gretton et al., 2005), with a Gaussian kernel whose width is the mean "
-        "squared distance. For all models; M ≥ 2; not from the authors",
-        0,
-    ),
-    Option(
-        "spectral_balance_regularizer",
-        WEIGHT,
-        "‖EᵀE / tr(EᵀE) − I/K‖²_F of whole tables, which is 0 if their singular values are equal, mean over fields and "
-        "sets (the aim is that of arXiv 2406.12032). For all models; needs `embedding_updates: dense`, and memory for "
-        "a gradient of the tables; not from the authors",
-        0,
-    ),
 )
 
 SPEED_OPTIONS = index_by_name(
@@ -182,8 +151,7 @@ SPEED_OPTIONS = index_by_name(
         Choice("dense", "catch_up", "lazy"),
         "`dense` updates every row in every step, as FuxiCTR does. `catch_up` equals dense Adam up to rounding, but "
         "touches only the rows of the batch. `lazy` is PyTorch's SparseAdam, **a different optimizer**. `catch_up` and "
-        "`lazy` need Adam, and no `embedding_regularizer`, `weight_decay` or `spectral_balance_regularizer`, which "
-        "change every row",
+        "`lazy` need Adam, and no `embedding_regularizer` or `weight_decay`, which change every row",
         "dense",
     ),
     Option(

@@ -126,8 +126,6 @@ def _find_obstacle(settings: Settings, dims: list[int]) -> str | None:
         return f"needs sets of one embedding_dim, got {dims}"
     if len(set(settings("interactions") or ())) > 1:
         return f"needs one interaction for all sets, got {list(settings('interactions'))}"
-    if settings("field_groups") > 1:
-        return f"needs field_groups 1, got {settings('field_groups')}: ranks own whole sets"
     for option in ("shared_interaction", "compile"):
         if settings(option):
             return f"needs {option}: False"

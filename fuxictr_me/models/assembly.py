@@ -12,7 +12,6 @@ from fuxictr_me.errors import UsageError
 from fuxictr_me.nn import SharedBySets
 from fuxictr_me.nn.aggregation import build_aggregation
 from fuxictr_me.nn.embedding_sets import MultiEmbedding
-from fuxictr_me.nn.field_groups import FieldGroups
 from fuxictr_me.nn.fusion import FUSIONS, Fusion, average_logits
 from fuxictr_me.nn.head import Head, Projections, SplitMLP
 
@@ -46,7 +45,6 @@ def assemble(
     join: JoinMaker,
     aggregation: str = "mean",
     shared: bool = False,
-    field_groups: FieldGroups | None = None,
 ) -> Assembly:
     """Build interaction modules and projections for each group of sets, their aggregation, and the head.
 
@@ -57,26 +55,20 @@ def assemble(
         join: makes the module that ends the head.
         aggregation: one of ``AGGREGATIONS``.
         shared: use one interaction module and projection for all sets.
-        field_groups: what each set is divided into, whose parts then take the place of sets; None: sets are whole.
 
     Raises:
         UsageError: if sets have branches of unequal width and no projection makes them equal.
     """
     makers = interaction if isinstance(interaction, list) else [interaction] * embedding.num_sets
-    field_dims = embedding.field_dims
-    if field_groups is not None:
-        field_dims = field_groups.field_dims
-        makers = [makers[m] for m, _ in field_groups.parts]
-    num_sets = len(makers)
-    groups = group_sets(makers, field_dims)
+    groups = group_sets(makers, embedding.field_dims)
     interactions, projections, widths = GroupModules(), GroupModules(), []
     for group in groups:
         size = 1 if shared else group.stop - group.start
-        module = makers[group.start](size, list(field_dims[group.start].values()))
+        module = makers[group.start](size, list(embedding.field_dims[group.start].values()))
         branches = list(zip(split_mlps, module.output_dims, strict=True))
         projection: nn.Module = Projections([mlp.build_projection(size, width) for mlp, width in branches])
         if shared:
-            module, projection = (SharedBySets(part, num_sets) for part in (module, projection))
+            module, projection = (SharedBySets(part, embedding.num_sets) for part in (module, projection))
         interactions.append(module)
         projections.append(projection)
         widths.append([mlp.projection_width(width) for mlp, width in branches])
@@ -85,9 +77,9 @@ def assemble(
             f"sets of dimensions {embedding.embedding_dims} give branches of widths "
             f"{' and '.join(map(str, widths))}, which no hidden layer makes equal before they are aggregated"
         )
-    aggregate = build_aggregation(aggregation, num_sets, widths[0], sum(embedding.output_dims))
-    num_heads = num_sets if aggregation in OWN_HEADS else 1
-    copies = num_sets if aggregation == "concat" else 1
+    aggregate = build_aggregation(aggregation, embedding.num_sets, widths[0], sum(embedding.output_dims))
+    num_heads = embedding.num_sets if aggregation in OWN_HEADS else 1
+    copies = embedding.num_sets if aggregation == "concat" else 1
     fuse = FUSIONS.get(aggregation, average_logits)
     head = build_head(split_mlps, [copies * width for width in widths[0]], num_heads, join, fuse)
     return Assembly(groups, interactions, projections, aggregate, head)
@@ -135,26 +127,3 @@ def check_options(
         )
     if shared_interaction and len(set(embedding_dims)) > 1:
         raise UsageError(f"shared_interaction needs sets of one dimension, got {embedding_dims}")
-
-
-def group_fields(
-    embedding: MultiEmbedding, num_groups: int, permutation: int | None, shared: bool
-) -> FieldGroups | None:
-    """Return the groups into which the fields of each set are divided, or None if there is one group.
-
-    Args:
-        embedding: the embedding sets.
-        num_groups, permutation: see ``FieldGroups``.
-        shared: whether all sets have one interaction module.
-
-    Raises:
-        UsageError: if the options contradict each other, or there are too few fields.
-    """
-    if num_groups == 1 and permutation is not None:
-        raise UsageError(
-            f"field_permutation: {permutation} orders fields before they are divided into field_groups, and there is "
-            "one group, in which their order has no effect"
-        )
-    if num_groups > 1 and shared:
-        raise UsageError(f"shared_interaction needs the same fields everywhere, got field_groups {num_groups}")
-    return FieldGroups(embedding.field_dims, num_groups, permutation) if num_groups > 1 else None

@@ -13,7 +13,7 @@ from fuxictr_me.config.model_options import MODEL_OPTIONS, OWN_HEADS
 from fuxictr_me.config.model_registry import ModelEntry, register_model
 from fuxictr_me.config.training_settings import check_model_settings
 from fuxictr_me.io.checkpoints import load_state_dict
-from fuxictr_me.models.assembly import InteractionMaker, JoinMaker, assemble, check_options, group_fields
+from fuxictr_me.models.assembly import InteractionMaker, JoinMaker, assemble, check_options
 from fuxictr_me.models.penalty_terms import Penalties
 from fuxictr_me.nn import MLP
 from fuxictr_me.nn.embedding_sets import Inputs, MultiEmbedding
@@ -52,7 +52,6 @@ class MultiEmbeddingModel(FastTraining):
         nonlinear_projection: False moves everything after the first linear layer of the hidden layers
             behind the mean: multi-embedding that cannot be better than one larger embedding (paper, appendix).
         shared_interaction: use one interaction module and projection for all sets (ablation ME-SI).
-        field_groups, field_permutation: number of groups of fields, and the seed of their order, see ``FieldGroups``.
         <penalty>_regularizer: weight of each of ``penalty_terms.PENALTIES``; 0 leaves one out. Penalties are added
             to the training loss, and the log states each of them.
         first_set_checkpoint: a checkpoint of a FuxiCTR model whose embeddings become set 0.
@@ -90,16 +89,12 @@ class MultiEmbeddingModel(FastTraining):
         aggregation: str = "mean",
         nonlinear_projection: bool = True,
         shared_interaction: bool = False,
-        field_groups: int = 1,
-        field_permutation: int | None = None,
         norm_alignment_regularizer: float = 0,
         space_similarity_regularizer: float = 0,
         singular_value_regularizer: float = 0,
         restricted_interaction_regularizer: float = 0,
         set_covariance_regularizer: float = 0,
         mutual_learning_regularizer: float = 0,
-        set_hsic_regularizer: float = 0,
-        spectral_balance_regularizer: float = 0,
         first_set_checkpoint: str | None = None,
         fused_embedding: bool = True,
         embedding_updates: str = "dense",
@@ -130,21 +125,16 @@ class MultiEmbeddingModel(FastTraining):
             num_sets = 4
         self.embedding_layer = self.build_embedding(embedding_dim, num_sets)
         self.num_sets, dims = self.embedding_layer.num_sets, self.embedding_layer.embedding_dims
-        check_options(self.num_sets * field_groups, aggregation, nonlinear_projection, shared_interaction, dims)
-        self.field_groups = group_fields(self.embedding_layer, field_groups, field_permutation, shared_interaction)
+        check_options(self.num_sets, aggregation, nonlinear_projection, shared_interaction, dims)
         self.aggregation_name, self.nonlinear_projection = aggregation, nonlinear_projection
-        self.shared_interaction, self.penalties = shared_interaction, Penalties(options)
+        self.shared_interaction = shared_interaction
+        self.penalties = Penalties(options)
         attach(self, build(callbacks))
-
-    @property
-    def num_interactions(self) -> int:
-        """Number of interaction modules, whose results are aggregated: M, or M·T with ``field_groups``."""
-        return self.num_sets if self.field_groups is None else len(self.field_groups.parts)
 
     @property
     def is_single(self) -> bool:
         """Whether each set is a complete single-embedding model: there is one set, or they form an ensemble."""
-        return self.num_interactions == 1 or self.aggregation_name in OWN_HEADS
+        return self.num_sets == 1 or self.aggregation_name in OWN_HEADS
 
     def build_embedding(
         self, embedding_dim: int | Sequence[int], num_sets: int | None = None, fields: list[str] | None = None
@@ -183,8 +173,9 @@ class MultiEmbeddingModel(FastTraining):
             UsageError: for branches of unequal width without a projection, or a penalty that this model cannot have.
         """
         split_mlps = [SplitMLP(mlp, depth, self.nonlinear_projection) for mlp in mlps]
-        options = self.aggregation_name, self.shared_interaction, self.field_groups
-        parts = assemble(self.embedding_layer, interaction, split_mlps, join, *options)
+        parts = assemble(
+            self.embedding_layer, interaction, split_mlps, join, self.aggregation_name, self.shared_interaction
+        )
         self.groups = parts.groups
         self.interaction, self.projection = parts.interaction, parts.projection
         self.aggregation, self.head = parts.aggregation, parts.head
@@ -225,13 +216,7 @@ class MultiEmbeddingModel(FastTraining):
 
     def embed(self, X: Inputs) -> list[Tensor]:
         """Compute e⁽ᵐ⁾ = embedding⁽ᵐ⁾(x): field -> ids (B,) … -> (B, M_g, ΣK) for each group of sets."""
-        return self.arrange(self.embedding_layer.look_up(X))
-
-    def arrange(self, looked_up: list[Tensor]) -> list[Tensor]:
-        """Arrange the result of the embedding layer's ``look_up`` -> (B, M_g, ΣK) for each group of sets."""
-        if self.field_groups is None:
-            return self.embedding_layer.arrange(looked_up, self.groups)
-        return self.field_groups(self.embedding_layer.arrange(looked_up, self.field_groups.sets), self.groups)
+        return self.embedding_layer.look_up_groups(X, self.groups)
 
     def represent(self, e: list[Tensor], X: Inputs) -> Tensor:
         """Compute h⁽ᵐ⁾ = projection⁽ᵐ⁾(interaction⁽ᵐ⁾(e⁽ᵐ⁾)) -> (B, M, H)."""
@@ -258,7 +243,7 @@ class MultiEmbeddingModel(FastTraining):
         return self.compute_logit if self._overrides_embed else self._arrange_and_compute_logit
 
     def _arrange_and_compute_logit(self, looked_up: list[Tensor], X: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.compute_logit(self.arrange(looked_up), X)
+        return self.compute_logit(self.embedding_layer.arrange(looked_up, self.groups), X)
 
     def steps_are_recorded(self, is_recorded: bool) -> None:
         """Use CUDA graphs for the compiled forward only if the whole step is not recorded as one."""

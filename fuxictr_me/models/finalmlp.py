@@ -62,8 +62,6 @@ class FinalMLP_ME(MultiEmbeddingModel):
         ]
         check_bool("use_fs", use_fs)
         contexts = [self._check_context("fs1_context", fs1_context), self._check_context("fs2_context", fs2_context)]
-        if use_fs and self.field_groups is not None:
-            raise UsageError("use_fs: True gates all fields of a set at once, which field_groups divides")
         if not use_fs and any(contexts):
             raise UsageError("fs1_context and fs2_context belong to feature selection: set use_fs: True")
         dims = self.embedding_layer.embedding_dims

@@ -12,11 +12,9 @@ from fuxictr_me.nn.penalties import (
     mutual_learning,
     norm_alignment,
     set_covariance,
-    set_hsic,
     singular_value_variance,
     space_similarity,
 )
-from fuxictr_me.nn.spectral_balance import spectral_balance, trained_tables
 
 if TYPE_CHECKING:  # the model's module imports this one
     from fuxictr_me.models.base import MultiEmbeddingModel
@@ -28,12 +26,8 @@ PENALTIES = (
     "restricted_interaction",
     "set_covariance",
     "mutual_learning",
-    "set_hsic",
-    "spectral_balance",
 )
-BETWEEN_SETS = ("norm_alignment", "space_similarity", "set_covariance", "set_hsic")
-BY_FIELD = ("norm_alignment", "space_similarity", "singular_value")  # of whole sets
-OF_ANY_DIMS = ("set_covariance", "mutual_learning", "set_hsic", "spectral_balance")  # fields may differ in dimension
+OF_REPRESENTATIONS = ("set_covariance", "mutual_learning")  # whatever the dimensions of the fields are
 
 
 class Penalties:
@@ -55,11 +49,6 @@ class Penalties:
     def need_logits(self) -> bool:
         """Whether a penalty depends on the predictions of the sets."""
         return "mutual_learning" in self.weights
-
-    @property
-    def cover_tables(self) -> bool:
-        """Whether a penalty gives every row of the embedding tables a gradient, as ``Step`` must know."""
-        return "spectral_balance" in self.weights
 
     def check(self, model: "MultiEmbeddingModel") -> None:
         """Check that every penalty has a meaning for ``model``.
@@ -98,8 +87,6 @@ class Penalties:
             "restricted_interaction": lambda: sum(module.distance_from_orthogonal() for module in modules),
             "set_covariance": lambda: set_covariance(h),
             "mutual_learning": lambda: mutual_learning(cast(Tensor, logits)),
-            "set_hsic": lambda: set_hsic(h),
-            "spectral_balance": lambda: spectral_balance(model.embedding_layer),
         }
         try:
             return {name: weight * compute[name]() for name, weight in self.weights.items()}
@@ -126,10 +113,8 @@ class Penalties:
 def _find_misfit(name: str, model: "MultiEmbeddingModel") -> str | None:
     """Return the reason why a penalty has no meaning for a model, or None."""
     embedding = model.embedding_layer
-    if name in BETWEEN_SETS and model.num_interactions == 1:
+    if name in ("norm_alignment", "space_similarity", "set_covariance") and model.num_sets == 1:
         return "compares sets, and there is one"
-    if name in BY_FIELD and model.field_groups is not None:
-        return "compares the fields of whole sets, which field_groups divides"
     if name == "norm_alignment" and model.shared_interaction:
         return "compares the interaction modules of the sets, which share one"
     if name == "norm_alignment" and not _all_have(model, "field_pair_norms"):
@@ -138,16 +123,14 @@ def _find_misfit(name: str, model: "MultiEmbeddingModel") -> str | None:
         return f"needs full-matrix cross layers, which {_interaction_names(model)} does not have"
     if name == "space_similarity" and len(set(embedding.output_dims)) > 1:
         return f"needs sets of one dimension, got {embedding.embedding_dims}"
-    if name in ("singular_value", "spectral_balance") and max(embedding.embedding_dims) == 1:
+    if name == "singular_value" and max(embedding.embedding_dims) == 1:
         return "compares the directions of an embedding, and there is one"
     if name == "mutual_learning" and type(model).logit.__qualname__ != "MultiEmbeddingModel.logit":
         return f"needs the logit of each set: {type(model).__name__} must define set_logits instead of logit"
-    if name not in OF_ANY_DIMS and any(len(set(fields.values())) > 1 for fields in embedding.field_dims):
+    if name not in OF_REPRESENTATIONS and any(len(set(fields.values())) > 1 for fields in embedding.field_dims):
         return f"needs fields of one dimension, got {sorted(set(embedding.field_dims[0].values()))}"
     if name in ("space_similarity", "singular_value") and not _id_fields(model):
         return "needs categorical or sequence fields, and there is none"
-    if name == "spectral_balance" and not trained_tables(embedding):
-        return "needs embedding tables that are trained, and there is none"
     return None
 
 

@@ -1,16 +1,13 @@
 """Penalties on the training loss that keep embedding sets, or the directions within one, different.
 
 The first three are ablations of the paper's authors' code (the fourth, on cross weights, is
-``CrossNetwork.distance_from_orthogonal``); the others are beyond the paper, as is ``spectral_balance``, which is on
-whole tables. All are differentiable scalars.
+``CrossNetwork.distance_from_orthogonal``); the others are beyond the paper. All are differentiable scalars.
 """
 
 import itertools
 
 import torch
 from torch import Tensor
-
-HSIC_ROWS = 1_024  # of a batch; a kernel has their square of entries, for each set
 
 
 def norm_alignment(norms: Tensor) -> Tensor:
@@ -97,37 +94,3 @@ def mutual_learning(logits: Tensor) -> Tensor:
     p = torch.sigmoid(z)
     products = (p - p.mean(dim=1, keepdim=True)) * (z - z.mean(dim=1, keepdim=True))
     return products.sum(dim=1).mean() / (z.shape[1] - 1)
-
-
-def set_hsic(h: Tensor) -> Tensor:
-    """Return the Hilbert-Schmidt independence criterion between the representations of two sets, over pairs of sets.
-
-    tr(K⁽ᵐ⁾ H K⁽ⁿ⁾ H) / (n - 1)², mean over m < n, with H = I - 11ᵀ/n: the estimate of Gretton, Bousquet, Smola &
-    Schölkopf, "Measuring statistical dependence with Hilbert-Schmidt norms" (2005). Unlike a covariance, it also sees
-    dependence that is not linear. DESMIL (arXiv 2207.07910) measures with it how far the interests of a user depend
-    on each other; as a penalty between embedding sets, the choices that follow are fuxictr-me's.
-
-    The kernel is Gaussian, K_ij = exp(-‖h_i - h_j‖² / s), where s is the mean of ‖h_i - h_j‖² over pairs of different
-    rows, separately for each set. The result thus lies between 0 and 1 and does not depend on the scale of h. The
-    gradient includes that of s, because otherwise the penalty would seem to fall when h shrinks.
-
-    Only the first 1,024 rows of a batch count, because the kernels need M n² numbers. The result is 0 for a batch of
-    one row.
-
-    Args:
-        h: (B, M, H).
-    """
-    n, num_sets = min(len(h), HSIC_ROWS), h.shape[1]
-    if n == 1:
-        return h.new_zeros(())
-    with torch.autocast(h.device.type, enabled=False):  # differences of squares need all digits
-        h = h[:n].to(torch.promote_types(h.dtype, torch.float32)).transpose(0, 1)
-        h = h - h.mean(dim=1, keepdim=True)
-        squares = h.square().sum(dim=2)  # not the products' diagonal, whose gradient PyTorch 2.13 compiles wrongly
-        distances = (squares.unsqueeze(2) + squares.unsqueeze(1) - 2 * h @ h.transpose(1, 2)).clamp_min(0)  # (M, n, n)
-        s = distances.sum(dim=(1, 2), keepdim=True) / (n * (n - 1))
-        K = torch.exp(-distances / s.clamp_min(torch.finfo(s.dtype).tiny))
-        K = K - K.mean(dim=1, keepdim=True)
-        K = (K - K.mean(dim=2, keepdim=True)).flatten(1)  # HKH; H is idempotent
-        of_pairs = (K @ K.T).triu(1)  # (M, M)
-        return of_pairs.sum() / (num_sets * (num_sets - 1) / 2) / (n - 1) ** 2

@@ -34,7 +34,7 @@ def watch_parts(model: Any, recorder: Recorder) -> Iterator[RemovableHandle]:
         yield from watch.follow_interaction(interaction, sets)
         inner = projection.network if isinstance(projection, SharedBySets) else projection
         yield from watch.follow_branches("projection", inner.branches, sets)
-    heads = range(model.num_interactions) if isinstance(model.aggregation, Ensemble) else None
+    heads = range(model.num_sets) if isinstance(model.aggregation, Ensemble) else None
     yield model.aggregation.register_forward_hook(watch.make_hook(AGGREGATED, heads))
     yield from watch.follow_branches("head", model.head.towers, heads)
     yield model.head.join.register_forward_hook(watch.make_hook(LOGITS, heads))

@@ -16,7 +16,6 @@ def choose_dense_update(
     l2: float = 0.0,
     on_cpu: bool | None = None,
     kernels: ModuleType | None = None,
-    in_one_pass: bool = True,
 ) -> DenseRows:
     """Return the fastest dense update: in one pass over the memory with Adam, ``DenseRows`` with other optimizers.
 
@@ -24,12 +23,11 @@ def choose_dense_update(
         table, optimizer, l1, l2: see ``DenseRows``.
         on_cpu: where it runs; None: where the table lies.
         kernels: None for those of ``find_kernels``.
-        in_one_pass: False if the loss gives the whole table a gradient, which only ``DenseRows`` adds.
     """
     on_cpu = table.weight.device.type == "cpu" if on_cpu is None else on_cpu
     variants = ("amsgrad", "maximize", "decoupled_weight_decay")  # of Adam, some in newer versions of PyTorch
     group = optimizer.param_groups[0]
-    if not in_one_pass or type(optimizer) is not torch.optim.Adam or any(group.get(variant) for variant in variants):
+    if type(optimizer) is not torch.optim.Adam or any(group.get(variant) for variant in variants):
         return DenseRows(table, optimizer, l1, l2)
     if on_cpu:
         return SweptRows(table, optimizer, l1, l2)

@@ -84,8 +84,9 @@ class Step:
         weights = {2: 0.0, 1: 0.0, **dict(get_regularizer(model._embedding_regularizer))}
         self.rows: list[DenseRows]
         if embedding_updates == "dense":
-            options = weights[1], weights[2], on_cpu, kernels, not penalises_tables(model)
-            self.rows = [choose_dense_update(table, self.optimizer, *options) for table in tables]
+            self.rows = [
+                choose_dense_update(table, self.optimizer, weights[1], weights[2], on_cpu, kernels) for table in tables
+            ]
         else:
             by_rows = {"catch_up": CaughtUpRows, "lazy": LazyRows}[embedding_updates]
             self.rows = [by_rows(table, self.optimizer, on_cpu, kernels) for table in tables]
@@ -233,11 +234,6 @@ def regularization_penalty(model: BaseModel) -> Tensor | float:
     )
 
 
-def penalises_tables(model: BaseModel) -> bool:
-    """Return whether the loss of a model gives every row of its tables a gradient."""
-    return getattr(getattr(model, "penalties", None), "cover_tables", False)
-
-
 def check_updates(model: BaseModel, embedding_updates: str) -> None:
     """Refuse updates by rows if every row has a gradient, or if the optimizer is not plain Adam.
 
@@ -253,8 +249,6 @@ def check_updates(model: BaseModel, embedding_updates: str) -> None:
         reason = "there is no fused table (fused_embedding: False, or no plain categorical field)"
     elif model._embedding_regularizer:
         reason = "embedding_regularizer gives every row a gradient: set it to 0"
-    elif penalises_tables(model):
-        reason = "spectral_balance_regularizer gives every row a gradient: set it to 0"
     elif type(optimizer) is not torch.optim.Adam:
         reason = f"the optimizer must be adam, got {type(optimizer).__name__}"
     elif optimizer.param_groups[0]["weight_decay"]:

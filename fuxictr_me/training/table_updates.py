@@ -23,8 +23,7 @@ class DenseRows:
     """The model's optimizer updates every row in every step, as in FuxiCTR.
 
     The gradient of the table starts as the regulariser's, to which that of the batch is added. The norm of the sum is
-    known without another pass over the table. If the loss has a penalty on the whole table, whose gradient autograd has
-    computed (``Penalties.cover_tables``), it is added, too.
+    known without another pass over the table.
 
     Args:
         table: the fused table.
@@ -91,13 +90,11 @@ class DenseRows:
     @torch.no_grad()
     def collect(self) -> tuple[Tensor | float, Tensor | float]:
         """Sum up the gradient. Return its squared norm, and the regulariser's value."""
-        W, of_penalties = self.table.weight.detach(), self.table.weight.grad  # of those on the whole table, by autograd
+        W = self.table.weight.detach()
         G = self._gradient_of_regulariser(W) if self.regularised else torch.zeros_like(W)
         square, penalty = self._norm_and_penalty()
-        if of_penalties is not None:
-            square = squared_norm(G.add_(of_penalties))
-        batch, is_zero = list(self._gradients()), not self.regularised and of_penalties is None
-        before: list[Tensor | float] = [0.0 if is_zero else F.embedding(rows, G) for rows, _ in batch]
+        batch = list(self._gradients())
+        before: list[Tensor | float] = [F.embedding(rows, G) if self.regularised else 0.0 for rows, _ in batch]
         for rows, g in batch:
             G.index_add_(0, rows.flatten(), g.flatten(0, 1))
         for (rows, g), G_before in zip(batch, before, strict=True):
@@ -108,10 +105,10 @@ class DenseRows:
 
     @torch.no_grad()
     def scale_reads(self, factor: float) -> None:
-        """Multiply the gradients that autograd has computed by a factor, before ``collect`` sums them up."""
-        for x in (self.table.weight, *(e for _, _, e in self.reads)):
-            if x.grad is not None:
-                x.grad.mul_(factor)
+        """Multiply the gradients of all reads by a factor, before ``collect`` sums them up."""
+        for _, _, e in self.reads:
+            if e.grad is not None:
+                e.grad.mul_(factor)
 
     def scale(self, factor: Tensor) -> None:
         """Multiply the gradient by a factor (), as clipping does."""

@@ -21,9 +21,8 @@ CHANGES = [
     {"fused_embedding": False},
     {"aggregation": "ensemble", "net_dropout": 0.1},
     {"optimizer_args": {"amsgrad": True}},
-    {"aggregation": "elementwise_gated", "set_hsic_regularizer": 1e-3, "spectral_balance_regularizer": 1e-3},
+    {"aggregation": "elementwise_gated"},
     {"aggregation": "confidence", "mutual_learning_regularizer": 1e-3},
-    {"field_groups": 2, "field_permutation": 1},
     {"set_covariance_regularizer": 1e-3, "space_similarity_regularizer": 1e-3, "singular_value_regularizer": 1e-3},
 ]
 EVERY = [*((family, {}) for family in FAMILIES), *((DNN_ME, changes) for changes in CHANGES), (FinalMLP_ME, CHANGES[2])]

@@ -167,7 +167,6 @@ def test_onnx_predicts_what_the_model_does(model_class, settings):
         (DCNv2_ME, {"use_low_rank_mixture": True, "model_structure": "stacked_parallel"}),
         (DCNv2_ME, {"field_weights": True, "shared_interaction": True, "fused_embedding": False}),
         (DCNv2_ME, {"num_sets": 1, "model_structure": "crossnet_only"}),
-        (DCNv2_ME, {"num_sets": 2, "field_groups": 2, "field_permutation": 1, "aggregation": "ensemble"}),
         (DNN_ME, {"aggregation": "weighted", "nonlinear_projection": False, "hidden_activations": ["PReLU", "Tanh"]}),
         (FinalMLP_ME, {"num_sets": 3}),
         (FinalMLP_ME, {"use_fs": True, "fs1_context": ["user"], "fs_hidden_units": [3], "aggregation": "sum"}),
