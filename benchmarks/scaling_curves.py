@@ -1,6 +1,6 @@
 """The scaling curves of a study that has been reported, from the runs.csv of its report.
 
-    python benchmarks/scaling_curves.py docs/goodbooks_study/runs.csv [--figure scaling_curves.png] [--csv scaling.csv]
+    python benchmarks/scaling_curves.py docs/flights_study/runs.csv [--figure scaling_curves.png] [--csv scaling.csv]
 
 Prints one sentence per model and metric. A report that ``fuxictr-me study report`` writes now has them already.
 """
