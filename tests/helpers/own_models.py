@@ -62,7 +62,7 @@ class TwoTowers(MultiTaskModel):
 class LooksAtData(WideDNN):
     def forward(self, inputs):
         y_pred = super().forward(inputs)["y_pred"]
-        return {"y_pred": y_pred, "certain": y_pred.masked_select(y_pred > 0.9)}
+        return {"y_pred": y_pred, "certain": y_pred[y_pred > 0.9]}
 
 
 class NoModel:
