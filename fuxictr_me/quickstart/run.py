@@ -51,9 +51,10 @@ def run_quickstart(out: str | Path = "quickstart", fast: bool = False, gpu: int 
     with change_directory(folder):
         write_config(Path("config"), fast, seed)
         dataset_id = get_dataset_id(fast)
-        if not Path("data", dataset_id, "feature_map.json").exists():
+        csv_folder = get_csv_folder(dataset_id)
+        if not (csv_folder / "test.csv").exists():  # which is written last
             print("Preparing the flights ...", file=sys.stderr)
-            write_csv(Path("csv", dataset_id), FAST_FRACTION if fast else FRACTION)
+            write_csv(csv_folder, FAST_FRACTION if fast else FRACTION)
         results = {}
         for expid, title in RUNS.items():
             results[expid] = run_expid(expid, "config", gpu, progress=partial(EpochBar, title=title))
@@ -76,6 +77,11 @@ def get_dataset_id(fast: bool) -> str:
     return "nycflights13_fast" if fast else "nycflights13"
 
 
+def get_csv_folder(dataset_id: str) -> Path:
+    """Return the folder of the csv files. Its name says how they are split: an older version split by days."""
+    return Path("csv", f"{dataset_id}_by_flight")
+
+
 def write_config(folder: Path, fast: bool, seed: int) -> None:
     """Write ``model_config.yaml`` and ``dataset_config.yaml``, which a user can edit and run again."""
     settings = yaml.safe_load((PACKAGE / "quickstart" / "model_config.yaml").read_text())
@@ -86,7 +92,7 @@ def write_config(folder: Path, fast: bool, seed: int) -> None:
     settings["Base"].update({"dataset_id": dataset_id, "seed": seed, **(FAST if fast else {})})
     entry = dataset["nycflights13"]
     for split in ("train", "valid", "test"):
-        entry[f"{split}_data"] = f"./csv/{dataset_id}/{split}.csv"
+        entry[f"{split}_data"] = f"./{get_csv_folder(dataset_id)}/{split}.csv"
     folder.mkdir(exist_ok=True)
     for name, content in (("model_config", settings), ("dataset_config", {dataset_id: entry})):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
@@ -130,10 +136,8 @@ def describe_table(results: dict[str, dict], fast: bool) -> list[str]:
         lines.append("--fast: a tenth of the flights, one epoch. A smoke test, not a comparison.")
     else:
         gain = results["ME_10x"]["test"]["AUC"] - results["SE_10x"]["test"]["AUC"]
-        earlier = [
-            me - se
-            for se, me in zip(*(read_recorded()[expid]["test AUC"] for expid in ("SE_10x", "ME_10x")), strict=True)
-        ]
+        single, multi = (read_recorded()[expid]["test AUC"] for expid in ("SE_10x", "ME_10x"))
+        earlier = [me - se for se, me in zip(single, multi, strict=True)]
         lines.append(f"Test AUC of ME 10x less that of SE 10x: {gain:+.4f}; recorded: {format_spread(earlier)}.")
         lines.append("recorded: mean and standard deviation of earlier runs with other seeds, on one and two threads.")
     return [

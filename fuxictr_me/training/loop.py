@@ -118,7 +118,7 @@ class FastTraining(CallsCallbacks, ScheduledOptimizer, BaseModel):
         return loss
 
     def make_step(self) -> Step:
-        """Return the step of the present optimizer, which is made if there is none."""
+        """Return the training step for the current optimizer. Create it if it does not exist yet."""
         if self._step is None or self._step.optimizer is not self.optimizer:
             self._step = Step(self, self.embedding_updates, totals=self.totals)
         return self._step

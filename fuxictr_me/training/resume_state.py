@@ -134,7 +134,7 @@ def _row_updates(model: BaseModel, expected: int | None = None) -> list[Any]:
 
     Args:
         model: in training.
-        expected: how many there must be; the model then makes its step, if it has not made one.
+        expected: the number of tables that the state must have. The model creates its training step if needed.
     """
     step = model.make_step() if expected else getattr(model, "_step", None)
     return step.rows if step else []

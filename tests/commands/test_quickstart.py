@@ -88,7 +88,11 @@ def test_quickstart_fast_writes_table_and_figure(share, tmp_path, monkeypatch, c
         run_quickstart.__globals__, "FAST_FRACTION", share * run_quickstart.__globals__["FAST_FRACTION"]
     )
     monkeypatch.chdir(tmp_path)
+    older = Path("here/csv/nycflights13_fast/train.csv")  # of a version with other fields and splits
+    older.parent.mkdir(parents=True)
+    older.write_text("month,late\n1,0\n")
     assert main(["quickstart", "--fast", "--out", "here"]) == 0
+    assert older.read_text() == "month,late\n1,0\n"
     out, err = capsys.readouterr()
     rows = [line for line in out.splitlines() if line.startswith("| ")]
     assert [row.split("|")[1].split(" (")[0].strip() for row in rows] == ["DNN", "SE 1x", "SE 10x", "ME 10x"]

@@ -42,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Curve:
-    """What the values of one model and kind say about scaling. Higher is better, losses have their sign changed.
+    """The scaling curve of one model and kind, and its verdict. Higher is better: losses have their sign changed.
 
     Attributes:
         sizes: (S,), as multiples of the smallest, ascending.

@@ -20,7 +20,7 @@ PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"} 
 
 
 class LogWriter(Protocol):
-    """What ``Log`` calls. The constructor takes the model in training."""
+    """Interface of the writers that ``Log`` calls. The constructor takes the model that is trained."""
 
     def __init__(self, model: BaseModel) -> None: ...
 

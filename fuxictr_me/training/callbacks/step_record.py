@@ -1,4 +1,4 @@
-"""What training steps leave behind for the callback ``Log``."""
+"""Values of each training step that the callback ``Log`` reads."""
 
 import contextlib
 import math
