@@ -1,6 +1,6 @@
 """Record the quickstart: its three models with several seeds, on one and on two threads.
 
-    python benchmarks/quickstart.py [--seeds 1 2 3] [--threads 1 2] [--out quickstart_runs]
+    python benchmarks/quickstart.py [--seeds 1 2 3 2024] [--threads 1 2] [--out quickstart_runs]
 
 Each quickstart is a process, and as many run at a time as the cores allow. The values go to
 ``fuxictr_me/quickstart/recorded.json``, from which ``fuxictr-me quickstart`` takes what it shows beside the user's run.
@@ -30,7 +30,7 @@ RECORDED = Path(__file__).parents[1] / "fuxictr_me" / "quickstart" / "recorded.j
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 2024])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", default="quickstart_runs")
     arguments = parser.parse_args()

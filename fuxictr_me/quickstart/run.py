@@ -139,7 +139,7 @@ def describe_table(results: dict[str, dict], fast: bool) -> list[str]:
         single, multi = (read_recorded()[expid]["test AUC"] for expid in ("SE_10x", "ME_10x"))
         earlier = [me - se for se, me in zip(single, multi, strict=True)]
         lines.append(f"Test AUC of ME 10x less that of SE 10x: {gain:+.4f}; recorded: {format_spread(earlier)}.")
-        lines.append("recorded: mean and standard deviation of earlier runs with other seeds, on one and two threads.")
+        lines.append("recorded: mean and standard deviation of earlier runs with four seeds, on one and two threads.")
     return [
         *lines,
         f"One run each, with seed {seed}. The regulariser was chosen for each of the three by validation AUC.",
