@@ -1,5 +1,7 @@
 """Find experiments and data sets in config folders, for every command."""
 
+import copy
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from fuxictr_me.config.known_keys import DATASET_KEYS
 from fuxictr_me.config.names import check_plain_name
 from fuxictr_me.config.training_settings import check_training_options, check_training_values
 from fuxictr_me.config.value_kinds import short_repr
-from fuxictr_me.config.yaml_files import read_yaml
+from fuxictr_me.config.yaml_files import parse_yaml, read_yaml_text
 from fuxictr_me.errors import UsageError, missing, unknown
 from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 
@@ -114,7 +116,7 @@ def read_entries(folder: str | Path, name: str) -> dict[str, dict]:
     Raises:
         UsageError: no such file, YAML that ``read_yaml`` refuses, a wrong entry, or one that is in two files.
     """
-    return _join({file: _entries_of(file) for file in _entry_files(Path(folder), name)})
+    return copy.deepcopy(_join({file: _entries_of(file) for file in _entry_files(Path(folder), name)}))
 
 
 def _join(by_file: dict[Path, dict]) -> dict[str, dict]:
@@ -147,7 +149,7 @@ def merge_experiment(folder: Path, expid: str) -> dict:
     bases = {file: base for file, base in bases.items() if expid in by_file[file]} or bases
     if len(bases) > 1:
         raise UsageError(f"{expid} has no Base in its own file, and {' and '.join(map(str, bases))} each have one")
-    return {**next(iter(bases.values()), {}), **experiments[expid]}
+    return copy.deepcopy({**next(iter(bases.values()), {}), **experiments[expid]})
 
 
 def _entry_files(folder: Path, name: str) -> list[Path]:
@@ -160,7 +162,12 @@ def _entry_files(folder: Path, name: str) -> list[Path]:
 
 
 def _entries_of(file: Path) -> dict[str, dict]:
-    content = read_yaml(file)
+    return _parse_entries(read_yaml_text(file), file)
+
+
+@functools.lru_cache(maxsize=4)  # a study checks each of the hundreds of entries of a file; copy what you return
+def _parse_entries(text: str, file: Path) -> dict[str, dict]:
+    content = parse_yaml(text, file)
     if not isinstance(content, dict):
         raise UsageError(f"{file} must hold entries by name, got {type(content).__name__}")
     for key, entry in content.items():

@@ -99,17 +99,25 @@ def read_yaml(path: str | Path) -> object:
         UsageError: the file cannot be read, is not UTF-8 or not valid YAML, has a key twice or another tag of Python,
             or has too many values or too deep nesting. The error names the file and the line.
     """
+    return parse_yaml(read_yaml_text(path), path)
+
+
+def read_yaml_text(path: str | Path) -> str:
+    """Return the text of a YAML file.
+
+    Raises:
+        UsageError: the file cannot be read, is too large or is not UTF-8.
+    """
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UsageError(f"{path} has {path.stat().st_size:,} bytes: a config has at most {MAX_BYTES:,}")
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise UsageError(f"{path} is not UTF-8 text: byte {byte:#04x} at {error.start}. Save it as UTF-8") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    return parse_yaml(text, path)
 
 
 def parse_yaml(text: str, source: str | Path) -> object:

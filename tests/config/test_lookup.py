@@ -10,8 +10,9 @@ from helpers.bad_configs import DATASET, MODEL, folder, write  # noqa: F401
 
 from fuxictr_me import UsageError
 from fuxictr_me.commands.main import main
-from fuxictr_me.config import bundled_datasets, check_dataset, find_dataset, read_entries, read_params
+from fuxictr_me.config import bundled_datasets, check_dataset, find_dataset, lookup, read_entries, read_params
 from fuxictr_me.config.names import check_field_name, check_plain_name
+from fuxictr_me.config.yaml_files import parse_yaml
 from fuxictr_me.io.resources import find_bundled_folder, find_zoo_configs
 from fuxictr_me.runs.run_settings import load_settings
 
@@ -165,3 +166,28 @@ def test_an_entry_with_another_data_sets_name_inside_is_refused(folder, inside):
     write_autotuner_copy(folder, "shop_0a1b2c3d", inside)
     with pytest.raises(UsageError, match="unknown key of data set 'shop_0a1b2c3d' 'dataset_id'"):
         read_params("config", "x")
+
+
+def test_a_file_is_parsed_once_for_all_its_entries_and_again_after_a_change(tmp_path, monkeypatch):
+    """A study checks hundreds of entries of one file; what a caller does with an entry must not reach the next one."""
+    parsed = []
+
+    def count(text, source):
+        parsed.append(Path(source).name)
+        return parse_yaml(text, source)
+
+    monkeypatch.setattr(lookup, "parse_yaml", count)
+    data = {"data_root": "d", "data_format": "h5", "train_data": "t", "valid_data": "v"}
+    entries = {f"x{i}": {"dataset_id": "d", "hidden_units": [i]} for i in range(50)}
+    (tmp_path / "model_config.yaml").write_text(yaml.safe_dump(entries))
+    (tmp_path / "dataset_config.yaml").write_text(yaml.safe_dump({"d": data}))
+    for i in range(50):
+        params = read_params(tmp_path, f"x{i}")
+        assert params["hidden_units"] == [i]
+        params["hidden_units"].append("changed by the caller")
+    assert read_params(tmp_path, "x0")["hidden_units"] == [0]
+    assert parsed == ["model_config.yaml", "dataset_config.yaml"]
+
+    read_entries(tmp_path, "model_config")["x0"]["hidden_units"].append("changed by the caller")
+    (tmp_path / "model_config.yaml").write_text(yaml.safe_dump({"x0": {"dataset_id": "d", "hidden_units": [7]}}))
+    assert read_params(tmp_path, "x0")["hidden_units"] == [7]
