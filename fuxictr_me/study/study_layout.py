@@ -70,7 +70,8 @@ def lay_out_study(study: Study, folder: str | Path, data: dict | None = None) ->
             Path("run_expid.py").write_text(SCRIPT)
             _write_yaml("config/model_config.yaml", {cell.name: cell.settings for cell in study.cells})
             _write_yaml("config/dataset_config.yaml", {study.dataset_id: adopted})
-            runs = [run for cell in study.cells for run in _enumerate_runs(cell, study, adopted)]
+            cells = tqdm(study.cells, desc="planning", unit="cell", delay=1, leave=False, disable=None)
+            runs = [run for cell in cells for run in _enumerate_runs(cell, study, adopted)]
             runs, data_folder = _check_runs(runs, adopted)
         plan = Plan(
             study.name,
@@ -173,7 +174,7 @@ def _enumerate_runs(cell: Cell, study: Study, dataset: dict) -> Iterator[Run]:
 def _check_runs(runs: list[Run], dataset: dict) -> tuple[list[Run], str]:
     """Refuse settings with which a run could not start; return the runs with digests, and the folder of the data."""
     checked = []
-    for run in runs:
+    for run in tqdm(runs, desc="checking", unit="run", delay=1, leave=False, disable=None):
         try:
             params = load_settings(run.config, run.expid)
         except UsageError as error:

@@ -404,6 +404,20 @@ def test_the_winner_must_be_ahead_of_every_other_kind():
     assert describe_winners(a_study(kinds=("SE",)), "AUC") is None
 
 
+def test_a_kind_of_the_studys_own_can_win_unless_there_are_too_many():
+    results = a_study(models=("DNN_ME",), kinds=("SE", "ME", "ensemble"))
+
+    def with_kinds(*kinds):
+        copies = [replace(c, kind=kind) for kind in kinds for c in results.cells if c.kind == "ensemble"]
+        more = replace(results, cells=(*results.cells, *copies))
+        aucs = aucs_of(results, "DNN_ME", "ME", 4) + np.array([2.1e-3, 1.9e-3, 2e-3, 2.2e-3, 1.8e-3])
+        return shift_aucs(more, "DNN_ME", "mine", 4, aucs)
+
+    four, seven = with_kinds("mine"), with_kinds("mine", "a", "b", "c")
+    assert ": mine wins, ahead of ME, ensemble and SE by 0.00200 or more (DNN_ME)" in describe_winners(four, "AUC")
+    assert ": ME wins, ahead of ensemble and SE by " in describe_winners(seven, "AUC")
+
+
 # --- what was tuned, and cautions --------------------------------------------------------------------
 
 

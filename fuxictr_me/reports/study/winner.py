@@ -1,4 +1,4 @@
-"""Which of SE, ME and the ensemble wins at the largest size: the first sentence of a study's findings."""
+"""Which kind wins at the largest size: the first sentence of a study's findings."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ from fuxictr_me.reports.study.metric_values import values_by_seed
 from fuxictr_me.reports.study.statistics import FEWEST_SEEDS
 from fuxictr_me.study.results import ENSEMBLE, MULTI, SINGLE, CellResult, StudyResults
 
-CONTENDERS = (MULTI, ENSEMBLE, SINGLE)
+CONTENDERS = (MULTI, ENSEMBLE, SINGLE)  # kinds that always contend, in the order of the sentence
+MOST_CONTENDERS = 6  # with more kinds, Holm's correction for all pairs would leave nothing to say
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Contest:
 def hold_contests(results: StudyResults, metric: str) -> list[Contest]:
     """Compare the contenders of each model with each other, at the largest size at which two of them have runs.
 
+    Contenders are ME, the ensemble and SE, and the study's other kinds unless there are over ``MOST_CONTENDERS``.
     Holm's correction covers all pairs of all models together, because one sentence answers for all of them.
     """
     contenders = {model: _find_contenders(results, model, metric) for model in results.models}
@@ -109,9 +111,12 @@ def _describe_margin(contests: Sequence[Contest]) -> str:
 
 def _find_contenders(results: StudyResults, model: str, metric: str) -> list[CellResult]:
     """Return the cells of the contenders at the largest size at which two of them have a value; else an empty list."""
-    scales = sorted({cell.scale for cell in results.cells if cell.model == model and cell.scale > 1}, reverse=True)
-    for scale in scales:
-        cells = [results.cell(model, kind, scale) for kind in CONTENDERS]
+    of_model = [cell for cell in results.cells if cell.model == model and cell.scale > 1]
+    kinds = list(dict.fromkeys([*CONTENDERS, *(cell.kind for cell in of_model)]))
+    if len(kinds) > MOST_CONTENDERS:
+        kinds = list(CONTENDERS)
+    for scale in sorted({cell.scale for cell in of_model}, reverse=True):
+        cells = [results.cell(model, kind, scale) for kind in kinds]
         found = [cell for cell in cells if cell and values_by_seed(cell, metric)]
         if len(found) > 1:
             return found
