@@ -17,6 +17,8 @@ CHANGES_ROWS = {"index_add_", "index_fill_", "index_put_"}
 ONLY_WRITES = {"bernoulli_", "copy_", "fill_", "index_fill_", "index_put_", "normal_", "uniform_", "zero_"}
 ONLY_SHAPES = {"full_like", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like"}  # read no values
 ALLOCATES = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+# In place and without a result. PyTorch 2.4 would run them on tensors with data, as large as those without.
+FUSED_OPTIMIZERS = {"_fused_adagrad_", "_fused_adam_", "_fused_adamw_", "_fused_sgd_"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Ledger(TorchDispatchMode):
     """Context that records all operations, and when memory is allocated and freed.
 
     It is made for fake tensors, which have no values: a number that code reads is ``number``, a boolean is False, two
-    tensors are equal, ``unique`` returns ``most_distinct`` values, or as many as the tensor has, and ``masked_select``
-    selects all values.
+    tensors are equal, ``unique`` returns ``most_distinct`` values, or as many as the tensor has, ``masked_select``
+    selects all values, and the fused steps of optimizers are recorded, but not taken.
 
     Attributes:
         most_distinct, number: see above.
@@ -105,6 +107,8 @@ class Ledger(TorchDispatchMode):
             ids = args[0]
             values = ids.new_empty(min(ids.numel(), self.most_distinct))
             out = values, torch.empty_like(ids), torch.empty_like(values)
+        elif func._overloadpacket.__name__ in FUSED_OPTIMIZERS:
+            out = None
         elif func is torch.ops.aten.masked_select.default:
             out = args[0].new_empty(torch.broadcast_shapes(args[0].shape, args[1].shape).numel())
         else:

@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 import torch._meta_registrations  # shapes of operations that PyTorch computes in Python
 from torch import Tensor
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,8 +28,13 @@ def tensors_without_data(is_fast: bool) -> Iterator[None]:
         with _OnMeta(), _SaysCpu():
             yield
     else:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with FakeTensorMode(allow_non_fake_inputs=True), mock.patch.object(FakeTensor, "tolist", _read_into_list):
             yield
+
+
+def _read_into_list(tensor: Tensor) -> Any:
+    """Do what ``FakeTensor.tolist`` does, also for PyTorch 2.4, where it needs symbolic shapes."""
+    return [_read_into_list(part) for part in tensor] if tensor.dim() else tensor.item()
 
 
 class _SaysCpu(TorchFunctionMode):

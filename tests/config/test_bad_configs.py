@@ -43,7 +43,7 @@ def test_the_unchanged_settings_are_accepted(folder, capsys):
         ["run_expid", "--config", "config", "--expid", "x"],
         ["plan", "--config", "config", "--expid", "x"],
         ["analyze", "--config", "config", "--expid", "x"],
-        ["export", "--config", "config", "--expid", "x", "--out", "out"],
+        ["export", "--config", "config", "--expid", "x", "--out", "out", "--format", "safetensors"],
         ["export-embeddings", "--config", "config", "--expid", "x", "--out", "out"],
         ["bars", "x", "--config", "config"],
     ],

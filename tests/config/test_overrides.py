@@ -105,7 +105,11 @@ def test_a_run_uses_and_records_what_is_overridden(capsys):
     assert "overridden" not in plain and plain["settings_digest"] != result["settings_digest"]
     assert plain["data_digest"] != result["data_digest"]  # of other ids
     assert find_run("mine", "config", overrides={"model_root": "else where"}).checkpoint == folder / "mine.model"
-    for command in (["analyze"], ["export", "--out", "x"], ["export-embeddings", "--out", "x"]):
+    for command in (
+        ["analyze"],
+        ["export", "--out", "x", "--format", "safetensors"],
+        ["export-embeddings", "--out", "x"],
+    ):
         assert "setting of mine 'modl_root'; did you mean 'model_root'" in fails(
             capsys, command[0], *RUN, *command[1:], "--set", "modl_root=x"
         )

@@ -126,7 +126,7 @@ def test_initial_weights_depend_only_on_the_seed_and_the_set(tmp_path):
         own = {**settings, "model_id": f"of{key}"}
         folder = tmp_path / str(key)
         runs[key] = run(size, folder, "start_task", name="DCNv2_ME", settings=own, engine=engine)
-    wholes = {key: torch.load(f"runs/made/of{key}.model") for key in runs}
+    wholes = {key: torch.load(f"runs/made/of{key}.model", weights_only=True) for key in runs}
     for key, ranks in runs.items():
         assert_close(wholes[key], wholes[1], 1e-12)
         assert len({rank["drawn"] for rank in ranks}) == 1
@@ -180,7 +180,9 @@ def test_a_run_writes_what_one_process_writes(double, tmp_path, num_sets):
     for rank in run(2, tmp_path, "fit_task", epochs=3, **several):
         assert rank["losses"] == pytest.approx(expected["losses"], abs=1e-9)
         assert rank["metrics"] == pytest.approx(expected["metrics"], abs=1e-9)
-    assert_close(torch.load("runs/made/two.model"), torch.load("runs/made/one.model"))
+    assert_close(
+        torch.load("runs/made/two.model", weights_only=True), torch.load("runs/made/one.model", weights_only=True)
+    )
     assert assert_same_abundance("one", "two") == 4 * (num_sets + 1) * 5  # tables, sets and all, evaluations and best
 
 
@@ -237,9 +239,9 @@ def test_a_killed_rank_ends_the_others_and_the_run_can_continue(double, tmp_path
     killed = time.monotonic()
     processes[0].join(60)
     assert processes[0].exitcode == 0 and time.monotonic() - killed < 60
-    error = torch.load(tmp_path / "killed/rank-0.pt")["error"]
+    error = torch.load(tmp_path / "killed/rank-0.pt", weights_only=True)["error"]
     assert error.startswith("RunError: another process of this run has ended") and "\n" not in error
-    assert len(torch.load("runs/made/killed.model")) > 10  # whole
+    assert len(torch.load("runs/made/killed.model", weights_only=True)) > 10  # whole
     again = run(2, tmp_path / "again", "fit_task", epochs=6, **settings)[0]
     done = 6 - len(again["losses"]) // 6
     assert done >= 2
@@ -270,7 +272,12 @@ def test_ranks_that_come_apart_stop(tmp_path, what, engine):
         (DNN_ME, {"compile": True}, "needs compile: False"),
         (DCNv2_ME, {"norm_alignment_regularizer": 0.1}, "needs norm_alignment_regularizer 0"),
         (DNN_ME, {"optimizer": "LBFGS"}, "every entry by itself, such as adam, got LBFGS"),
-        (DNN_ME, {"optimizer": "adafactor"}, "every entry by itself, such as adam, got adafactor"),
+        pytest.param(
+            DNN_ME,
+            {"optimizer": "adafactor"},
+            "every entry by itself, such as adam, got adafactor",
+            marks=pytest.mark.skipif(not hasattr(torch.optim, "Adafactor"), reason="PyTorch 2.4 has no Adafactor"),
+        ),
         (DNN_ME, {"lr_schedule": {"name": "linear"}}, "needs lr_schedule null"),
         (DNN_ME, {"accumulate_steps": 2}, "needs accumulate_steps 1, got 2"),
         (DNN_ME, {"callbacks": [{"Log": {"to": "csv"}}]}, "only the callback InformationAbundance, got Log"),

@@ -83,7 +83,7 @@ def compare(folder, size, name, settings, last=9, **asked):
     for rank in run(size, folder, "train_task", name=name, settings=settings, **asked):
         assert rank["losses"] == pytest.approx(expected["losses"], abs=1e-9)
         assert rank["metrics"] == pytest.approx(expected["metrics"], abs=1e-9)
-    assert_close(torch.load(f"{asked['engine']}.model"), expected["weights"])
+    assert_close(torch.load(f"{asked['engine']}.model", weights_only=True), expected["weights"])
     assert expected["losses"][0] != pytest.approx(expected["losses"][-1], abs=1e-3)
 
 
@@ -151,7 +151,9 @@ def test_a_run_writes_what_one_process_writes(double, tmp_path, engine):
         assert rank["losses"] == pytest.approx(expected["losses"], abs=1e-9)
         assert rank["metrics"] == pytest.approx(expected["metrics"], abs=1e-9)
         torch.testing.assert_close(rank["predictions"], expected["predictions"], rtol=0, atol=1e-9)
-    assert_close(torch.load("runs/made/two.model"), torch.load("runs/made/one.model"))
+    assert_close(
+        torch.load("runs/made/two.model", weights_only=True), torch.load("runs/made/one.model", weights_only=True)
+    )
     assert assert_same_abundance("one", "two") > 40
 
 
@@ -188,9 +190,9 @@ def test_a_killed_rank_ends_the_others(double, tmp_path, engine):
     killed = time.monotonic()
     processes[0].join(60)
     assert processes[0].exitcode == 0 and time.monotonic() - killed < 60
-    error = torch.load(tmp_path / "killed/rank-0.pt")["error"]
+    error = torch.load(tmp_path / "killed/rank-0.pt", weights_only=True)["error"]
     assert error.startswith("RunError: another process of this run has ended") and "\n" not in error
-    assert len(torch.load("runs/made/killed.model")) > 10  # whole
+    assert len(torch.load("runs/made/killed.model", weights_only=True)) > 10  # whole
     assert (tmp_path / "state").is_dir()
 
 
@@ -313,9 +315,9 @@ def test_a_resume_state_is_converted_to_a_checkpoint_and_back(double, tmp_path, 
     expected = fit(model, epochs=1, share=(0, 1))
     for rank in run(2, tmp_path / "second", "fit_task", epochs=1, resume_from="start", **asked):
         assert rank["losses"] == pytest.approx(expected["losses"], abs=1e-9)
-    last = torch.load("whole/last.model")
+    last = torch.load("whole/last.model", weights_only=True)
     assert last.keys() == model.state_dict().keys()
-    best = torch.load("runs/made/of-ranks.model")
+    best = torch.load("runs/made/of-ranks.model", weights_only=True)
     assert {name: x.shape for name, x in last.items()} == {name: x.shape for name, x in best.items()}
 
 

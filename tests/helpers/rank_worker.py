@@ -286,7 +286,7 @@ def run(size, folder, task, **arguments):
         process.kill()
     assert not alive, "ranks hang"
     assert [process.exitcode for process in processes] == [0] * size
-    return [torch.load(folder / f"rank-{rank}.pt") for rank in range(size)]
+    return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(size)]
 
 
 # --- weights of ranks -------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import yaml
 from helpers.forked_processes import run_forked
 from helpers.paths import ROOT
 from helpers.sample_files import write_sample
+from helpers.versions import needs_export
 
 import fuxictr_me
 from fuxictr_me.commands.main import main
@@ -279,7 +280,7 @@ def run(command, monkeypatch):
             return ended.code
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=needs_export) if n == "serving" else n for n in PAGES])
 def test_a_page_does_what_it_says(name, page_folder, monkeypatch):
     follow(PAGES[name], monkeypatch)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.command_line import fails
 from helpers.run_configs import write_config
+from helpers.versions import needs_export
 
 from fuxictr_me import UsageError
 from fuxictr_me.data import build_dataset
@@ -221,6 +222,7 @@ def test_list_columns_of_parquet_are_read():
     assert set(known["vocabularies"]["numbers"]) == {"__PAD__", "__OOV__", "1", "2", "30"}
 
 
+@needs_export
 def test_damaged_checkpoints_are_not_exported(capsys):
     Path("raw").mkdir()
     for split in ("train", "valid", "test"):

@@ -25,6 +25,7 @@ from helpers.logs import close_logs
 from helpers.paths import ROOT
 from helpers.run_configs import write_config
 from helpers.toy_models import DIM, FIELDS, Fused, Tasks, Tower, Wide, make
+from helpers.versions import needs_export
 from torch import nn
 
 from fuxictr_me import DNN_ME, PNN_ME, DCNv2_ME, FinalMLP_ME, H5DataLoader, Mixed_ME, NFwFM_ME, UsageError, xDeepFM_ME
@@ -153,6 +154,7 @@ FAST = [
 ALL = [pytest.param(model_class, {}, marks=pytest.mark.slow) for model_class in EVERY_MODEL if model_class != DCNv2_ME]
 
 
+@needs_export
 @pytest.mark.parametrize("model_class, settings", [*FAST, *ALL])
 def test_onnx_predicts_what_the_model_does(model_class, settings):
     feature_map = every_kind() if model_class is DCNv2_ME else make_feature_map(SMALL, embedding_dim=4)
@@ -183,6 +185,7 @@ def test_onnx_predicts_what_the_model_does_with_more_options(model_class, settin
     runs_in_onnxruntime(build(model_class, feature_map, **settings), feature_map)
 
 
+@needs_export
 @pytest.mark.parametrize("model_class", [DCNv2_ME, NFwFM_ME])
 def test_pt2_predicts_what_the_model_does(model_class):
     feature_map = every_kind() if model_class is DCNv2_ME else make_feature_map(SMALL, embedding_dim=4)
@@ -217,6 +220,7 @@ def wrapped_map():
     return make_feature_map(FIELDS, embedding_dim=4)
 
 
+@needs_export
 @pytest.mark.parametrize(
     "backbone", [Tasks, *(pytest.param(slow, marks=pytest.mark.slow) for slow in (Tower, Wide, Fused))]
 )
@@ -228,6 +232,7 @@ def test_onnx_predicts_what_wrapped_models_do(wrapped_map, backbone):
     runs_in_onnxruntime(make(backbone, wrapped_map, num_sets=3), wrapped_map, outputs)
 
 
+@needs_export
 def test_a_wrapped_model_keeps_one_head(wrapped_map):
     """Tower has three linear layers: each set has the first, and all sets share the others."""
     model = make(Tower, wrapped_map, num_sets=3)
@@ -251,6 +256,7 @@ class Picky(Tower):
         return self.dnn(e) + self.fc(self.products(e.view(-1, 4, DIM)))
 
 
+@needs_export
 def test_masks_and_changes_in_place_can_be_exported(wrapped_map):
     """A mask over fields becomes a selection of known width."""
     model = make(Picky, wrapped_map)
@@ -556,6 +562,7 @@ def without_fuxictr(folder):
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
+@needs_export
 def test_a_server_predicts_from_raw_rows(finished, capsys):
     capsys.readouterr()
     assert main([*EXPORT, "--out", "served"]) == 0
@@ -630,6 +637,7 @@ class Deep(BaseModel):
 """
 
 
+@needs_export
 def test_a_wrapped_model_of_the_users_own_is_exported(finished, capsys):
     """The class is beside the config. pt2 takes the least time."""
     Path("deep_model.py").write_text(MODULE)
@@ -650,6 +658,7 @@ def test_a_wrapped_model_of_the_users_own_is_exported(finished, capsys):
     agree(loaded(batch)["y_pred"].numpy(), model(batch)["y_pred"].detach().numpy())
 
 
+@needs_export
 def test_errors_are_one_line(finished, capsys, monkeypatch):
     capsys.readouterr()
     Path("there").mkdir()
@@ -682,6 +691,7 @@ def test_errors_are_one_line(finished, capsys, monkeypatch):
     assert not list(Path.cwd().glob("out")) and not list(Path.cwd().glob(".building-*"))
 
 
+@needs_export
 def test_without_a_vocabulary_only_the_model_is_exported(finished, capsys):
     """One data set does not record how it was built, and one exists as ids only."""
     capsys.readouterr()

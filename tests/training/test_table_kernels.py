@@ -15,7 +15,14 @@ from fuxictr_me.training.table_updates import DenseRows
 from fuxictr_me.training.touched_rows import LazyRows, TouchedRows
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install 'fuxictr-me[kernels]'")
+import triton
+
 from fuxictr_me.training import kernel_check, table_kernels
+
+pytestmark = pytest.mark.skipif(
+    triton.__version__.startswith("3.0.") and not torch.cuda.is_available(),
+    reason="Triton 3.0's interpreter crashes in atomic_add",
+)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES, PADDING = [31, 5, 40], {0: 0, 2: 3}  # rows of each field; its padding id
