@@ -126,9 +126,13 @@ def _evaluate_groups(
         return {}
     rows = pl.DataFrame({"group_index": group_id, "y_true": y_true, "y_pred": y_pred})
     groups = rows.partition_by("group_index", maintain_order=True)
-    functions = list(measures.values())
-    sums = np.array([fuxictr_metrics.evaluate_block(group, functions) for group in groups]).sum(0)
-    return dict(zip(measures, sums[:, 0] / sums[:, 1], strict=True))
+    arrays = [(group["y_true"].to_numpy(), group["y_pred"].to_numpy()) for group in groups]
+    averages = {}
+    for name, measure in measures.items():
+        values = [measure(*group) for group in arrays]
+        weighted = np.array([value if isinstance(value, tuple) else (value, 1) for value in values])
+        averages[name] = weighted[:, 0].sum() / weighted[:, 1].sum()
+    return averages
 
 
 def _double_logloss(y_true: Tensor, y_pred: Tensor) -> float:
