@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
 import torch
 import torch._meta_registrations  # shapes of operations that PyTorch computes in Python
@@ -28,13 +27,23 @@ def tensors_without_data(is_fast: bool) -> Iterator[None]:
         with _OnMeta(), _SaysCpu():
             yield
     else:
-        with FakeTensorMode(allow_non_fake_inputs=True), mock.patch.object(FakeTensor, "tolist", _read_into_list):
+        with FakeTensorMode(allow_non_fake_inputs=True), _fake_tensors_become_lists():
             yield
 
 
-def _read_into_list(tensor: Tensor) -> Any:
-    """Do what ``FakeTensor.tolist`` does, also for PyTorch 2.4, where it needs symbolic shapes."""
-    return [_read_into_list(part) for part in tensor] if tensor.dim() else tensor.item()
+@contextlib.contextmanager
+def _fake_tensors_become_lists() -> Iterator[None]:
+    """Let ``FakeTensor.tolist`` read each value. In PyTorch 2.4 it needs symbolic shapes; newer ones do the same."""
+    before = FakeTensor.tolist
+    setattr(FakeTensor, "tolist", _to_list)  # noqa: B010 - assignment to a method is no typed Python
+    try:
+        yield
+    finally:
+        setattr(FakeTensor, "tolist", before)  # noqa: B010
+
+
+def _to_list(tensor: Tensor) -> Any:
+    return [_to_list(part) for part in tensor] if tensor.dim() else tensor.item()
 
 
 class _SaysCpu(TorchFunctionMode):
