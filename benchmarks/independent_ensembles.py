@@ -1,10 +1,10 @@
 """Ensembles of models that were trained apart, from the base runs of a finished study.
 
-    python benchmarks/independent_ensembles.py STUDY_FOLDER [--sizes 4 10] [--against docs/flights_study/runs.csv]
+    python benchmarks/independent_ensembles.py STUDY_FOLDER [--sizes 1 2 4 10] [--against docs/flights_study/runs.csv]
 
 The kind ``ensemble`` of a study trains M single models by one loss of their mean logit. Here each model was trained by
 its own loss, with its own seed, and only the logits of the test split are averaged. The base runs are divided in their
-order into groups of M models, so that groups share no model, and the spread over groups is an honest one. With
+order into groups of M models, so that groups share no model and their results are independent of each other. With
 ``--against``, the test AUC of each kind of another study at the same size is compared with that of the groups by
 Welch's t test, corrected by Holm's method for all kinds and sizes of a model.
 """
@@ -77,7 +77,9 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="folder of the study; its checkpoints must be there")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 10], help="numbers of models (default: 1 4 10)")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[1, 2, 4, 10], help="models a group (default: 1 2 4 10)"
+    )
     parser.add_argument("--against", type=Path, help="runs.csv of the report of another study")
     arguments = parser.parse_args()
     against = arguments.against and arguments.against.resolve()
@@ -87,6 +89,8 @@ def main() -> None:
     for model in dict.fromkeys(cell.model for cell in plan.cells.values()):
         bases = {name for name, cell in plan.cells.items() if (cell.model, cell.kind) == (model, BASE)}
         runs = [run for run in plan.runs if run.cell in bases and (checkpoints / f"{run.expid}.json").is_file()]
+        if not runs:
+            parser.error(f"{arguments.folder} has no finished base run of {model}")
         predicted = [predict_test_split(run.expid, run.config) for run in tqdm(runs, desc=model, unit="model")]
         labels, logits = predicted[0][0], np.stack([logit for _, logit in predicted])
         groups = {}

@@ -35,7 +35,7 @@ def tensors_without_data(is_fast: bool) -> Iterator[None]:
 def _fake_tensors_become_lists() -> Iterator[None]:
     """Let ``FakeTensor.tolist`` read each value. In PyTorch 2.4 it needs symbolic shapes; newer ones do the same."""
     before = FakeTensor.tolist
-    setattr(FakeTensor, "tolist", _to_list)  # noqa: B010 - assignment to a method is no typed Python
+    setattr(FakeTensor, "tolist", _to_list)  # noqa: B010 - mypy refuses to assign to a method
     try:
         yield
     finally:

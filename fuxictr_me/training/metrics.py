@@ -121,7 +121,10 @@ def _group_measures(metrics: list[str]) -> dict[str, Callable]:
 def _evaluate_groups(
     y_true: np.ndarray, y_pred: np.ndarray, measures: dict[str, Callable], group_id: np.ndarray | None
 ) -> dict[str, float]:
-    """Average each measure over the groups, with the weights of FuxiCTR's ``evaluate_metrics``."""
+    """Average each measure over the groups, with the weights of FuxiCTR's ``evaluate_metrics``.
+
+    FuxiCTR's ``evaluate_block`` is not called: its wheel wants polars frames there, its main branch pandas frames.
+    """
     if not measures:
         return {}
     rows = pl.DataFrame({"group_index": group_id, "y_true": y_true, "y_pred": y_pred})

@@ -158,6 +158,20 @@ def test_bytes_are_those_of_the_operands():
     assert moved(lambda x, i: x.index_fill_(0, i, 0), a, ids) == 7 * 40 + 56
 
 
+def test_a_fused_step_of_an_optimizer_is_recorded_but_not_taken():
+    """PyTorch 2.4 has no version of it for tensors without data, and would take it on real ones of their size."""
+    weight, gradient, first, second = (torch.full((4, 3), value) for value in (1.0, 0.5, 0.0, 0.0))
+    options = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0, "eps": 1e-8}
+    options |= {"amsgrad": False, "maximize": False}
+    operands = ([weight], [gradient], [first], [second], [], [torch.ones(())])
+    with Ledger() as ledger:
+        torch._fused_adam_(*operands, **options)
+    assert (weight == 1).all() and not first.any() and not second.any()
+    assert [operation.name for operation in ledger.operations] == ["_fused_adam_"]
+    torch._fused_adam_(*operands, **options)
+    assert (weight < 1).all()
+
+
 def test_fused_adam_moves_28_bytes_per_parameter():
     p = torch.nn.Parameter(torch.randn(1000))
     optimizer = torch.optim.Adam([p], fused=True)

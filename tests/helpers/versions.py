@@ -1,4 +1,4 @@
-"""What tests need of installed packages."""
+"""Marks of tests that need a newer version of a package than the oldest that is supported."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The benchmark that averages models which were trained apart."""
+"""The benchmark that averages the predictions of models that were trained apart."""
 
 import importlib.util
 
