@@ -165,6 +165,18 @@ def test_kinds_have_different_colours_and_markers():
     assert len({line.get_marker() for line in lines}) == len({line.get_color() for line in lines}) == len(kinds) == 7
 
 
+def test_sizes_of_other_kinds_are_connected_without_base():
+    cells = [*CELLS, ("own", 2), ("own", 10), ("at one size", 10)]
+    figure = draw_metric(a_study(["DNN_ME"], cells), "AUC")
+    (axes,) = figure.axes
+    for points, line in zip(labelled(axes, "own"), labelled(axes, "line of own"), strict=True):
+        np.testing.assert_array_equal(line, points)
+    assert "line of at one size" not in [line.get_label() for line in axes.lines]
+    entries = {line.get_label(): line.get_linestyle() for line in figure.legends[0].get_lines()}
+    assert (entries["SE"], entries["ensemble"], entries["own"]) == ("-", "--", ":")
+    assert entries["base"] == entries["at one size"] == "None"
+
+
 def test_abundance_is_the_mean_over_fields_and_its_reference_over_those_that_have_one():
     results = a_study()
     for axes in draw_abundance(results).axes:

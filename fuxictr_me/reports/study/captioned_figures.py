@@ -36,8 +36,8 @@ def draw_figures(results: StudyResults, differences: Sequence[Comparison]) -> It
             f"{metric.lower()}_by_size",
             draw_metric(results, metric, published if metric == "AUC" else None),
             f"Test {metric} against size (the paper's figure 1a). Each panel has its own scale. Lines: means over "
-            f"seeds, starting at base, which SE and ME share. Dots: single seeds. {BARS}{hollow}",
-            f"{panels}, with {metric} of SE and ME against size. The numbers are in the table.",
+            f"seeds; those of SE, ME and ensemble start at base, which they share. Dots: single seeds. {BARS}{hollow}",
+            f"{panels}, with {metric} of each kind against size. The numbers are in the table.",
         )
     yield from _draw_curves(results)
     if differences:

@@ -22,7 +22,7 @@ CONTROL_COLORS, CONTROL_MARKERS = (GREEN, PINK, SKY, YELLOW), ("^", "v", "P", "X
 DODGE = 1.05  # factor of x between kinds of the same size
 
 Quantity = Callable[[CellResult], list[float]]  # a cell's runs -> one value per run that has it
-LineStyle = Literal["-", "--"]
+LineStyle = Literal["-", "--", ":"]
 Styles = dict[str, dict[str, Any]]  # kind -> options ``color`` and ``marker`` of its points
 
 

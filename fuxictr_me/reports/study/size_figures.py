@@ -25,7 +25,8 @@ from fuxictr_me.reports.study.model_panels import (
 from fuxictr_me.reports.style import GREY
 from fuxictr_me.study.results import BASE, ENSEMBLE, MULTI, SINGLE, CellResult, StudyResults
 
-LINES: dict[str, LineStyle] = {SINGLE: "-", MULTI: "-", ENSEMBLE: "--"}  # kinds whose sizes are connected, and how
+FROM_BASE: dict[str, LineStyle] = {SINGLE: "-", MULTI: "-", ENSEMBLE: "--"}  # kinds that are base at one times the size
+OWN_LINE: LineStyle = ":"  # of other kinds, whose model need not be base there
 SEED: dict[str, Any] = {
     "color": GREY,
     "marker": "o",
@@ -61,7 +62,7 @@ def draw_metric(
     better = "lower" if is_lower_better(metric) else "higher"
     figure.supylabel(f"test {metric}, {better} is better", fontsize=10)
     more = [{**PUBLISHED, "marker": "o"}] if published else []
-    add_legend(figure, styles, SEED, *more, lines=LINES)
+    add_legend(figure, styles, SEED, *more, lines=_choose_lines(results))
     return figure
 
 
@@ -79,8 +80,17 @@ def draw_abundance(results: StudyResults) -> Figure:
         axes.plot(sorted(random), [fmean(random[scale]) for scale in sorted(random)], **RANDOM)
         axes.set_ylim(bottom=0)
     figure.supylabel("IA / min(K, D), mean over fields", fontsize=10)
-    add_legend(figure, styles, SEED, RANDOM, lines=LINES)
+    add_legend(figure, styles, SEED, RANDOM, lines=_choose_lines(results))
     return figure
+
+
+def _choose_lines(results: StudyResults) -> dict[str, LineStyle]:
+    """Return kind -> line style, of the kinds whose sizes are connected: from base, or between their own sizes."""
+    sizes: dict[str, set[int]] = {}
+    for cell in results.cells:
+        sizes.setdefault(cell.kind, set()).add(cell.scale)
+    own = {kind: OWN_LINE for kind, scales in sizes.items() if len(scales) > 1}
+    return {**own, **{kind: line for kind, line in FROM_BASE.items() if kind in sizes}}
 
 
 def random_ia_ratios(cell: CellResult) -> list[float]:
@@ -92,18 +102,19 @@ def random_ia_ratios(cell: CellResult) -> list[float]:
 def _draw_by_size(
     results: StudyResults, quantity: Quantity, sharey: bool = False
 ) -> tuple[Figure, dict[str, Axes], Styles]:
-    """Draw a quantity against size: SE, ME and ensemble as lines from base, which they share; controls as points."""
+    """Draw a quantity against size: SE, ME and ensemble as lines from base, other kinds as lines without it."""
     figure, panels = new_model_panels(results, sharey)
-    styles = choose_styles(results)
+    styles, lines = choose_styles(results), _choose_lines(results)
     scales = sorted({cell.scale for cell in results.cells})
     for model, axes in panels.items():
         base = points_of(results, model, BASE, quantity)
         for kind, style in styles.items():
             points = points_of(results, model, kind, quantity)
             x, means = [p.scale * dodge(styles, kind) for p in points], [p.mean for p in points]
-            if kind in LINES:
-                line = [*(p.scale for p in base), *x], [*(p.mean for p in base), *means]
-                axes.plot(*line, color=style["color"], linewidth=1.5, linestyle=LINES[kind], label=f"line of {kind}")
+            if kind in lines:
+                start = base if kind in FROM_BASE else []
+                line = [*(p.scale for p in start), *x], [*(p.mean for p in start), *means]
+                axes.plot(*line, color=style["color"], linewidth=1.5, linestyle=lines[kind], label=f"line of {kind}")
             for at, point in zip(x, points, strict=True):
                 axes.plot([at] * len(point.values), point.values, **{**SEED, "color": style["color"]})
             sds = np.array([point.sd for point in points], dtype=float)  # a single run has NaN, and so no bar
