@@ -19,6 +19,7 @@ from fuxictr_me.study.design_parts import (
     SIZE,
     check_own_settings,
     check_title,
+    check_tuning_seeds,
     read_grids,
     read_kinds,
     read_models,
@@ -65,6 +66,7 @@ class Study:
         seeds: of the runs.
         cells: by model, base first.
         notes: sentences about controls that a model cannot have.
+        tuning_seeds: number of seeds, the first ones, with which each value of a grid is tried.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Study:
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+    tuning_seeds: int = 1
 
 
 def design_study(
@@ -86,6 +89,7 @@ def design_study(
     seeds: int | list = 5,
     settings: dict | None = None,
     grid: dict | None = None,
+    tuning_seeds: int = 1,
 ) -> Study:
     """Return a study after checking all of it. Nothing is written.
 
@@ -103,6 +107,8 @@ def design_study(
         settings: of every run.
         grid: setting -> values, tuned for each cell separately; or kind -> {setting: values}, with the same settings
             for each kind.
+        tuning_seeds: number of seeds, the first of ``seeds``, with which each value of a grid is tried; the value with
+            the best mean is chosen.
 
     Raises:
         UsageError: one line that says what is wrong, what was found and what is allowed.
@@ -115,6 +121,7 @@ def design_study(
     dataset, source = find_dataset(dataset_id, folder if has_entries(folder, "dataset_config") else None)
     changes = read_kinds(DEFAULT_KINDS if kinds is None else kinds, dataset)
     all_scales, all_seeds = read_scales(scales), read_seeds(seeds)
+    check_tuning_seeds(tuning_seeds, all_seeds)
     settings = check_own_settings("settings", {} if settings is None else settings, dataset, SIZE)
     own_settings = read_models(models)
     grids = read_grids({} if grid is None else grid, changes, dataset)
@@ -135,7 +142,8 @@ def design_study(
     for cell in cells:
         _check_cell(cell, dataset)
         check_monitor(cell.settings, f"{cell.name}: ")
-    return Study(name, dataset_id, dataset, source, all_seeds, tuple(cells), tuple(note for note in notes if note))
+    given_notes = tuple(note for note in notes if note)
+    return Study(name, dataset_id, dataset, source, all_seeds, tuple(cells), given_notes, tuning_seeds)
 
 
 def _make_cells(

@@ -1,7 +1,7 @@
 """Read the parts of a study's design as they are given: title, models, kinds, scales, seeds, grids."""
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
@@ -56,6 +56,16 @@ def read_seeds(seeds: object) -> tuple[int, ...]:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
             raise UsageError(f"a seed must be an integer of 0 to {MOST_SEED}, got {seed!r}")
     return tuple(listed)
+
+
+def check_tuning_seeds(number: object, seeds: Sequence[int]) -> None:
+    """Check how many seeds, the first ones, try each value of a grid.
+
+    Raises:
+        UsageError: it is not a number of 1 to that of the seeds.
+    """
+    if check_positive_int("tuning_seeds", number) > len(seeds):
+        raise UsageError(f"tuning_seeds is {number}, more than the study's {len(seeds)} seeds")
 
 
 def read_scales(scales: object) -> list[int]:

@@ -64,7 +64,7 @@ def describe_dry_run(study: Study | None, folder: Path, slots: int = 1, gpu_mode
     rows: list[tuple[str, ...]] = [HEADER]
     all_runs, all_left, all_time = 0, 0, 0.0
     for name, cell in cells.items():
-        runs = math.prod(map(len, cell.grid.values())) + len(design.seeds) - 1
+        runs = math.prod(map(len, cell.grid.values())) * design.tuning_seeds + len(design.seeds) - design.tuning_seeds
         left = runs - len(finished.get(name, ()))
         estimate = estimates.by_cell.get(name)
         time = seconds.get(name) or _estimate_seconds(estimate, ratios, estimates.rows)

@@ -9,7 +9,7 @@ from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.study.design import Cell
 from fuxictr_me.study.design_checks import check_comparable
 from fuxictr_me.study.plan_file import Plan, Run
-from fuxictr_me.study.progress import Progress, monitored_value, read_progress
+from fuxictr_me.study.progress import Progress, list_tried, read_progress
 from fuxictr_me.study.results import CellResult, RunResult, StudyResults
 from fuxictr_me.training.callbacks.information_abundance import ALL
 
@@ -33,6 +33,7 @@ def gather_results(plan: Plan, folder: str | Path) -> StudyResults:
         name=plan.name,
         dataset_id=plan.dataset_id,
         seeds=plan.seeds,
+        tuning_seeds=plan.tuning_seeds,
         monitor=str(first.get("monitor", "AUC")),
         monitor_mode=first.get("monitor_mode", "max"),
         grid={cell.kind: cell.grid for cell in plan.cells.values() if cell.grid},
@@ -56,7 +57,6 @@ def has_published_rows(plan: Plan) -> bool:
 
 def _gather_cell(plan: Plan, cell: Cell, progress: Progress, folder: Path) -> CellResult:
     chosen, runs = progress.chosen.get(cell.name), plan.runs_of_cell(cell.name)
-    tried = [run for run in runs if run.seed == plan.seeds[0] and run.expid in progress.results and cell.grid]
     finished = [run for run in runs if run.values == chosen and run.expid in progress.results]
     return CellResult(
         model=cell.model,
@@ -66,9 +66,7 @@ def _gather_cell(plan: Plan, cell: Cell, progress: Progress, folder: Path) -> Ce
         embedding_dim=cell.settings["embedding_dim"],
         chosen=chosen or {},
         runs=tuple(_gather_run(run, progress.results[run.expid], folder) for run in finished),
-        tried=tuple(
-            (run.values, monitored_value(progress.results[run.expid]["valid"], cell.settings)) for run in tried
-        ),
+        tried=tuple(list_tried(plan, cell, progress.results)) if cell.grid else (),
     )
 
 

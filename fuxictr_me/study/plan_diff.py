@@ -40,6 +40,8 @@ def describe_changes(study: Study, folder: Path, allow: bool = False) -> str:
         )
     lines = [*of_data, *(line for differing in by_cell.values() for line in differing)]
     lines += [*_compare_members("seeds", old.seeds, study.seeds), *_compare_members("cells", old.cells, cells)]
+    if study.tuning_seeds != old.tuning_seeds:
+        lines.append(f"tuning_seeds: {old.tuning_seeds} before, {study.tuning_seeds} now")
     for name in by_cell:
         if cells[name].grid != old.cells[name].grid:
             lines.append(f"grid of {name}: {old.cells[name].grid} before, {cells[name].grid} now")

@@ -54,10 +54,12 @@ class Plan:
         data_folder: of the built data set.
         dataset: FuxiCTR's entry of the data set.
         cells: name -> cell.
-        runs: all runs. Of a grid, only the chosen settings are run with more than the first seed.
+        runs: all runs. Of a grid, only the chosen settings are run with more than ``tuning_seeds`` of the seeds.
         environment: variable that a run needs to find its model's class -> folders.
         data: ``digest`` of the built data that results must have, and ``rows`` of each split; empty before the data are
             built.
+        tuning_seeds: number of seeds, the first ones, with which each value of a grid is tried; 1 in a plan of an older
+            version.
     """
 
     name: str
@@ -69,10 +71,19 @@ class Plan:
     runs: tuple[Run, ...]
     environment: dict[str, list[str]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    tuning_seeds: int = 1
 
     def runs_of_cell(self, name: str, seed: int | None = None) -> list[Run]:
         """Return the runs of a cell, with one seed or with all."""
         return [run for run in self.runs if run.cell == name and seed in (None, run.seed)]
+
+    def tuning_runs(self, cell: str) -> list[Run]:
+        """Return the runs of a cell that try each value of its grid, seed by seed."""
+        return [run for seed in self.seeds[: self.tuning_seeds] for run in self.runs_of_cell(cell, seed)]
+
+    def count_runs(self, cell: str) -> int:
+        """Return the number of runs of a cell: ``tuning_runs``, and the chosen values with the other seeds."""
+        return len(self.tuning_runs(cell)) + len(self.seeds) - self.tuning_seeds
 
 
 def write_plan(plan: Plan, folder: str | Path) -> None:
@@ -116,6 +127,9 @@ def _check_plan(content: dict) -> None:
         _require("a seed", seed, int)
         if not 0 <= seed <= MOST_SEED:
             raise ValueError(f"a seed is {seed}")
+    number = _require("tuning_seeds", content.get("tuning_seeds", 1), int)
+    if not 1 <= number <= len(content["seeds"]):
+        raise ValueError(f"tuning_seeds is {number}")
     for name, cell in _require_filled("cells", content["cells"], dict).items():
         _check_cell(name, cell)
     for run in _require_filled("runs", content["runs"], list):

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from fuxictr.utils import Monitor
 
@@ -23,8 +24,8 @@ class Progress:
         running: expids of the runs that a process is running.
         chosen: cell -> values of its grid, for the cells whose choice is made.
         due: runs that can start, in order; not those that wait for a choice.
-        total: number of runs of the whole study: for each cell, its grid with the first seed, and the chosen settings
-            with the other seeds.
+        total: number of runs of the whole study: for each cell, its grid with the seeds for tuning, and the chosen
+            settings with the other seeds.
     """
 
     results: dict[str, dict]
@@ -48,18 +49,17 @@ def read_progress(plan: Plan, folder: str | Path) -> Progress:
     running = {run.expid for run in plan.runs if is_running(folder, run.expid)}
     choices = {cell.name: choose_values(plan, cell, results, failed) for cell in plan.cells.values()}
     chosen = {name: values for name, values in choices.items() if values is not None}
-    first = [run for run in plan.runs if run.seed == plan.seeds[0]]
-    later = [
-        run for seed in plan.seeds[1:] for run in plan.runs if run.seed == seed and chosen.get(run.cell) == run.values
-    ]
+    tuning, rest = plan.seeds[: plan.tuning_seeds], plan.seeds[plan.tuning_seeds :]
+    first = [run for seed in tuning for run in plan.runs if run.seed == seed]
+    later = [run for seed in rest for run in plan.runs if run.seed == seed and chosen.get(run.cell) == run.values]
     wanted = first + later
     results = {run.expid: results[run.expid] for run in wanted if run.expid in results}
     due = [run for run in wanted if run.expid not in {*results, *failed, *running}]
-    return Progress(results, failed, running, chosen, due, len(first) + len(plan.cells) * (len(plan.seeds) - 1))
+    return Progress(results, failed, running, chosen, due, sum(map(plan.count_runs, plan.cells)))
 
 
 def choose_values(plan: Plan, cell: Cell, results: dict[str, dict], failed: dict[str, dict]) -> dict | None:
-    """Return the values of a cell's grid with the best validation metric of the first seed.
+    """Return the values of a cell's grid with the best validation metric, the mean over the seeds for tuning.
 
     Args:
         plan: of the study.
@@ -67,17 +67,30 @@ def choose_values(plan: Plan, cell: Cell, results: dict[str, dict], failed: dict
         results, failed: expid -> of the finished and of the failed runs.
 
     Returns:
-        None if some runs are neither finished nor failed, or all failed.
+        None if some runs are neither finished nor failed, or for each value one has failed.
     """
     if not cell.grid:
         return {}
-    runs = plan.runs_of_cell(cell.name, plan.seeds[0])
-    finished = [run for run in runs if run.expid in results]
-    if not finished or any(run.expid not in results and run.expid not in failed for run in runs):
+    tried = list_tried(plan, cell, results)
+    if not tried or any(run.expid not in results and run.expid not in failed for run in plan.tuning_runs(cell.name)):
         return None
     pick = max if cell.settings.get("monitor_mode", "max") == "max" else min
-    best: Run = pick(finished, key=lambda run: monitored_value(results[run.expid]["valid"], cell.settings))
-    return best.values
+    values, _ = pick(tried, key=lambda one: one[1])
+    return values
+
+
+def list_tried(plan: Plan, cell: Cell, results: dict[str, dict]) -> list[tuple[dict, float]]:
+    """Return the values of a cell's grid whose tuning runs have all finished, each with its validation value.
+
+    That is the mean of ``monitored_value`` over the seeds for tuning.
+    """
+    runs = plan.tuning_runs(cell.name)
+    tried = []
+    for values in [run.values for run in runs if run.seed == plan.seeds[0]]:
+        finished = [results[run.expid] for run in runs if run.values == values and run.expid in results]
+        if len(finished) == plan.tuning_seeds:
+            tried.append((values, fmean(monitored_value(result["valid"], cell.settings) for result in finished)))
+    return tried
 
 
 def monitored_value(metrics: dict[str, float], settings: dict) -> float:

@@ -45,10 +45,10 @@ class CellResult:
         kind: ``base`` (scale 1, shared by all kinds), ``SE``, ``ME``, or a control such as ``ensemble`` or ``ME-SI``.
         scale: k, the embedding parameters as a multiple of those of ``base``.
         num_sets, embedding_dim: M, and K of one set.
-        chosen: setting -> value chosen from the grid by the validation split of the first seed; empty if not tuned.
+        chosen: setting -> value chosen from the grid on the validation split; empty if not tuned.
         runs: finished runs with the chosen settings, in the order of the study's seeds.
-        tried: settings of the grid that were tried with the first seed, each with the validation value of the monitored
-            metric.
+        tried: settings of the grid that were tried with all seeds for tuning, each with the validation value of the
+            monitored metric, the mean over these seeds.
     """
 
     model: str
@@ -83,6 +83,7 @@ class StudyResults:
         failed: expid and reason of each failed run.
         paper_data: the data set of the paper if the splits have its numbers of rows, e.g. ``criteo_paper``; else empty,
             also for another data set of the same name.
+        tuning_seeds: number of seeds, the first ones, with which each value of a grid is tried.
     """
 
     name: str
@@ -96,6 +97,7 @@ class StudyResults:
     cells: tuple[CellResult, ...]
     failed: tuple[tuple[str, str], ...] = ()
     paper_data: str = ""
+    tuning_seeds: int = 1
 
     def cell(self, model: str, kind: str, scale: int) -> CellResult | None:
         """Return a cell, or None if the study does not have it."""

@@ -29,11 +29,10 @@ def describe_progress(plan: Plan, progress: Progress, folder: Path) -> str:
 
 def _cell_row(plan: Plan, progress: Progress, name: str) -> tuple[str, ...]:
     runs = [run for run in plan.runs_of_cell(name) if run.expid in progress.results]
-    total = len(plan.runs_of_cell(name, plan.seeds[0])) + len(plan.seeds) - 1
     results = [progress.results[run.expid] for run in runs]
     seconds = f"{fmean(result['seconds'] for result in results):,.0f}" if results else ""
     chosen = progress.chosen.get(name)
     valid = [progress.results[run.expid]["valid"] for run in runs if run.values == chosen]
     means = ", ".join(f"{key} {fmean(one[key] for one in valid):.4f}" for key in valid[0]) if valid else ""
     values = ", ".join(f"{key} {value}" for key, value in (chosen or {}).items())
-    return name, f"{len(runs)} of {total}", seconds, means, values
+    return name, f"{len(runs)} of {plan.count_runs(name)}", seconds, means, values

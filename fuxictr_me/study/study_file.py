@@ -8,7 +8,7 @@ from fuxictr_me.io.resources import find_bundled_folder
 from fuxictr_me.study.design import Study, design_study
 from fuxictr_me.study.design_parts import check_mapping, read_models
 
-KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid")
+KEYS = ("name", "config", "dataset_id", "models", "kinds", "scales", "seeds", "settings", "grid", "tuning_seeds")
 PLAIN_TYPES = (str, int, float, bool, type(None))
 
 

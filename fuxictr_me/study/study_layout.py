@@ -83,6 +83,7 @@ def lay_out_study(study: Study, folder: str | Path, data: dict | None = None) ->
             tuple(runs),
             _find_environment(study, folder),
             data or {},
+            study.tuning_seeds,
         )
         _put_in_place(plan, Path(beside), folder)
     if note:

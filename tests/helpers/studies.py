@@ -15,12 +15,12 @@ folder, expid = pathlib.Path(sys.argv[1]), sys.argv[2]
 settings = yaml.safe_load((folder / "model_config.yaml").read_text())[expid]
 with open("started.txt", "a") as file:
     file.write(expid + chr(10))
+auc = 0.7 + settings["num_sets"] / 100 + settings.get("embedding_regularizer", 0)
 {behaviour}
 planned = json.loads(pathlib.Path("study.json").read_text())
 run = next(run for run in planned["runs"] if run["expid"] == expid)
 out = pathlib.Path("checkpoints") / settings["dataset_id"]
 out.mkdir(parents=True, exist_ok=True)
-auc = 0.7 + settings["num_sets"] / 100 + settings.get("embedding_regularizer", 0)
 result = {{"expid": expid, "settings": settings, "model": settings["model"], "dataset_id": settings["dataset_id"]}}
 result |= {{"valid": {{"AUC": auc, "logloss": 0.5}}, "test": {{"AUC": auc - 0.01, "logloss": 0.6}}, "versions": {{}}}}
 result |= {{"parameters": 1000, "parameters_without_embeddings": 100, "seconds": 1.0, "steps": 10, "peak_memory": None}}

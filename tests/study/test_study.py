@@ -25,6 +25,7 @@ from fuxictr_me.bars import SEEDS as BARS_SEEDS
 from fuxictr_me.errors import RunError, UsageError
 from fuxictr_me.study.default_kinds import leave_out_ensemble
 from fuxictr_me.study.design import design_study
+from fuxictr_me.study.gather_results import gather_results
 from fuxictr_me.study.launch import launch_study as run
 from fuxictr_me.study.launch import read_status as status
 from fuxictr_me.study.plan_file import read_plan, write_plan
@@ -172,6 +173,9 @@ def test_user_defined_kind_with_its_own_grid():
         ({"scales": [2, 0]}, "a scale must be an integer of 1 or more, got 0"),
         ({"scales": [2.5]}, "a scale must be an integer of 1 or more, got 2.5"),
         ({"seeds": 6}, "seeds: 6 is not 1 to 5"),
+        ({"tuning_seeds": 3}, "tuning_seeds is 3, more than the study's 2 seeds"),
+        ({"tuning_seeds": 0}, "tuning_seeds must be an integer of 1 or more, got 0"),
+        ({"tuning_seeds": True}, "tuning_seeds must be an integer of 1 or more, got True"),
         ({"seeds": [1, "2"]}, "a seed must be an integer of 0 to 4294967295, got '2'"),
         ({"grid": {"epochs": [1, 2]}}, "epochs cannot be tuned"),
         ({"grid": {"num_sets": [1, 2]}}, "num_sets cannot be tuned"),
@@ -188,7 +192,7 @@ def test_user_defined_kind_with_its_own_grid():
 )
 def test_wrong_designs_are_refused(change, words):
     with pytest.raises(UsageError) as raised:
-        read_study(None, **{**TINY, "models": ["DNN_ME"], **change})
+        read_study(None, **{**TINY, "models": ["DNN_ME"], "seeds": [1, 2], **change})
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -293,6 +297,28 @@ def test_grid_runs_with_the_first_seed_and_the_choice_with_all(stub):
     expected = {(1, 0.001), (1, 0.002), (2, 0.002), (3, 0.002)}
     assert ran == {(cell, *rest) for cell in plan.cells for rest in expected}
     assert len(started("s")) == len(ran)
+
+
+def test_the_choice_is_by_the_mean_over_the_seeds_for_tuning(stub, capsys):
+    """Each value is best with one seed; the fake AUCs have their means, and the third seed would change the order."""
+    aucs = {1: (0.70, 0.71, 0.60), 2: (0.70, 0.60, 0.75), 3: (0.10, 0.90, 0.90)}  # of seed: by value of the grid
+    values = [0.001, 0.002, 0.003]
+    stub(f"auc = {aucs}[settings['seed']][{values}.index(settings['embedding_regularizer'])]")
+    study = {**TINY, "scales": [1], "seeds": [1, 2, 3], "grid": {"embedding_regularizer": values}}
+    assert "5 of 5 runs finished" in run(out="s", **study)
+    assert read_progress(read_plan("s"), Path("s")).chosen["DNN_ME_base"] == {"embedding_regularizer": 0.002}
+    capsys.readouterr()
+    assert "\n7 runs, " in run(out="s", **study, tuning_seeds=2, dry_run=True)
+    assert "7 of 7 runs finished" in run(out="s", **study, tuning_seeds=2)
+    assert "The study has changed: tuning_seeds: 1 before, 2 now" in capsys.readouterr().err
+    plan = read_plan("s")
+    assert read_progress(plan, Path("s")).chosen["DNN_ME_base"] == {"embedding_regularizer": 0.001}
+    ran = [(r.seed, r.values["embedding_regularizer"]) for r in plan.runs if r.expid in started("s")]
+    assert sorted(ran) == sorted([(s, v) for s in (1, 2) for v in values] + [(3, 0.002), (3, 0.001)])
+    assert "7 of 7" in status("s")
+    (cell,) = gather_results(plan, "s").cells
+    assert [value for _, value in cell.tried] == pytest.approx([0.70, 0.655, 0.675])
+    assert [r.seed for r in cell.runs] == [1, 2, 3]
 
 
 def test_monitor_mode_min_chooses_the_smallest_value(stub):

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kinds", metavar="A,B", help="any of SE, ME, ensemble, ME-linear and ME-SI (default: SE,ME,ensemble)")
     add("--scales", metavar="A,B", help="sizes, as multiples of the base's embedding parameters (default: 1,2,4,10)")
     add("--seeds", metavar="N", help="how many of BARS' five seeds, or a list such as 2024,2025 (default: 5)")
+    add("--tuning-seeds", type=int, metavar="N", help="how many of them try each value of a grid (default: 1)")
     add("--gpu", type=int, nargs="+", default=[-1], metavar="N", help="CUDA devices, -1 for the CPU (default: -1)")
     add("--jobs", type=int, default=1, metavar="N", help="simultaneous runs on each device (default: 1)")
     add("--dry-run", action="store_true", help="list the runs with their parameters, memory and time; run nothing")
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace) -> str:
         kinds=_parse_names(a.kinds),
         scales=_parse_numbers("--scales", a.scales),
         seeds=seeds[0] if seeds and "," not in a.seeds else seeds,  # one number is a count
+        tuning_seeds=a.tuning_seeds,
     )
 
 

@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from fuxictr_me.formatting import join_names, pluralize
 from fuxictr_me.reports.study.comparisons import compare_kinds
 from fuxictr_me.reports.study.statistics import FEWEST_SEEDS
-from fuxictr_me.reports.study.tuning import count_tuning_runs, find_edge_choices, has_same_grids, is_tuned, list_kinds
+from fuxictr_me.reports.study.tuning import (
+    count_tuning_runs,
+    find_close_choices,
+    find_edge_choices,
+    has_same_grids,
+    is_tuned,
+    list_kinds,
+)
 from fuxictr_me.study.results import ENSEMBLE, MULTI, SINGLE, StudyResults
 
 SAME_IN_BARS = 1e-3  # of AUC: BARS calls results that are closer the same
@@ -15,8 +22,8 @@ SAME_SIZE = 0.01  # relative difference of embedding parameters below which SE a
 def list_cautions(results: StudyResults) -> list[str]:
     """Return sentences about what limits the conclusions of a study."""
     checks = (
-        *(_few_seeds, _unfinished_runs, _unequal_tuning, _choices_at_edges, _unequal_sizes, _small_differences),
-        _no_ensemble,
+        *(_few_seeds, _unfinished_runs, _unequal_tuning, _choices_at_edges, _close_choices, _unequal_sizes),
+        *(_small_differences, _no_ensemble),
     )
     return [sentence for check in checks for sentence in check(results)]
 
@@ -61,6 +68,16 @@ def _choices_at_edges(results: StudyResults) -> Iterator[str]:
     for name, cells in find_edge_choices(results).items():
         where = join_names(f"{cell.model} {cell.title}" for cell in cells)
         yield f"The chosen {name} is at the edge of its grid in {pluralize(len(cells), 'cell')}: {where}."
+
+
+def _close_choices(results: StudyResults) -> Iterator[str]:
+    if close := find_close_choices(results):
+        tuned = sum(bool(cell.tried) for cell in results.cells)
+        yield (
+            f"In {len(close)} of {pluralize(tuned, 'tuned cell')}, the validation {results.monitor} of the chosen "
+            "setting leads the next by less than one standard deviation between seeds: another seed may choose another "
+            "setting. tuning_seeds tries each with several."
+        )
 
 
 def _unequal_sizes(results: StudyResults) -> Iterator[str]:

@@ -8,7 +8,14 @@ from fuxictr_me.reports.study.comparisons import Comparison, compare_kinds, list
 from fuxictr_me.reports.study.curve_findings import describe_curves
 from fuxictr_me.reports.study.metric_values import IA_RATIO, has_abundance, list_test_metrics
 from fuxictr_me.reports.study.statistics import FEWEST_SEEDS, NO_DIFFERENCE
-from fuxictr_me.reports.study.tuning import count_tuning_runs, grid_of, has_same_grids, is_tuned, list_kinds
+from fuxictr_me.reports.study.tuning import (
+    count_tuning_runs,
+    grid_of,
+    has_same_grids,
+    is_tuned,
+    list_kinds,
+    name_tuning_seeds,
+)
 from fuxictr_me.reports.study.winner import describe_winners
 from fuxictr_me.study.results import BASE, MULTI, SINGLE, StudyResults
 
@@ -128,7 +135,9 @@ def _describe_tuning(results: StudyResults) -> str:
         grid = f"a grid for each kind, {'; '.join(grids)}"
     runs = {kind: count_tuning_runs(results, kind) for kind in kinds}
     spent = ", ".join(f"{kind} {sum(counts)} for {pluralize(len(counts), 'cell')}" for kind, counts in runs.items())
-    return f"Each cell was tuned by the first seed's validation {results.monitor}: {grid}. Tuning runs: {spent}."
+    mean = "mean " if results.tuning_seeds > 1 else ""
+    by = f"{mean}validation {results.monitor} of {name_tuning_seeds(results)}"
+    return f"Each cell was tuned by the {by}: {grid}. Tuning runs: {spent}."
 
 
 def _describe_shared_settings(results: StudyResults) -> str:

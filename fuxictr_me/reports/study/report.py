@@ -14,7 +14,7 @@ from fuxictr_me.reports.study.curve_findings import curve_rows
 from fuxictr_me.reports.study.findings import list_findings
 from fuxictr_me.reports.study.metric_tables import abundance_table, difference_table, headline_table
 from fuxictr_me.reports.study.metric_values import IA_RATIO, has_abundance, list_test_metrics, main_metric
-from fuxictr_me.reports.study.tuning import grid_of, is_tuned, list_kinds, tuning_table
+from fuxictr_me.reports.study.tuning import grid_of, is_tuned, list_kinds, name_tuning_seeds, tuning_table
 from fuxictr_me.reports.tables import Table, to_latex, to_markdown
 from fuxictr_me.study.folder_checks import check_folder
 from fuxictr_me.study.gather_results import gather_results
@@ -145,6 +145,7 @@ def render_study_page(
         more_tables=more_tables,
         grids={kind: grid_of(results, kind) for kind in list_kinds(results)} if is_tuned(results) else {},
         tuning=tuning_table(results),
+        tuning_seeds=name_tuning_seeds(results),
         finished=sum(len(cell.runs) for cell in results.cells),
         expected=len(results.cells) * len(results.seeds),
     )

@@ -1,8 +1,12 @@
 """How much each kind of a study was tuned, and what was chosen."""
 
+from statistics import stdev
+
 from fuxictr_me.reports.format import format_number, format_settings
 from fuxictr_me.reports.tables import Table
 from fuxictr_me.study.results import BASE, SINGLE, CellResult, StudyResults
+
+FEWEST_FOR_DEVIATION = 3  # runs of a cell
 
 
 def list_kinds(results: StudyResults) -> list[str]:
@@ -28,7 +32,7 @@ def has_same_grids(results: StudyResults) -> bool:
 
 def count_tuning_runs(results: StudyResults, kind: str) -> list[int]:
     """Return the number of tuning runs of each cell of a kind."""
-    return [len(cell.tried) for cell in results.cells if cell.kind == kind]
+    return [len(cell.tried) * results.tuning_seeds for cell in results.cells if cell.kind == kind]
 
 
 def find_edge_choices(results: StudyResults) -> dict[str, list[CellResult]]:
@@ -46,8 +50,31 @@ def find_edge_choices(results: StudyResults) -> dict[str, list[CellResult]]:
     return found
 
 
+def name_tuning_seeds(results: StudyResults) -> str:
+    """Return with which seeds each cell was tuned: ``the first seed``, ``the first 3 seeds``."""
+    return "the first seed" if results.tuning_seeds == 1 else f"the first {results.tuning_seeds} seeds"
+
+
+def find_close_choices(results: StudyResults) -> list[CellResult]:
+    """Return the cells whose chosen setting leads the next by less than a standard deviation between seeds.
+
+    The deviation is that of the monitored validation metric over the runs with the chosen setting, divided by the root
+    of the number of seeds for tuning. Cells with fewer than three such runs, or less than two settings, are left out.
+    """
+    found = []
+    for cell in results.cells:
+        of_runs = [run.valid[results.monitor] for run in cell.runs if results.monitor in run.valid]
+        chosen = _validation_of_choice(cell)
+        others = [value for values, value in cell.tried if values != cell.chosen]
+        if chosen is not None and others and len(of_runs) >= FEWEST_FOR_DEVIATION:
+            lead = min(abs(chosen - value) for value in others)
+            if lead < stdev(of_runs) / results.tuning_seeds**0.5:
+                found.append(cell)
+    return found
+
+
 def tuning_table(results: StudyResults) -> Table:
-    """Return what was tried for each tuned cell with the first seed, and what the validation split chose."""
+    """Return what was tried for each tuned cell, and what the validation split chose."""
     rows = [
         (
             cell.model,
