@@ -12,6 +12,7 @@ from fuxictr_me.config.user_code import FUXICTR_ME_PATH
 from fuxictr_me.errors import UsageError
 from fuxictr_me.runs.read_result import read_result
 from fuxictr_me.runs.resume_file import read_resume_file
+from fuxictr_me.study.kept_results import keep_other_result
 from fuxictr_me.study.plan_file import Plan, Run
 from fuxictr_me.study.progress import compare_settings
 from fuxictr_me.study.run_claims import claim_run
@@ -53,6 +54,7 @@ def start_run(run: Run, plan: Plan, folder: Path, slot: int, device: int, thread
     environment = {**os.environ, **find_model_variables(plan, folder)}
     if device < 0:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
+    keep_other_result(run, plan, folder)
     _discard_other_state(run, plan, folder)
     log_file = folder / "logs" / f"{run.expid}.log"
     log_file.unlink(missing_ok=True)  # so that no link is followed

@@ -23,6 +23,7 @@ from helpers.studies import (
 
 from fuxictr_me.bars import SEEDS as BARS_SEEDS
 from fuxictr_me.errors import RunError, UsageError
+from fuxictr_me.study import kept_results
 from fuxictr_me.study.default_kinds import leave_out_ensemble
 from fuxictr_me.study.design import design_study
 from fuxictr_me.study.gather_results import gather_results
@@ -439,6 +440,33 @@ def test_growing_grid_repeats_no_run(stub):
     text = run(out="s", **base, grid={"embedding_regularizer": [0.001, 0.002, 0.003]})
     assert "4 of 4 runs finished" in text
     assert len(started("s")) == 4  # only what is new, although FuxiCTR numbers all anew
+
+
+def test_a_finished_run_is_kept_if_a_new_one_gets_its_expid(stub, monkeypatch):
+    """FuxiCTR's hash is of sorted characters: in the second grid, 0.1 has the expid that 1.0 had in the first."""
+    stub()
+    base = {**TINY, "scales": [1], "seeds": [1]}
+    run(out="s", **base, grid={"embedding_regularizer": [1.0]})
+    (first,) = read_plan("s").runs
+    (path,) = Path("s").glob("checkpoints/*/*.json")
+    for end in (".model", ".ia.csv", ".log"):
+        path.with_suffix(end).write_text(first.expid)
+    text = path.read_text()
+    with monkeypatch.context() as patch:  # killed when all but the result has its new name
+        patch.setattr(kept_results, "write_atomically", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            run(out="s", **base, grid={"embedding_regularizer": [0.1, 1.0]})
+    assert path.read_text() == text
+    assert "2 of 2 runs finished" in run(out="s", **base, grid={"embedding_regularizer": [0.1, 1.0]})
+    plan = read_plan("s")
+    assert plan.runs[0].expid == first.expid and plan.runs[0].values == {"embedding_regularizer": 0.1}
+    assert started("s") == [first.expid, first.expid]  # 1.0 is not repeated
+    results = find_results(plan, Path("s"))
+    kept = results[plan.runs[1].expid]
+    assert kept["expid"].startswith(f"{first.expid}_kept_") and kept["settings"]["embedding_regularizer"] == 1.0
+    assert json.loads(path.read_text())["settings"]["embedding_regularizer"] == 0.1
+    for end in (".model", ".ia.csv", ".log"):
+        assert path.with_name(kept["expid"] + end).read_text() == first.expid
 
 
 def test_study_continues_after_a_kill_at_any_point(stub):

@@ -266,7 +266,11 @@ def test_changed_data_are_detected_and_old_runs_no_longer_count(change, stub, ca
     plan = read_plan("s")
     assert plan.runs[0].settings["dataset_id"] == first.runs[0].settings["dataset_id"]  # FuxiCTR's hash tells nothing
     assert plan.data["digest"] != first.data["digest"]
-    assert len(started("s")) == 2  # the old result is there and does not count
+    assert len(started("s")) == 2
+    (result,) = Path("s").glob(f"checkpoints/*/{plan.runs[0].expid}.json")
+    (kept,) = Path("s").glob(f"checkpoints/*/{plan.runs[0].expid}_kept_*.json")  # is there and does not count
+    digests = [json.loads(path.read_text())["data_digest"] for path in (kept, result)]
+    assert digests == [first.data["digest"], plan.data["digest"]]
     assert "1 of 1 runs finished" in run(out="s", **study)
     assert len(started("s")) == 2
 
