@@ -1,7 +1,7 @@
 """Design a study: its cells, each a model of one kind and size with its settings and the grid to tune."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,13 +137,8 @@ def design_study(
         # FuxiCTR numbers runs by the product of what varies, the first key slowest: with seed first, seeds can be added
         base = {"seed": None, **base} | {"seed": all_seeds[0], "model": model, "dataset_id": dataset_id}
         cells += _make_cells(model, base, of_model, all_scales, grids)
-    check_number_of_runs(len(all_seeds), [cell.grid for cell in cells])
-    check_comparable(cells)
-    for cell in cells:
-        _check_cell(cell, dataset)
-        check_monitor(cell.settings, f"{cell.name}: ")
-    given_notes = tuple(note for note in notes if note)
-    return Study(name, dataset_id, dataset, source, all_seeds, tuple(cells), given_notes, tuning_seeds)
+    _check_cells(cells, len(all_seeds), dataset)
+    return Study(name, dataset_id, dataset, source, all_seeds, tuple(cells), tuple(filter(None, notes)), tuning_seeds)
 
 
 def _make_cells(
@@ -165,6 +160,15 @@ def _make_cells(
         fixed = {key: base[key] for key in ("seed", "model", "dataset_id")}
         cells.append(Cell(get_class_name(model), kind, scale, {**base, **size, **changes, **first, **fixed}, grid))
     return cells
+
+
+def _check_cells(cells: Sequence[Cell], num_seeds: int, dataset: dict) -> None:
+    """Refuse cells of which any run could not start, and those that cannot be compared."""
+    check_number_of_runs(num_seeds, [cell.grid for cell in cells])
+    check_comparable(cells)
+    for cell in cells:
+        _check_cell(cell, dataset)
+        check_monitor(cell.settings, f"{cell.name}: ")
 
 
 def _check_cell(cell: Cell, dataset: dict) -> None:
