@@ -7,7 +7,10 @@ and nothing of the data (``fuxictr/autotuner.py``).
 import glob
 import hashlib
 import json
+import sys
 from pathlib import Path
+
+from tqdm import tqdm
 
 from fuxictr_me.io.atomic import write_atomically
 from fuxictr_me.runs.read_result import read_result
@@ -17,36 +20,30 @@ from fuxictr_me.study.progress import is_planned
 STATE = ".resume"  # belongs to the run that is starting, or is discarded elsewhere
 
 
-def keep_other_result(run: Run, plan: Plan, folder: Path) -> str | None:
-    """Give the files of a finished run another expid if they are of other settings or data than planned.
+def keep_other_result(run: Run, plan: Plan, folder: Path) -> None:
+    """Give the files of a finished run another expid, ``<expid>_kept_<digest>``, if they are not of the planned run.
 
-    The result still counts for the run of the plan that has its settings and data, if there is one. If the process is
-    killed halfway, the next call does the rest.
+    They are not if settings or data differ. The result still counts for the run of the plan that has its settings and
+    data, if there is one. If the process is killed halfway, the next call does the rest.
 
     Args:
         run: that is about to start.
         plan: of the study.
         folder: of the study.
-
-    Returns:
-        the new expid, ``<expid>_kept_<digest>``; None if there is nothing to keep.
     """
     path = folder / "checkpoints" / Path(plan.data_folder).name / f"{run.expid}.json"
     if path.is_symlink() or not path.is_file():
-        return None
+        return
     content = read_result(path)
     if content is None or is_planned(plan, run, content):
-        return None
+        return
     expid = f"{run.expid}_kept_{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
     for other in path.parent.glob(f"{glob.escape(run.expid)}.*"):
         suffix = other.name.removeprefix(run.expid)
         if other.is_file() and not other.is_symlink() and suffix not in (path.suffix, STATE):
             other.rename(path.with_name(expid + suffix))
-    content["expid"] = expid
-    if "checkpoint" in content:
-        content["checkpoint"] = str(Path(content["checkpoint"]).with_name(f"{expid}.model"))
-    write_atomically(
-        path.with_name(f"{expid}.json"), lambda part: part.write_text(json.dumps(content, indent=2) + "\n")
-    )
+    content |= {"expid": expid, "checkpoint": str(path.with_name(f"{expid}.model").resolve())}
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(path.with_name(f"{expid}.json"), lambda part: part.write_text(text))
     path.unlink()
-    return expid
+    tqdm.write(f"{run.expid} has a result of other settings or data: it is kept as {expid}", file=sys.stderr)

@@ -1,14 +1,10 @@
 """Multi-embedding models on FuxiCTR's own layers (benchmarks/plain.py), and their fast counterparts."""
 
-import importlib.util
-
 from fuxictr_me import DNN_ME, DCNv2_ME, FinalMLP_ME
+from helpers.benchmark_files import load_benchmark
 from helpers.feature_maps import MODEL
-from helpers.paths import ROOT
 
-spec = importlib.util.spec_from_file_location("plain", ROOT / "benchmarks" / "plain.py")
-plain_models = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(plain_models)
+plain_models = load_benchmark("plain")
 LAYERS = {"net_dropout": 0.2, "batch_norm": True}
 OF_FINALMLP = {"mlp1_hidden_units": [6, 4], "mlp1_dropout": 0.2, "mlp1_batch_norm": True, "num_heads": 2}
 OF_FINALMLP |= {"mlp2_hidden_units": [8], "mlp2_hidden_activations": "Tanh"}

@@ -1,19 +1,14 @@
 """The benchmark that averages the predictions of models that were trained apart."""
 
-import importlib.util
-
 import numpy as np
 import pytest
-from helpers.paths import ROOT
+from helpers.benchmark_files import load_benchmark
 from scipy import stats
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("averages", ROOT / "benchmarks" / "independent_ensembles.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("independent_ensembles")
 
 
 def test_groups_share_no_model_and_average_logits(benchmark):

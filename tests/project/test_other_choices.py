@@ -1,19 +1,15 @@
 """The benchmark that compares cells of a study at values that were not chosen."""
 
-import importlib.util
-
 import numpy as np
 import pytest
+from helpers.benchmark_files import load_benchmark
 from helpers.paths import ROOT
 from scipy import stats
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("choices", ROOT / "benchmarks" / "other_choices.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("other_choices")
 
 
 def test_pairs_are_of_the_same_seed_and_of_the_given_values(benchmark, tmp_path):

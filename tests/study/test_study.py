@@ -442,7 +442,7 @@ def test_growing_grid_repeats_no_run(stub):
     assert len(started("s")) == 4  # only what is new, although FuxiCTR numbers all anew
 
 
-def test_a_finished_run_is_kept_if_a_new_one_gets_its_expid(stub, monkeypatch):
+def test_a_finished_run_is_kept_if_a_new_one_gets_its_expid(stub, monkeypatch, capsys):
     """FuxiCTR's hash is of sorted characters: in the second grid, 0.1 has the expid that 1.0 had in the first."""
     stub()
     base = {**TINY, "scales": [1], "seeds": [1]}
@@ -463,6 +463,11 @@ def test_a_finished_run_is_kept_if_a_new_one_gets_its_expid(stub, monkeypatch):
     assert started("s") == [first.expid, first.expid]  # 1.0 is not repeated
     results = find_results(plan, Path("s"))
     kept = results[plan.runs[1].expid]
+    assert (
+        f"{first.expid} has a result of other settings or data: it is kept as {kept['expid']}"
+        in capsys.readouterr().err
+    )
+    assert kept["checkpoint"] == str(path.with_name(f"{kept['expid']}.model").resolve())
     assert kept["expid"].startswith(f"{first.expid}_kept_") and kept["settings"]["embedding_regularizer"] == 1.0
     assert json.loads(path.read_text())["settings"]["embedding_regularizer"] == 0.1
     for end in (".model", ".ia.csv", ".log"):
